@@ -1,0 +1,1 @@
+"""From imagery to scored maps: cubes, patches, models, training, prediction, polygons, score."""

@@ -1,0 +1,1 @@
+"""Reads studies and runs and shows them: tables, figures, the report page."""

@@ -1,0 +1,1 @@
+"""Mapgrove's one command: `run_search.py VERB`."""

@@ -1,0 +1,1 @@
+"""What can be tried: architectures, training plans, the space they span, and the study that searches it."""

@@ -1,0 +1,112 @@
+"""The kinds of dimension a search space is made of, and how a study narrows, widens or fixes each."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from search_space.decode import Frozen, ListAsTuple
+from search_space.errors import MalformedError
+
+
+@dataclass(frozen=True)
+class Real:
+    """A number in [low, high], sampled uniformly, or log-uniformly where `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low:g} … {self.high:g}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number in [low, high]."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low} … {self.high} (whole)"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several options, each a plain value or a plain mapping."""
+
+    options: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return " | ".join(_short(option) for option in self.options)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that is not searched."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return f"= {_short(self.value)}"
+
+
+Dimension = Real | Integer | Choice | Fixed
+
+
+class Override(Frozen):
+    """What a study says of one dimension.
+
+    Attributes:
+        low: New lower end of a range.
+        high: New upper end of a range.
+        choices: The options that stay or come in.
+        fix: The one value to use.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    choices: Annotated[tuple[Any, ...], ListAsTuple] | None = None
+    fix: Any = None
+
+    def apply(self, dimension: Dimension, path: str) -> Dimension:
+        """Return `dimension` as this override wants it.
+
+        Raises:
+            MalformedError: The override does not fit the dimension's kind, or leaves it empty.
+        """
+        given = sorted(self.model_fields_set)
+        if given == ["fix"]:
+            return Fixed(self.fix)
+        if given == ["choices"] and isinstance(dimension, Choice):
+            if not self.choices:
+                raise MalformedError(f"space.{path}: no choice is left", remedy="Name at least one")
+            return Choice(self.choices)
+        if given and set(given) <= {"low", "high"} and isinstance(dimension, (Real, Integer)):
+            return self._ranged(dimension, path)
+        allowed = "choices = [...]" if isinstance(dimension, Choice) else "low = ... and high = ..."
+        raise MalformedError(
+            f"space.{path} takes {allowed}, or fix = ...",
+            received=self.model_dump(exclude_unset=True),
+            remedy=f"Its range now is {dimension}",
+        )
+
+    def _ranged(self, dimension: Real | Integer, path: str) -> Dimension:
+        low = dimension.low if self.low is None else self.low
+        high = dimension.high if self.high is None else self.high
+        whole = isinstance(dimension, Integer)
+        positive = isinstance(dimension, Integer) or not dimension.log or low > 0
+        if low > high or not positive or (whole and not (low == int(low) and high == int(high))):
+            raise MalformedError(
+                f"space.{path}: low must not exceed high"
+                f"{', both whole' if whole else ''}{'' if positive else ', and be above 0'}",
+                received={"low": low, "high": high},
+            )
+        if isinstance(dimension, Integer):
+            return Integer(int(low), int(high))
+        return Real(low, high, dimension.log)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

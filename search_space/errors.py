@@ -1,0 +1,47 @@
+"""The errors that every room raises for its user.
+
+A user sees one line: what is wrong, what was received, and what to do about it.
+"""
+
+
+class MapgroveError(Exception):
+    """Something the user can mend.
+
+    Args:
+        what: The rule that was broken, as a statement without a full stop.
+        received: The offending value; shown with `repr`, shortened. Leave out where there is none.
+        remedy: What to do, as an imperative without a full stop.
+    """
+
+    def __init__(self, what: str, *, received: object = None, remedy: str = "") -> None:
+        self.what = what
+        self.received = received
+        self.remedy = remedy
+        parts = [what]
+        if received is not None:
+            text = repr(received)
+            parts.append(f"Received {text if len(text) <= 160 else text[:157] + '...'}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__(" ".join(_sentence(part) for part in parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders, and `Exception` alone forgets keyword arguments."""
+        return (_rebuild, (type(self), self.what, self.received, self.remedy))
+
+
+def _sentence(text: str) -> str:
+    line = " ".join(text.split())
+    return line if line.endswith((".", "?", "!")) else f"{line}."
+
+
+def _rebuild(kind: type[MapgroveError], what: str, received: object, remedy: str) -> MapgroveError:
+    return kind(what, received=received, remedy=remedy)
+
+
+class MalformedError(MapgroveError):
+    """Plain data that does not describe the object it should: an unknown key or a wrong type."""
+
+
+class InfeasibleError(MapgroveError):
+    """A well-formed candidate from which no model can be built or trained within the limits."""

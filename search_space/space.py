@@ -1,0 +1,172 @@
+"""The search space: every dimension with its range, and the Hyperopt expression made from it.
+
+Paths are those of `Candidate`. A part in brackets makes a dimension conditional: the dimension
+`architecture.block[inception].wide_kernel_px` exists only where `architecture.block` is `inception`.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from search_space.candidate import Candidate
+from search_space.decode import decode, fingerprint
+from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
+from search_space.errors import MalformedError
+
+Space = Mapping[str, Dimension]
+
+DEFAULT_SPACE: Space = {
+    "architecture.depth": Integer(2, 5),
+    "architecture.base_filters": Choice((8, 12, 16, 24, 32)),
+    "architecture.growth": Choice((1.5, 1.75, 2.0)),
+    "architecture.convs_per_stage": Integer(1, 3),
+    "architecture.block": Choice(("plain", "residual", "inception")),
+    "architecture.block[plain].kernel_px": Choice((3, 5)),
+    "architecture.block[residual].kernel_px": Choice((3, 5)),
+    "architecture.block[inception].wide_kernel_px": Choice((5, 7)),
+    "architecture.pooling": Choice(("max", "average", "strided", "inception")),
+    "architecture.activation": Choice(("relu", "leaky_relu", "elu", "silu")),
+    "architecture.normalisation": Choice(("none", "batch", "layer", "group")),
+    "architecture.kernel_initialisation": Choice(
+        ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "orthogonal")
+    ),
+    "architecture.dropout": Real(0.0, 0.35),
+    "plan.loss": Choice(
+        (
+            {"bce": 1.0},
+            {"focal": 1.0},
+            {"dice": 1.0},
+            {"bce": 1.0, "dice": 1.0},
+            {"bce": 1.0, "jaccard": 1.0},
+            {"dice": 0.25, "focal": 0.75},
+        )
+    ),
+    "plan.optimizer": Choice(("adam", "nadam", "rmsprop")),
+    "plan.learning_rate": Real(1e-4, 1e-2, log=True),
+    "plan.patch_px": Choice((64, 96, 128, 160)),
+    "plan.batch_size": Choice((4, 8, 16)),
+    "plan.augmentation.turns": Choice(("none", "d4")),
+    "plan.augmentation.jitter": Real(0.0, 0.3),
+}
+
+
+def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> dict[str, Dimension]:
+    """Apply a study's overrides to the space.
+
+    Args:
+        overrides: Dimension path to `{low, high}`, `{choices}` or `{fix}`.
+        base: The space to start from.
+
+    Returns:
+        The space in the order of `base`.
+
+    Raises:
+        MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, or one that
+            leaves the values `Candidate` allows.
+    """
+    space = dict(base)
+    for path, plain in overrides.items():
+        if path not in base:
+            near = difflib.get_close_matches(path, base, n=1, cutoff=0.3)
+            raise MalformedError(
+                f"space: unknown dimension {path!r}",
+                remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
+            )
+        if not isinstance(plain, Mapping):
+            raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {{ fix = {plain!r} }}")
+        space[path] = decode(Override, plain, where=f"space.{path}").apply(base[path], path)
+    _check_ends(space)
+    return space
+
+
+def space_fingerprint(space: Space) -> str:
+    """16 hexadecimal digits that are equal exactly for spaces with equal dimensions."""
+    return fingerprint({path: [type(dim).__name__, vars(dim)] for path, dim in space.items()})
+
+
+def hyperopt_space(space: Space) -> dict[str, Any]:
+    """Make the nested Hyperopt expression whose samples decode into a `Candidate`.
+
+    Labels are the dimensions' paths, so that a stored point can be read without the space. A choice is recorded
+    by Hyperopt as the index of its option; `hyperopt.space_eval` turns a recorded point into a sample.
+    """
+    from hyperopt import hp
+
+    tree: dict[str, Any] = {}
+    for path, dimension in space.items():
+        if "[" in path:
+            continue
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = _expression(hp, path, dimension, space)
+    return tree
+
+
+def _children(path: str, kind: str, space: Space) -> dict[str, Dimension]:
+    """The conditional dimensions under `path[kind]`, by their last name."""
+    prefix = f"{path}[{kind}]."
+    return {name: dim for name, dim in space.items() if name.startswith(prefix)}
+
+
+def _is_branch(path: str, space: Space) -> bool:
+    return any(name.startswith(f"{path}[") for name in space)
+
+
+def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
+    match dimension:
+        case Real(low, high, log):
+            if low == high:
+                return low
+            # hp.loguniform takes the logarithms of its ends.
+            return hp.loguniform(path, math.log(low), math.log(high)) if log else hp.uniform(path, low, high)
+        case Integer(low, high):
+            return hp.quniform(path, low - 0.5 + 1e-9, high + 0.5 - 1e-9, 1) if low < high else low
+        case Choice(options):
+            return hp.choice(path, [_option(hp, path, option, space) for option in options])
+        case Fixed(value):
+            return _option(hp, path, value, space)
+
+
+def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
+    """An option as it stands, or, where it opens a branch, a mapping with the branch's dimensions."""
+    if not _is_branch(path, space) or not isinstance(option, str):
+        return option
+    children = _children(path, option, space)
+    return {
+        "kind": option,
+        **{name.rpartition(".")[2]: _expression(hp, name, dim, space) for name, dim in children.items()},
+    }
+
+
+def _check_ends(space: Space) -> None:
+    """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
+    for path, dimension in space.items():
+        match dimension:
+            case Choice(options):
+                values: tuple[Any, ...] = options
+            case Fixed(value):
+                values = (value,)
+            case Real(low, high, _) | Integer(low, high):
+                values = (low, high)
+        for value in values:
+            decode(Candidate, _candidate_with(path, value, space), where="space")
+
+
+def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:
+    plain: dict[str, Any] = {"architecture": {}, "plan": {}}
+    base, _, rest = path.partition("[")
+    *parents, leaf = base.split(".")
+    node = plain
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    if rest:
+        kind, _, name = rest.partition("].")
+        node[leaf] = {"kind": kind, name: value}
+    elif _is_branch(path, space) and isinstance(value, str):
+        node[leaf] = {"kind": value}
+    else:
+        node[leaf] = value
+    return plain

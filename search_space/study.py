@@ -1,0 +1,182 @@
+"""What a study is: the typed form of its TOML file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.space import resolve_space
+
+Names = Annotated[tuple[str, ...], ListAsTuple]
+Count = Annotated[Whole, Field(ge=1)]
+
+
+class StudySettings(Frozen):
+    """`[study]`: its name, its seed and where its files go.
+
+    Attributes:
+        name: Letters, digits, `-`, `_` and `.`; also the name of its folder.
+        seed: Everything random derives from it.
+        folder: Everything the study writes; `runs/<name>` unless given.
+        store: URL of the trial store; a SQLite file in `folder` unless given.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    folder: str = ""
+    store: str = ""
+
+
+class DataSettings(Frozen):
+    """`[data]`: the imagery, its labels, and how bands become numbers.
+
+    Attributes:
+        format: Name of the data set's adapter.
+        folder: Where the imagery lies.
+        prepared: Where `prepare` writes cubes; several studies may share it.
+        classes: Classes to be mapped, in order; names as the adapter knows them.
+        bands: Bands to keep, in order; all where empty.
+        indices: Spectral indices to add as further bands.
+        normalise: Fit percentiles, means and deviations on all training scenes, or on each scene by itself.
+        options: What only this adapter understands; decoded by the adapter.
+    """
+
+    format: str
+    folder: str
+    prepared: str
+    classes: Annotated[Names, Field(min_length=1)]
+    bands: Names = ()
+    indices: Names = ()
+    normalise: Literal["dataset", "scene"] = "dataset"
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for field in ("classes", "bands", "indices"):
+            names = getattr(self, field)
+            if len(set(names)) < len(names):
+                raise ValueError(f"`{field}` names something twice: {', '.join(names)}")
+        return self
+
+
+class FoldSettings(Frozen):
+    """`[folds]`: whole scenes held out; all others train.
+
+    Attributes:
+        validation: Scenes that rank candidates and choose thresholds.
+        test: Scenes that nothing looks at before `score`.
+    """
+
+    validation: Annotated[Names, Field(min_length=1)]
+    test: Names = ()
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        both = sorted(set(self.validation) & set(self.test))
+        if both:
+            raise ValueError(f"scenes are both in `validation` and `test`: {', '.join(both)}")
+        return self
+
+
+class Budget(Frozen):
+    """How long one training takes.
+
+    Attributes:
+        epochs: Number of epochs; each ends with a validation.
+        steps_per_epoch: Optimisation steps per epoch.
+    """
+
+    epochs: Count
+    steps_per_epoch: Count
+
+
+class LimitSettings(Frozen):
+    """`[limits]`: where the search ends, and what one trial may use.
+
+    Attributes:
+        max_trials: The study ends with this many trials; may be raised later.
+        max_parameters: Larger networks are infeasible.
+        trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
+        trial_s: A trial that takes longer has failed; 0 for no limit.
+    """
+
+    max_trials: Count
+    max_parameters: Count = 50_000_000
+    trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
+    trial_s: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class SearchSettings(Frozen):
+    """`[search]`: how proposals are made.
+
+    Attributes:
+        startup_trials: Trials drawn from the prior before TPE proposes.
+        gamma: Share of trials that TPE takes as good ones, in units of the square root of their number.
+        lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is proposed from
+            the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
+            number of workers. At least the number of workers, or some will idle.
+        lease_s: A worker that is silent for longer loses its trial.
+    """
+
+    startup_trials: Count = 10
+    gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
+    lookahead: Count = 4
+    lease_s: Annotated[float, Field(ge=1.0)] = 60.0
+
+
+class PredictionSettings(Frozen):
+    """`[prediction]`: how tiles become a map.
+
+    Attributes:
+        tile_px: Side length of a tile; the patch size of the model where 0.
+        overlap: Share of a tile that its neighbour covers too.
+        symmetries: "none", "flips" (4 views) or "d4" (8 views).
+        batch_size: Tiles per call of the model.
+        min_area_px: Polygons smaller than this are left out.
+    """
+
+    tile_px: Annotated[Whole, Field(ge=0)] = 0
+    overlap: Annotated[float, Field(ge=0.0, le=0.9)] = 0.5
+    symmetries: Literal["none", "flips", "d4"] = "d4"
+    batch_size: Count = 16
+    min_area_px: Annotated[Whole, Field(ge=0)] = 0
+
+
+class Study(Frozen):
+    """A whole study, resolved: the file's values with every default filled in."""
+
+    study: StudySettings
+    data: DataSettings
+    folds: FoldSettings
+    budget: Budget
+    retrain: Budget
+    limits: LimitSettings
+    search: SearchSettings = SearchSettings()
+    prediction: PredictionSettings = PredictionSettings()
+    space: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _space_resolves(self) -> Self:
+        resolve_space(self.space)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    @property
+    def folder(self) -> Path:
+        """Everything the study writes."""
+        return Path(self.study.folder or Path("runs") / self.name)
+
+    @property
+    def store_url(self) -> str:
+        """URL of the trial store."""
+        return self.study.store or f"sqlite:///{self.folder / 'trials.sqlite'}"
+
+    @property
+    def prepared(self) -> Path:
+        """Where the prepared cubes lie."""
+        return Path(self.data.prepared)

@@ -1,0 +1,66 @@
+"""How a network is trained: the frozen description that the training engine follows."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_space.decode import Frozen, Whole
+
+OptimizerKind = Literal["adam", "nadam", "rmsprop"]
+
+Weight = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+class LossMix(Frozen):
+    """A weighted sum of losses; the weights need not add up to one.
+
+    Attributes:
+        bce: Weight of binary cross-entropy.
+        focal: Weight of focal loss with gamma 2.
+        dice: Weight of soft Dice loss, per class over the batch.
+        jaccard: Weight of soft Jaccard loss, per class over the batch.
+    """
+
+    bce: Weight = 0.0
+    focal: Weight = 0.0
+    dice: Weight = 0.0
+    jaccard: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if self.bce + self.focal + self.dice + self.jaccard <= 0:
+            raise ValueError("at least one loss must have a positive weight")
+        return self
+
+
+class Augmentation(Frozen):
+    """How patches are varied.
+
+    Attributes:
+        turns: "none", or "d4" for one of the eight quarter turns and mirrors at random.
+        jitter: Strength of the random linear transform of each channel: its factor is drawn from
+            1 +/- jitter, its offset from 0 +/- jitter standard deviations.
+    """
+
+    turns: Literal["none", "d4"] = "d4"
+    jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+
+class TrainingPlan(Frozen):
+    """One training recipe.
+
+    Attributes:
+        loss: The weighted sum of losses.
+        optimizer: The optimizer's kind.
+        learning_rate: Its learning rate at the start.
+        patch_px: Side length of a training patch.
+        batch_size: Patches per optimisation step.
+        augmentation: How patches are varied.
+    """
+
+    loss: LossMix = LossMix(bce=1.0)
+    optimizer: OptimizerKind = "adam"
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128
+    batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
+    augmentation: Augmentation = Augmentation()

@@ -1,0 +1,1 @@
+"""Blending of overlapping tile predictions into one smooth map: arrays in, arrays out."""
