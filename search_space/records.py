@@ -1,0 +1,106 @@
+"""What a study leaves behind as files: the set of retrained models, and the score on held-out scenes."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_space.candidate import Candidate
+from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.objective import EpochReport
+
+Names = Annotated[tuple[str, ...], ListAsTuple]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PixelCount = Annotated[Whole, Field(ge=0)]
+
+
+class ModelMember(Frozen):
+    """One retrained model, which maps one class.
+
+    Attributes:
+        class_name: The class it maps.
+        file: The `.keras` file, relative to the folder of the model set.
+        candidate: The architecture and training plan it was made from.
+        threshold: Values of the blended map above it are the class.
+        trial: Number of the trial that found the candidate; None for a recipe.
+        validation_jaccard: Jaccard on the validation scenes at `threshold`; None where the class is absent there.
+        reports: One report per epoch of the retraining.
+        figures: Further numbers with their unit in the name, such as `num_parameters`, `train_s`.
+    """
+
+    class_name: str
+    file: str
+    candidate: Candidate
+    threshold: Share
+    trial: Annotated[Whole, Field(ge=0)] | None = None
+    validation_jaccard: Share | None = None
+    reports: Annotated[tuple[EpochReport, ...], ListAsTuple] = ()
+    figures: dict[str, float] = {}
+
+
+class ModelSet(Frozen):
+    """`models/model_set.json`: all that prediction needs to know of the retrained models.
+
+    Attributes:
+        study: Name of the study that found them.
+        data_fingerprint: Fingerprint of the prepared data set they were trained on.
+        classes: The classes of the study, in order; members may cover only some.
+        bands: The bands of the imagery that the models read, in order.
+        indices: The spectral indices computed from them, which follow the bands.
+        normalise: Whether statistics were fitted on all training scenes or on each scene.
+        members: One model per class.
+    """
+
+    study: str
+    data_fingerprint: str
+    classes: Annotated[Names, Field(min_length=1)]
+    bands: Annotated[Names, Field(min_length=1)]
+    indices: Names = ()
+    normalise: Literal["dataset", "scene"] = "dataset"
+    members: Annotated[tuple[ModelMember, ...], ListAsTuple] = ()
+
+    @model_validator(mode="after")
+    def _one_member_per_class(self) -> Self:
+        names = [member.class_name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two models map the same class: {', '.join(names)}")
+        if strangers := [name for name in names if name not in self.classes]:
+            raise ValueError(f"a model maps a class that the set does not have: {', '.join(strangers)}")
+        return self
+
+    def member(self, class_name: str) -> ModelMember | None:
+        """The model of a class, None where it has not been retrained."""
+        return next((each for each in self.members if each.class_name == class_name), None)
+
+
+class Counts(Frozen):
+    """How many pixels of one class were right and wrong, over all scenes of a fold.
+
+    Attributes:
+        tp: Predicted and labelled.
+        fp: Predicted, not labelled.
+        fn: Labelled, not predicted.
+    """
+
+    tp: PixelCount
+    fp: PixelCount
+    fn: PixelCount
+
+
+class ScoreRecord(Frozen):
+    """`score.json`: how well the model set maps the scenes of a fold.
+
+    Attributes:
+        fold: Which scenes were scored; "test" for scenes that nothing looked at before.
+        scenes: Their ids.
+        jaccard: Jaccard per class over all pixels of all scenes; None where the class is neither labelled nor predicted.
+        counts: The pixels behind `jaccard`, per class.
+        mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
+        rule: How pixels were counted, in one sentence.
+    """
+
+    fold: str
+    scenes: Names
+    jaccard: dict[str, Share | None]
+    counts: dict[str, Counts] = {}
+    mean_jaccard: Share | None = None
+    rule: str = ""
