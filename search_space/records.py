@@ -92,7 +92,7 @@ class ScoreRecord(Frozen):
     Attributes:
         fold: Which scenes were scored; "test" for scenes that nothing looked at before.
         scenes: Their ids.
-        jaccard: Jaccard per class over all pixels of all scenes; None where the class is neither labelled nor predicted.
+        jaccard: Jaccard per class over all pixels of all scenes; None where it is neither labelled nor predicted.
         counts: The pixels behind `jaccard`, per class.
         mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
         rule: How pixels were counted, in one sentence.
