@@ -1,0 +1,57 @@
+"""The choice of Keras backend: the only place that knows TensorFlow, JAX and PyTorch by name.
+
+Keras fixes its backend when it is imported, so `use_backend` comes before any import of Keras.
+"""
+
+import importlib
+import os
+import sys
+
+from search_space.errors import MapgroveError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+BACKEND_VARIABLE = "MAPGROVE_BACKEND"
+
+
+def use_backend(num_threads: int = 0) -> str:
+    """Choose the backend named by `MAPGROVE_BACKEND` (TensorFlow unless set) and import Keras on it.
+
+    Args:
+        num_threads: Processor threads a single operation may use; 0 leaves it to the framework. Results on a CPU
+            can depend on it in the last digits.
+
+    Returns:
+        The backend's name.
+
+    Raises:
+        MapgroveError: An unknown or uninstalled backend, or Keras already runs on another.
+    """
+    name = os.environ.get(BACKEND_VARIABLE) or "tensorflow"
+    if name not in BACKENDS:
+        raise MapgroveError(
+            f"{BACKEND_VARIABLE} must be one of {', '.join(BACKENDS)}",
+            received=name,
+            remedy=f"Unset it, or `export {BACKEND_VARIABLE}=tensorflow`",
+        )
+    loaded = sys.modules.get("keras")
+    if loaded is not None and loaded.config.backend() != name:
+        raise MapgroveError(f"Keras already runs on {loaded.config.backend()}", received=name)
+    os.environ["KERAS_BACKEND"] = name
+    # TensorFlow otherwise greets every process with a page of hints about its build.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if num_threads:
+        os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    try:
+        framework = importlib.import_module(name)
+    except ImportError as error:
+        raise MapgroveError(
+            f"the backend {name} cannot be imported ({error})", remedy=f"Install it: pip install {name}"
+        ) from None
+    if name == "tensorflow":
+        framework.config.threading.set_intra_op_parallelism_threads(num_threads)
+        framework.config.threading.set_inter_op_parallelism_threads(1 if num_threads == 1 else 0)
+        framework.config.experimental.enable_op_determinism()
+    elif name == "torch" and num_threads:
+        framework.set_num_threads(num_threads)
+    importlib.import_module("keras")
+    return name
