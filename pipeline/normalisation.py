@@ -21,7 +21,7 @@ class Imagery(Protocol):
 
     @property
     def cube(self) -> NDArray[np.float32]:
-        """Bands, `(H, W, B)`."""
+        """Bands, `(H, W, B)`, NaN where there is no data."""
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -37,14 +37,12 @@ class BandScaling:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
 
-    def apply(self, bands: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """Scale `(..., B)` bands; pixels without data become 0, the mean."""
+    def apply(self, bands: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale `(..., B)` bands; where there is no data (NaN) the result is 0, the mean."""
         scaled = np.clip(bands, self.low, self.high)
         scaled -= self.mean
         scaled /= self.std
-        if valid is not None:
-            scaled[~valid] = 0.0
-        return scaled
+        return np.nan_to_num(scaled, copy=False, nan=0.0)
 
 
 class Normalisation(Frozen):

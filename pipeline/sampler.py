@@ -94,7 +94,7 @@ class PatchSampler:
         size_px = self._plan.patch_px
         corner = [c - int(rng.integers(size_px)) for c in centre]
         window = [_mirrored(start, size_px, side) for start, side in zip(corner, source.scene.known.shape, strict=True)]
-        bands = source.scaling.apply(_cut(source.scene.cube, window), _cut(source.scene.valid, window))
+        bands = source.scaling.apply(_cut(source.scene.cube, window))
         known = _cut(source.scene.known, window)
         masks = _cut(source.scene.masks, window)[..., source.classes]
         target = np.concatenate([masks, known[..., None]], axis=-1).astype(np.float32)

@@ -99,12 +99,15 @@ class LimitSettings(Frozen):
         max_parameters: Larger networks are infeasible.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
         trial_s: A trial that takes longer has failed; 0 for no limit.
+        trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
+            depend on it in their last digits, so it belongs to the study and not to the worker.
     """
 
     max_trials: Count
     max_parameters: Count = 50_000_000
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
+    trial_threads: Annotated[Whole, Field(ge=0)] = 0
 
 
 class SearchSettings(Frozen):

@@ -1,0 +1,55 @@
+"""What one trial does: train the candidate on all classes of the study, and say how well it validates."""
+
+from dataclasses import dataclass
+
+from pipeline.backend import use_backend
+from search_space.candidate import Candidate
+from search_space.objective import Outcome, TrialContext
+from search_space.study import Study
+
+
+@dataclass(frozen=True)
+class TrainingObjective:
+    """The objective of a study: loss is 1 - mean validation Jaccard over the classes present.
+
+    Attributes:
+        study: Data, folds, budget and limits.
+    """
+
+    study: Study
+
+    def warm_up(self) -> None:
+        """Import the framework, which takes seconds."""
+        use_backend(self.study.limits.trial_threads)
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        """Train and validate.
+
+        Raises:
+            InfeasibleError: No network can be built from the candidate within the study's limits.
+            DivergedError: Its training loss became NaN or infinite.
+        """
+        candidate.check_feasible()
+        self.warm_up()
+        from pipeline.study_data import StudyData
+        from pipeline.training import train
+
+        data = StudyData.open(self.study)
+        classes = self.study.data.classes
+        trained = train(
+            candidate,
+            data.scenes(data.fold.training, classes),
+            data.scenes(data.fold.validation, classes),
+            classes,
+            self.study.budget,
+            seed=trial.seed,
+            max_parameters=self.study.limits.max_parameters,
+            on_epoch=trial.report,
+        )
+        return Outcome(
+            state="done",
+            loss=1.0 - trained.validation.mean_jaccard,
+            jaccard=trained.validation.jaccard,
+            thresholds=trained.validation.thresholds,
+            figures=trained.figures,
+        )

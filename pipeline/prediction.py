@@ -1,0 +1,55 @@
+"""From scenes to blended probability maps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.normalisation import BandScaling, Imagery
+from search_space.errors import MapgroveError
+from search_space.study import PredictionSettings
+from smoothing.blending import blend
+
+Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def model_predictor(model: Any) -> Predictor:
+    """Wrap a Keras model as a function from scaled tiles `(N, T, T, B)` to probabilities `(N, T, T, K)`."""
+
+    def predict(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        # `predict` would rebuild an input pipeline for every batch.
+        return np.asarray(model.predict_on_batch(tiles), dtype=np.float32)
+
+    return predict
+
+
+def predict_scene(
+    predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: PredictionSettings
+) -> NDArray[np.float32]:
+    """Predict one scene by blended tiles.
+
+    Args:
+        predict: From scaled tiles to probabilities.
+        scene: Bands and validity.
+        scaling: How its bands are scaled.
+        tiling: Tile size (not 0), overlap, symmetries and batch size.
+
+    Returns:
+        Probabilities, float32 `(H, W, K)`, NaN where there is no data.
+
+    Raises:
+        MapgroveError: The model predicts NaN, or another shape than its tiles.
+    """
+    try:
+        return blend(
+            scene.cube,
+            lambda tiles: predict(scaling.apply(tiles)),
+            tile_px=tiling.tile_px,
+            overlap=tiling.overlap,
+            symmetries=tiling.symmetries,
+            batch_size=tiling.batch_size,
+            valid=np.asarray(scene.valid),
+        )
+    except ValueError as error:
+        raise MapgroveError(str(error)) from error

@@ -1,0 +1,179 @@
+"""Training: a candidate and labelled scenes in, the best model of its budget out."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.builder import build_model
+from pipeline.losses import MixedLoss
+from pipeline.sampler import PatchSampler, TrainingScene
+from pipeline.validation import Validation, validate
+from search_space.candidate import Candidate
+from search_space.errors import InfeasibleError, MapgroveError
+from search_space.objective import EpochReport
+from search_space.study import Budget
+
+GRADIENT_NORM = 1.0
+
+
+class DivergedError(MapgroveError):
+    """The training loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model at its best epoch.
+
+    Attributes:
+        model: With the weights of the epoch whose validation was best.
+        validation: What it reached there.
+        reports: One per epoch.
+        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`.
+    """
+
+    model: keras.Model
+    validation: Validation
+    reports: tuple[EpochReport, ...]
+    figures: dict[str, float]
+
+
+def train(
+    candidate: Candidate,
+    training: Sequence[TrainingScene],
+    validation: Sequence[TrainingScene],
+    class_names: Sequence[str],
+    budget: Budget,
+    *,
+    seed: int,
+    max_parameters: int,
+    on_epoch: Callable[[EpochReport], None],
+) -> Trained:
+    """Train a candidate from scratch.
+
+    Args:
+        candidate: What to build and how to train it.
+        training: Scenes to draw patches from.
+        validation: Scenes that rank the epochs and choose the thresholds.
+        class_names: Names of the trained classes, in the order of the scenes' `classes`.
+        budget: Epochs and steps.
+        seed: Of weights, patches and dropout.
+        max_parameters: A larger network is refused.
+        on_epoch: Told after each epoch.
+
+    Returns:
+        The model of the best epoch: highest mean validation Jaccard.
+
+    Raises:
+        InfeasibleError: The network has too many parameters, or the patch does not fit it.
+        DivergedError: The training loss became NaN or infinite.
+    """
+    candidate.check_feasible()
+    keras.utils.set_random_seed(seed % 2**32)
+    model = build_model(candidate.architecture, training[0].scene.cube.shape[-1], len(class_names))
+    num_parameters = model.count_params()
+    if num_parameters > max_parameters:
+        raise InfeasibleError(
+            f"the network has {num_parameters:,} parameters, more than limits.max_parameters = {max_parameters:,}"
+        )
+    plan = candidate.plan
+    model.compile(
+        optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM),
+        loss=MixedLoss(plan.loss),
+    )
+    watcher = _EpochWatcher(validation, class_names, plan.patch_px, on_epoch)
+    batches = _Batches(PatchSampler(training, plan, seed), budget.steps_per_epoch)
+    started = time.monotonic()
+    model.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=[watcher])
+    seconds = time.monotonic() - started
+    if watcher.best is None:
+        raise DivergedError("training ended without a validated epoch")
+    model.set_weights(watcher.best.weights)
+    num_patches = budget.epochs * budget.steps_per_epoch * plan.batch_size
+    figures = {
+        "num_parameters": float(num_parameters),
+        "train_s": round(seconds, 2),
+        "patches_per_s": round(num_patches / seconds, 2),
+        "best_epoch": float(watcher.best.epoch),
+    }
+    return Trained(model, watcher.best.validation, tuple(watcher.reports), figures)
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The sampler as Keras wants it; batch numbers run on through the epochs."""
+
+    def __init__(self, sampler: PatchSampler, steps_per_epoch: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._sampler = sampler
+        self._steps = steps_per_epoch
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._sampler.batch(self._epoch * self._steps + step)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras after each epoch."""
+        self._epoch += 1
+
+
+@dataclass(frozen=True)
+class _Best:
+    epoch: int
+    validation: Validation
+    weights: list[NDArray[Any]]
+
+
+class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
+    """Validates after each epoch, reports, and keeps the best weights."""
+
+    def __init__(
+        self,
+        scenes: Sequence[TrainingScene],
+        class_names: Sequence[str],
+        tile_px: int,
+        on_epoch: Callable[[EpochReport], None],
+    ) -> None:
+        super().__init__()
+        self.best: _Best | None = None
+        self.reports: list[EpochReport] = []
+        self._scenes = scenes
+        self._class_names = class_names
+        self._tile_px = tile_px
+        self._on_epoch = on_epoch
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Validate, report, remember."""
+        loss = float((logs or {}).get("loss", math.nan))
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} after epoch {epoch + 1}")
+        validation = validate(self.model, self._scenes, self._class_names, tile_px=self._tile_px)
+        report = EpochReport(
+            epoch=epoch + 1,
+            training_loss=loss,
+            jaccard=validation.jaccard,
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+        self.reports.append(report)
+        if self.best is None or validation.mean_jaccard > self.best.validation.mean_jaccard:
+            self.best = _Best(epoch + 1, validation, self.model.get_weights())
+        self._on_epoch(report)
+
+
+OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
+    "adam": keras.optimizers.Adam,
+    "nadam": keras.optimizers.Nadam,
+    "rmsprop": keras.optimizers.RMSprop,
+}

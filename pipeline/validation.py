@@ -1,0 +1,66 @@
+"""Validation over whole held-out scenes: every pixel once, every threshold in one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from pipeline.confusion import ThresholdCounts
+from pipeline.prediction import model_predictor, predict_scene
+from pipeline.sampler import TrainingScene
+from search_space.errors import MapgroveError
+from search_space.study import PredictionSettings
+
+OVERLAP = 0.25
+TILES_PER_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a model reaches on held-out scenes.
+
+    Attributes:
+        jaccard: Per class present, at its best threshold.
+        thresholds: That threshold.
+    """
+
+    jaccard: dict[str, float]
+    thresholds: dict[str, float]
+
+    @property
+    def mean_jaccard(self) -> float:
+        """Mean over the classes that are present."""
+        return sum(self.jaccard.values()) / len(self.jaccard)
+
+
+def validate(
+    model: keras.Model, scenes: Sequence[TrainingScene], class_names: Sequence[str], *, tile_px: int
+) -> Validation:
+    """Predict whole scenes, without symmetries, and count at every threshold.
+
+    Args:
+        model: From scaled bands to probabilities.
+        scenes: Held-out scenes.
+        class_names: In the order of the model's output.
+        tile_px: Side length of a tile; a multiple of the model's divisor.
+
+    Returns:
+        Jaccard and threshold per class, classes without a labelled pixel left out.
+
+    Raises:
+        MapgroveError: No class has a labelled pixel, or the model predicts NaN.
+    """
+    counts = ThresholdCounts(len(class_names))
+    predict = model_predictor(model)
+    tiling = PredictionSettings(tile_px=tile_px, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
+    for source in scenes:
+        probabilities = predict_scene(predict, source.scene, source.scaling, tiling)
+        counts.add(probabilities, source.scene.masks[..., source.classes], np.asarray(source.scene.known))
+    best = [(name, each) for name, each in zip(class_names, counts.best(), strict=True) if each is not None]
+    if not best:
+        raise MapgroveError("no class is labelled in the validation scenes", remedy="Choose others in [folds]")
+    return Validation(
+        jaccard={name: each.jaccard for name, each in best},
+        thresholds={name: each.threshold for name, each in best},
+    )
