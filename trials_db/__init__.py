@@ -1,1 +1,1 @@
-"""What was tried: the trial stores, and the master and workers that fill them."""
+"""What was tried: trial stores with leases, the Hyperopt bridge, the master that proposes and the worker that tries."""
