@@ -1,1 +1,88 @@
-"""Mapgrove's one command: `run_search.py VERB`."""
+"""Mapgrove's one command: `run_search.py VERB`. Each verb lives in its own file in `verbs/`."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "demo": "Run the whole main job on a synthetic data set, in minutes",
+    "prepare": "Turn imagery and labels into aligned cubes",
+    "search": "Propose candidates (the master); --workers N also starts workers here",
+    "worker": "Try candidates that a master proposed",
+    "status": "Show how far a study is",
+    "trials": "List the trials, best first; or export them",
+    "show": "Show one trial's candidate as a table",
+    "show-space": "List every dimension of a study's search space",
+    "retrain": "Train the best architecture once per class, with a longer budget",
+    "predict": "Turn scenes into smooth masks and polygons",
+    "score": "Score predictions against labels by mean Jaccard",
+    "report": "Write a page that shows a study with its pictures",
+    "doctor": "Check this machine, the study's data and its store, and say how to mend each",
+}
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: Words after the program's name; those of the process where None.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(next((word for word in words if word in VERBS), None)).parse_args(words)
+    logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    from search_space.errors import MapgroveError
+
+    try:
+        verb = importlib.import_module(_module(options.verb))
+        return int(verb.run(options) or EXIT_OK)
+    except MapgroveError as error:
+        if options.debug:
+            raise
+        sys.stderr.write(f"{options.verb}: {error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{options.verb}: stopped. The same command goes on where it left off.\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain again on closing.
+        sys.stdout = None
+        return EXIT_OK
+    except OSError as error:
+        if options.debug:
+            raise
+        sys.stderr.write(f"{options.verb}: {error}. Check free space (df) and rights (ls -l) there.\n")
+        return EXIT_FAILED
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of all verbs; only the chosen one's file is imported, so that `--help` answers at once."""
+    parser = argparse.ArgumentParser(
+        prog="run_search.py",
+        description="Mapgrove grows a U-Net for every class on a map.",
+        epilog="Each verb has its own help: run_search.py VERB --help",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for name, summary in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == chosen:
+            module = importlib.import_module(_module(name))
+            verb.description = module.__doc__
+            module.add_arguments(verb)
+        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def _module(verb: str) -> str:
+    return f"verbs.{verb.replace('-', '_')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

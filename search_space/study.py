@@ -179,6 +179,10 @@ class Study(Frozen):
         """URL of the trial store."""
         return self.study.store or f"sqlite:///{self.folder / 'trials.sqlite'}"
 
+    def with_store(self, url: str) -> "Study":
+        """The same study in another store."""
+        return self.model_copy(update={"study": self.study.model_copy(update={"store": url})})
+
     @property
     def prepared(self) -> Path:
         """Where the prepared cubes lie."""

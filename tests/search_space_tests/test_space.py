@@ -1,0 +1,129 @@
+"""Every sample of the space decodes, every option is reachable, and overrides do what they say."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hyperopt import space_eval
+from hyperopt.pyll.stochastic import sample
+
+from search_space.candidate import Candidate
+from search_space.decode import decode, encode
+from search_space.dimensions import Choice, Fixed, Integer, Real
+from search_space.errors import MalformedError
+from search_space.space import DEFAULT_SPACE, hyperopt_space, resolve_space, space_fingerprint
+
+
+def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
+    expression = hyperopt_space(resolve_space(overrides or {}))
+    rng = np.random.default_rng(0)
+    return [decode(Candidate, sample(expression, rng), where="sample") for _ in range(num)]
+
+
+def test_hundreds_of_samples_make_the_round_trip() -> None:
+    for candidate in draw(300):
+        assert decode(Candidate, encode(candidate), where="test") == candidate
+        candidate.check_feasible()
+
+
+def test_samples_reach_every_option_and_both_ends() -> None:
+    candidates = draw(400)
+    architectures = [each.architecture for each in candidates]
+
+    assert {each.depth for each in architectures} == {2, 3, 4, 5}
+    assert {each.pooling for each in architectures} == {"max", "average", "strided", "inception"}
+    assert {each.block.kind for each in architectures} == {"plain", "residual", "inception"}
+    assert {each.kernel_initialisation for each in architectures} == set(
+        DEFAULT_SPACE["architecture.kernel_initialisation"].options  # type: ignore[union-attr]
+    )
+    rates = np.array([each.plan.learning_rate for each in candidates])
+    assert 1e-4 <= rates.min() < 1.5e-4
+    assert 7e-3 < rates.max() <= 1e-2
+    # Log-uniform: about half of the rates lie below the geometric mean.
+    assert 0.4 < (rates < 1e-3).mean() < 0.6
+
+
+def test_whole_numbers_are_drawn_evenly() -> None:
+    depths = np.array([each.architecture.depth for each in draw(1000)])
+
+    counts = np.array([(depths == depth).sum() for depth in (2, 3, 4, 5)])
+    assert counts.min() > 200
+    assert counts.max() < 300
+
+
+def test_every_field_of_a_candidate_is_a_dimension() -> None:
+    def leaves(plain: dict[str, Any], prefix: str) -> set[str]:
+        found = set()
+        for key, value in plain.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, dict) and path not in DEFAULT_SPACE:
+                found |= leaves(value, f"{path}.")
+            else:
+                found.add(path)
+        return found
+
+    paths = {path for path in DEFAULT_SPACE if "[" not in path}
+    assert leaves(encode(Candidate()), "") == paths
+
+
+def test_overrides_narrow_choose_and_fix() -> None:
+    space = resolve_space(
+        {
+            "architecture.depth": {"low": 2, "high": 3},
+            "architecture.pooling": {"choices": ["max", "average"]},
+            "architecture.block": {"fix": "inception"},
+            "plan.patch_px": {"fix": 64},
+            "plan.learning_rate": {"low": 1e-3},
+        }
+    )
+
+    assert space["architecture.depth"] == Integer(2, 3)
+    assert space["architecture.pooling"] == Choice(("max", "average"))
+    assert space["plan.patch_px"] == Fixed(64)
+    assert space["plan.learning_rate"] == Real(1e-3, 1e-2, log=True)
+    for candidate in draw(50, {path: {"fix": "inception"} for path in ["architecture.block"]}):
+        assert candidate.architecture.block.kind == "inception"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        ({"architecture.dept": {"low": 2}}, "Did you mean 'architecture.depth'"),
+        ({"architecture.depth": {"low": 2, "high": 9}}, "less than or equal to 6. Received 9"),
+        ({"architecture.depth": {"low": 4, "high": 3}}, "low must not exceed high"),
+        ({"architecture.depth": {"low": 2.5}}, "whole"),
+        ({"architecture.depth": {"choices": [2]}}, "takes low = ... and high = ..."),
+        ({"architecture.pooling": {"low": 1}}, r"takes choices = \[...\]"),
+        ({"architecture.pooling": {"choices": ["maxx"]}}, "architecture.pooling"),
+        ({"architecture.pooling": {"choices": []}}, "no choice is left"),
+        ({"architecture.block": {"choices": ["dense"]}}, "dense"),
+        ({"plan.learning_rate": {"low": 0}}, "above 0"),
+        ({"plan.patch_px": {"fixed": 64}}, "Did you mean 'fix'"),
+        ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
+    ],
+)
+def test_wrong_overrides_are_refused(overrides: dict[str, Any], match: str) -> None:
+    with pytest.raises(MalformedError, match=match):
+        resolve_space(overrides)
+
+
+def test_fingerprint_follows_the_ranges() -> None:
+    plain = space_fingerprint(resolve_space({}))
+
+    assert plain == space_fingerprint(resolve_space({}))
+    assert plain != space_fingerprint(resolve_space({"architecture.depth": {"high": 4}}))
+
+
+def test_a_recorded_point_gives_its_sample_back() -> None:
+    expression = hyperopt_space(resolve_space({"architecture.block": {"fix": "residual"}}))
+    point = {
+        path: 0 if isinstance(dimension, Choice) else dimension.low
+        for path, dimension in DEFAULT_SPACE.items()
+        if isinstance(dimension, (Choice, Real, Integer))
+    }
+
+    candidate = decode(Candidate, space_eval(expression, point), where="point")
+
+    assert candidate.architecture.block.kind == "residual"
+    assert candidate.architecture.base_filters == 8
+    assert candidate.plan.learning_rate == 1e-4

@@ -1,0 +1,116 @@
+"""What the verbs share: how a study is named, opened and shown."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_space.decode import decode, encode
+from search_space.errors import MapgroveError
+from search_space.study import Study
+from search_space.study_file import read_study
+
+if TYPE_CHECKING:
+    from trials_db.store import TrialStore
+
+STUDY_FILE = "study.json"
+STORE_VARIABLE = "MAPGROVE_STORE"
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Add `--study`, `--set` and `--store`."""
+    parser.add_argument(
+        "--study", required=True, metavar="FILE|NAME", help="a TOML file, or the name of a study that was searched"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="replace a value of the file, such as limits.max_trials=40; may be repeated",
+    )
+    parser.add_argument(
+        "--store", metavar="URL", help=f"the trial store, instead of the study's own (or ${STORE_VARIABLE})"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON for other programs to read")
+
+
+def load_study(options: argparse.Namespace) -> Study:
+    """Read the study that `--study` names: a TOML file, a study in the store, or one under `runs/`.
+
+    Raises:
+        MapgroveError: There is none, or `--set` was given for a study that is already fixed.
+    """
+    name = str(options.study)
+    if name.endswith(".toml"):
+        study = read_study(Path(name), options.assignments)
+        store = _store_option(options)
+        return study.with_store(store) if store else study
+    if options.assignments:
+        raise MapgroveError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
+    return _searched_study(name, _store_option(options))
+
+
+def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
+    """Open the study's trial store."""
+    from trials_db.store import open_store
+
+    return open_store(study.store_url, create=create)
+
+
+def save_study(study: Study) -> None:
+    """Keep the resolved study beside what it makes, so that it can be named without its file."""
+    from pipeline.atomic import written_beside
+
+    with written_beside(study.folder / STUDY_FILE) as beside:
+        # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
+        plain = encode(study)
+        plain["study"]["store"] = "" if "@" in study.study.store else study.study.store
+        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+
+
+def say(text: str = "") -> None:
+    """Print for the person at the terminal, at once."""
+    print(text, flush=True)
+
+
+def say_json(plain: Any) -> None:
+    """Print plain data as JSON."""
+    say(json.dumps(plain, indent=1))
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; wide where there is none, so that a log keeps whole lines."""
+    return os.get_terminal_size().columns if sys.stdout.isatty() else 140
+
+
+def _store_option(options: argparse.Namespace) -> str | None:
+    return options.store or os.environ.get(STORE_VARIABLE) or None
+
+
+def _searched_study(name: str, store_url: str | None) -> Study:
+    if store_url:
+        from trials_db.store import open_store
+
+        with open_store(store_url, create=False) as store:
+            record = store.load_study(name)
+        return decode(Study, record.settings, where=f"study {name}").with_store(store_url)
+    path = Path("runs") / name / STUDY_FILE
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(each.parent.name for each in Path("runs").glob(f"*/{STUDY_FILE}"))
+        raise MapgroveError(
+            f"no study {name!r} under runs/ (known: {', '.join(known) or 'none'})",
+            remedy="Name its .toml file, or its store by --store",
+        ) from None
+    except ValueError as error:
+        raise MapgroveError(f"{path} is damaged ({error})", remedy="Name the study's .toml file") from None
+    return decode(Study, plain, where=str(path))
