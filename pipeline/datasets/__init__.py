@@ -1,0 +1,1 @@
+"""Adapters: each knows one way in which imagery and labels lie on disk."""

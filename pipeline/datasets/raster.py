@@ -1,0 +1,105 @@
+"""Any picture or GeoTIFF as planes, with what the file says of its place and its holes."""
+
+import logging
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from pipeline.datasets.base import existing_file
+from pipeline.scene import Affine, DataError
+
+logger = logging.getLogger(__name__)
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Raster:
+    """One file's pixels.
+
+    Attributes:
+        planes: `(B, H, W)` in the file's own type.
+        opaque: Bool `(H, W)` from the alpha channel of a PNG, None where there is none.
+        nodata: The value that the file declares as no-data.
+        crs: WKT, None where the file has none.
+        transform: Pixel corners to map coordinates, None where the file has none.
+    """
+
+    planes: NDArray[Any]
+    opaque: NDArray[np.bool_] | None
+    nodata: float | None
+    crs: str | None
+    transform: Affine | None
+
+
+def read_raster(path: Path, *, unfold_palette: bool = True) -> Raster:
+    """Read a whole file.
+
+    Args:
+        path: Anything that GDAL reads.
+        unfold_palette: Turn the numbers of a palette into its colours; otherwise they stay numbers.
+
+    Raises:
+        DataError: It is missing, not a picture, corrupt, cut short, or holds complex numbers.
+    """
+    existing_file(path, "It may have been moved while it was needed; put it back")
+    _refuse_cut_png(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                return _read(source, unfold_palette)
+    except (RasterioError, OSError) as error:
+        reason = error.__cause__ or error
+        raise DataError(f"{path}: the picture cannot be read: {reason}", remedy="Fetch or export it again") from error
+
+
+def _read(source: Any, unfold_palette: bool) -> Raster:
+    planes: NDArray[Any] = source.read()
+    if np.iscomplexobj(planes):
+        raise DataError(f"{source.name}: bands must be real numbers", received=str(planes.dtype))
+    placed = source.crs is not None or not source.transform.is_identity
+    opaque = None
+    if unfold_palette and source.colorinterp[0] == ColorInterp.palette:
+        planes = _unfold(planes[0], source.colormap(1))
+    elif source.driver == "PNG" and source.colorinterp[-1] == ColorInterp.alpha:
+        # GeoTIFF writers mark a fourth band as alpha without being asked: there it is near infrared more often.
+        planes, opaque = planes[:-1], planes[-1] > 0
+    return Raster(
+        planes=planes,
+        opaque=opaque,
+        nodata=None if source.nodata is None else float(source.nodata),
+        crs=source.crs.to_wkt() if source.crs else None,
+        transform=tuple(source.transform)[:6] if placed else None,
+    )
+
+
+def _unfold(codes: NDArray[Any], palette: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]:
+    colours = np.zeros((max(*palette, int(codes.max())) + 1, 3), np.uint8)
+    for code, colour in palette.items():
+        colours[code] = colour[:3]
+    return np.moveaxis(colours[codes], -1, 0)
+
+
+def _refuse_cut_png(path: Path) -> None:
+    """GDAL fills what is missing of a cut PNG with zeros and says nothing, so its chunks are checked here."""
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_SIGNATURE:
+            return
+        while True:
+            head = file.read(8)
+            length, kind = int.from_bytes(head[:4]), head[4:]
+            body = file.read(length) if len(head) == 8 else b""
+            check = file.read(4)
+            if len(check) < 4 or zlib.crc32(kind + body) != int.from_bytes(check):
+                raise DataError(f"{path}: the PNG file is cut short or damaged", remedy="Fetch or export it again")
+            if kind == b"IEND":
+                return

@@ -1,0 +1,259 @@
+"""Prepared data: cubes, masks and what is known of them, as `prepare` leaves them on disk."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.datasets.base import did_you_mean
+from pipeline.scene import Band, DataError, Georeference
+from search_space.decode import Frozen, ListAsTuple, fingerprint
+
+FORMAT_VERSION = 1
+MANIFEST, RECORD, QUICKLOOK = "manifest.json", "scene.json", "quicklook.png"
+CUBE, MASKS, VALID, KNOWN = "cube.npy", "masks.npy", "valid.npy", "known.npy"
+REMEDY = "Run: run_search.py prepare --study ..."
+
+Names = Annotated[tuple[str, ...], ListAsTuple]
+Groups = Annotated[tuple[Names, ...], ListAsTuple]
+
+
+class SourceFile(Frozen):
+    """A file from which a scene was made.
+
+    Attributes:
+        path: Relative to the data set's folder.
+        size_bytes: Its size.
+        sha256: Hexadecimal SHA-256 of its contents.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class BandStatistics(Frozen):
+    """One band over the pixels of one scene that have data; all 0 where none has.
+
+    Attributes:
+        name: The band.
+        minimum: Smallest value.
+        p02: 2nd percentile, like the other percentiles of at most a million pixels.
+        p50: Median.
+        p98: 98th percentile.
+        maximum: Largest value.
+        mean: Mean.
+        std: Standard deviation.
+    """
+
+    name: str
+    minimum: float
+    p02: float
+    p50: float
+    p98: float
+    maximum: float
+    mean: float
+    std: float
+
+
+class SceneRecord(Frozen):
+    """What the manifest says of one scene.
+
+    Attributes:
+        id: Its name, also of its folder.
+        key: Fingerprint of the sources' contents and of every setting that shapes the scene.
+        labelled: Whether it came with labels; without, no pixel is known.
+        height_px: Rows.
+        width_px: Columns.
+        sources: The files it was made from.
+        georeference: Where it lies.
+        bands: Statistics per band, in the cube's order.
+        class_shares: Share of the known pixels that each class covers.
+        known_share: Share of all pixels that have data and a label.
+        valid_share: Share of all pixels that have data.
+    """
+
+    id: str
+    key: str
+    labelled: bool
+    height_px: int
+    width_px: int
+    sources: Annotated[tuple[SourceFile, ...], ListAsTuple]
+    georeference: Georeference
+    bands: Annotated[tuple[BandStatistics, ...], ListAsTuple]
+    class_shares: dict[str, float]
+    known_share: float
+    valid_share: float
+
+
+class Manifest(Frozen):
+    """`manifest.json`: the whole data set as prepared; written last, so it is there only when everything is.
+
+    Attributes:
+        version: Of the layout on disk.
+        classes: In the order of the masks' last axis.
+        bands: In the order of the cubes' last axis; spectral indices last, without wavelengths.
+        same_ground: Groups of scenes that no fold may split.
+        scenes: Sorted by id.
+    """
+
+    version: int
+    classes: Names
+    bands: Annotated[tuple[Band, ...], ListAsTuple]
+    same_ground: Groups
+    scenes: Annotated[tuple[SceneRecord, ...], ListAsTuple]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal exactly for data sets made from equal files with equal settings."""
+        return fingerprint([self.version, {record.id: record.key for record in self.scenes}])
+
+
+@dataclass(frozen=True)
+class PreparedScene:
+    """One prepared scene; its arrays are memory-mapped when first used, read-only.
+
+    Attributes:
+        folder: Where its files lie.
+        record: What the manifest says of it.
+    """
+
+    folder: Path
+    record: SceneRecord
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.record.id
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it came with labels."""
+        return self.record.labelled
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.record.height_px, self.record.width_px
+
+    @property
+    def georeference(self) -> Georeference:
+        """Where it lies."""
+        return self.record.georeference
+
+    @property
+    def quicklook(self) -> Path:
+        """A picture of the scene with its labels drawn in."""
+        return self.folder / QUICKLOOK
+
+    @cached_property
+    def cube(self) -> NDArray[np.float32]:
+        """float32 `(H, W, B)` in the sensor's units, indices last; NaN where there is no data."""
+        return self._map(CUBE, np.float32, 3)
+
+    @cached_property
+    def masks(self) -> NDArray[np.uint8]:
+        """uint8 `(H, W, K)`, 1 where a class is; 0 where nothing is known."""
+        return self._map(MASKS, np.uint8, 3)
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Bool `(H, W)`, True where there is data."""
+        return self._map(VALID, np.bool_, 2)
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Bool `(H, W)`, True where there is data and someone has said what is on the ground."""
+        return self._map(KNOWN, np.bool_, 2)
+
+    def check(self) -> None:
+        """See that every array is there, whole, and of the manifest's shape; no pixel is read.
+
+        Raises:
+            DataError: Otherwise.
+        """
+        for name in ("cube", "masks", "valid", "known"):
+            getattr(self, name)
+
+    def _map(self, name: str, dtype: type[np.generic], ndim: int) -> NDArray[Any]:
+        path = self.folder / name
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path} is missing or damaged: {error}", remedy=REMEDY) from error
+        if array.dtype != dtype or array.ndim != ndim or array.shape[:2] != self.shape_px:
+            raise DataError(
+                f"{path} is not what the manifest says", received=f"{array.dtype} {array.shape}", remedy=REMEDY
+            )
+        return array
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A whole prepared data set.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What is in it.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> "PreparedDataset":
+        """Open what `prepare` has written.
+
+        Raises:
+            DataError: It is missing, unfinished, damaged, or of another version.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            what = "The data set is only partly prepared" if folder.is_dir() else "The data set is not prepared yet"
+            raise DataError(what, received=str(folder), remedy=REMEDY)
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise DataError(f"{path} is damaged or of another version: {reason}", remedy=REMEDY) from error
+        if manifest.version != FORMAT_VERSION:
+            raise DataError(f"{path}: prepared by another version", received=manifest.version, remedy=REMEDY)
+        dataset = cls(folder, manifest)
+        for scene_id in dataset.scene_ids:
+            dataset.scene(scene_id).check()
+        return dataset
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the masks' last axis."""
+        return self.manifest.classes
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in the order of the cubes' last axis, indices last."""
+        return tuple(band.name for band in self.manifest.bands)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits: equal exactly for data sets made from equal files with equal settings."""
+        return self.manifest.fingerprint
+
+    @property
+    def scene_ids(self) -> tuple[str, ...]:
+        """Every scene, sorted."""
+        return tuple(record.id for record in self.manifest.scenes)
+
+    def scene(self, scene_id: str) -> PreparedScene:
+        """Return one scene.
+
+        Raises:
+            DataError: No such scene; the nearest one is named.
+        """
+        for record in self.manifest.scenes:
+            if record.id == scene_id:
+                return PreparedScene(self.folder / scene_id, record)
+        raise DataError("There is no such scene", received=scene_id, remedy=did_you_mean(scene_id, self.scene_ids))
