@@ -1,0 +1,160 @@
+"""How far a study is: counts per state, pace, estimated end, workers."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from results.facts import FINISHED, STATES, mean_jaccard, ranked
+from results.phrases import NOTHING, architecture_phrase, duration_text, jaccard_text
+from results.tables import DETAIL_COLUMNS
+from results.text import plain_rows
+from trials_db.records import Trial, WorkerRecord
+
+PACE_TRIALS = 20
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study at one moment.
+
+    Attributes:
+        study: Its name.
+        counts: Number of trials in each state, all states named.
+        max_trials: The study ends with this many trials.
+        best: The best trial that is done, None where none is.
+        trials_per_h: Pace of the last trials, pauses left out; None where none has ended.
+        end_s: When the study will have ended at that pace, in seconds since the epoch; None where nothing is
+            running or the pace is unknown.
+        workers: Columns `worker`, `host`, `current_trial` (NaN while it waits) and `last_seen_s` (seconds ago).
+    """
+
+    study: str
+    counts: dict[str, int]
+    max_trials: int
+    best: Trial | None
+    trials_per_h: float | None
+    end_s: float | None
+    workers: pd.DataFrame
+
+    @property
+    def num_finished(self) -> int:
+        """Trials that have ended, however."""
+        return sum(self.counts[state] for state in FINISHED)
+
+
+def study_status(
+    study: str,
+    trials: Iterable[Trial],
+    workers: Iterable[WorkerRecord] = (),
+    *,
+    max_trials: int,
+    now_s: float,
+) -> StudyStatus:
+    """Sum up a study.
+
+    Args:
+        study: Its name.
+        trials: All its trials.
+        workers: Its workers, as they last told of themselves.
+        max_trials: The study ends with this many trials.
+        now_s: The present, in seconds since the epoch, by the store's clock.
+    """
+    trials = list(trials)
+    counts = Counter(str(trial.state) for trial in trials)
+    pace = trials_per_h(trials)
+    num_left = max_trials - sum(counts[state] for state in FINISHED)
+    running = counts["running"] > 0
+    best = ranked(trials)[:1]
+    return StudyStatus(
+        study=study,
+        counts={state: counts[state] for state in STATES},
+        max_trials=max_trials,
+        best=best[0] if best else None,
+        trials_per_h=pace,
+        end_s=now_s + max(0, num_left) / pace * 3600.0 if pace and running else None,
+        workers=worker_table(workers, now_s),
+    )
+
+
+def trials_per_h(trials: Iterable[Trial]) -> float | None:
+    """Pace of the last trials that ended, over the time in which at least one of them ran.
+
+    Time in which nothing ran, such as a night between two searches, does not count.
+
+    Returns:
+        Trials per hour over the last 20 trials that ended, None where none did.
+    """
+    spans = [
+        (trial.finished_s, trial.started_s)
+        for trial in trials
+        if trial.started_s is not None and trial.finished_s is not None
+    ]
+    recent = sorted(spans)[-PACE_TRIALS:]
+    busy_s, end_s = 0.0, float("-inf")
+    for start, finish in sorted((start, finish) for finish, start in recent):
+        busy_s += max(0.0, finish - max(start, end_s))
+        end_s = max(end_s, finish)
+    return len(recent) / busy_s * 3600.0 if busy_s > 0 else None
+
+
+def worker_table(workers: Iterable[WorkerRecord], now_s: float) -> pd.DataFrame:
+    """Who works on a study.
+
+    Returns:
+        Columns `worker`, `host`, `current_trial` (NaN while it waits) and `last_seen_s` (seconds ago).
+    """
+    rows = [
+        {
+            "worker": worker.name,
+            "host": worker.host,
+            "current_trial": worker.trial,
+            "last_seen_s": max(0.0, now_s - worker.last_seen_s),
+        }
+        for worker in sorted(workers, key=lambda worker: worker.name)
+    ]
+    return pd.DataFrame(rows, columns=["worker", "host", "current_trial", "last_seen_s"])
+
+
+def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
+    """A status to read: columns `group`, `name` and `value`, all text, without the workers."""
+    left_s = None if status.end_s is None else status.end_s - now_s
+    end = f"about {_clock(status.end_s, now_s)}, in {duration_text(left_s)}" if status.end_s is not None else NOTHING
+    states = ", ".join(f"{number} {state}" for state, number in status.counts.items() if number)
+    rows = [
+        ("finished", f"{status.num_finished} of {status.max_trials} trials"),
+        ("states", states or "no trial yet"),
+        ("pace", NOTHING if status.trials_per_h is None else f"{status.trials_per_h:.3g} trials per hour"),
+        ("estimated end", end),
+    ]
+    if status.best is not None:
+        rows += [
+            ("best so far", f"trial {status.best.number}, mean Jaccard {jaccard_text(mean_jaccard(status.best))}"),
+            ("", architecture_phrase(status.best.decoded().architecture)),
+        ]
+    return pd.DataFrame([(f"study {status.study}", *row) for row in rows], columns=DETAIL_COLUMNS)
+
+
+def _clock(moment_s: float | None, now_s: float) -> str:
+    if moment_s is None:
+        return NOTHING
+    moment, now = datetime.fromtimestamp(moment_s).astimezone(), datetime.fromtimestamp(now_s).astimezone()
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%a %d %b %H:%M}"
+
+
+def plain_status(status: StudyStatus) -> dict[str, Any]:
+    """A status as JSON data."""
+    best = status.best
+    return {
+        "study": status.study,
+        "counts": dict(status.counts),
+        "num_finished": status.num_finished,
+        "max_trials": status.max_trials,
+        "best": None if best is None else {"trial": best.number, "mean_jaccard": mean_jaccard(best)},
+        "trials_per_h": status.trials_per_h,
+        "end_s": status.end_s,
+        "workers": plain_rows(status.workers),
+    }

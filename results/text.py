@@ -1,0 +1,202 @@
+"""Tables as aligned text for a terminal, and as plain data for `--json`."""
+
+import shutil
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from results.phrases import NOTHING, count_text, duration_text, is_missing, jaccard_text
+
+GAP = "  "
+MIN_VALUE_CELLS = 16
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a column is headed, worded and aligned, and, for free text, to how many cells it may shrink."""
+
+    title: str
+    text: Callable[[Any], str] = str
+    right: bool = False
+    min_cells: int = 0
+
+
+_LOOKS: Mapping[str, _Look] = {
+    "rank": _Look("#", count_text, right=True),
+    "trial": _Look("trial", count_text, right=True),
+    "mean_jaccard": _Look("Jaccard", jaccard_text, right=True),
+    "num_parameters": _Look("parameters", count_text, right=True),
+    "train_s": _Look("time", duration_text, right=True),
+    "architecture": _Look("architecture", min_cells=28),
+    "note": _Look("note", min_cells=24),
+    "value": _Look("value", min_cells=MIN_VALUE_CELLS),
+    "current_trial": _Look("trial", count_text, right=True),
+    "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
+}
+
+_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture")
+"""What a narrow terminal does without, in this order."""
+
+
+def column_title(column: str) -> str:
+    """How a column is headed: a class's Jaccard by the class's name."""
+    if column.startswith("jaccard["):
+        return column[len("jaccard[") : -1]
+    return _look(column).title
+
+
+def cell_text(column: str, value: object) -> str:
+    """A cell as it is shown; a dash where there is nothing."""
+    return NOTHING if is_missing(value) else _look(column).text(value)
+
+
+def is_number_column(column: str) -> bool:
+    """Whether the cells of a column are aligned to the right."""
+    return _look(column).right
+
+
+def _look(column: str) -> _Look:
+    if column.startswith("jaccard["):
+        return _Look(column, jaccard_text, right=True)
+    return _LOOKS.get(column, _Look(column.replace("_", " ")))
+
+
+def terminal_cells() -> int:
+    """Width of the terminal in character cells; 100 where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def render_table(frame: pd.DataFrame, cells: int | None = None) -> str:
+    """Lay out a table with aligned columns.
+
+    Columns of free text shrink to the width; where that is not enough, less important columns are left out and a
+    last line says so.
+
+    Args:
+        frame: A table of `results.tables` or `results.status`.
+        cells: Width in character cells; the terminal's where None.
+
+    Returns:
+        Lines without a trailing line break; one line that says so where the table has no rows.
+    """
+    if frame.empty:
+        return "nothing yet"
+    room = terminal_cells() if cells is None else cells
+    columns = {name: [safe_line(cell_text(name, value)) for value in frame[name]] for name in frame.columns}
+    titles = {name: safe_line(column_title(name)) for name in columns}
+    left_out: list[str] = []
+    while (widths := _fit(columns, titles, room)) is None:
+        name = _least_important(columns)
+        if name is None:
+            widths = _natural_widths(columns, titles)
+            break
+        left_out.append(titles[name])
+        del columns[name]
+    lines = [_line(titles, widths), GAP.join("─" * widths[name] for name in columns)]
+    lines += [_line({name: column[row] for name, column in columns.items()}, widths) for row in range(len(frame))]
+    if left_out:
+        lines.append(f"(left out for want of width: {', '.join(left_out)})")
+    return "\n".join(lines)
+
+
+def _natural_widths(columns: Mapping[str, list[str]], titles: Mapping[str, str]) -> dict[str, int]:
+    return {name: max(map(text_cells, [titles[name], *column])) for name, column in columns.items()}
+
+
+def _fit(columns: Mapping[str, list[str]], titles: Mapping[str, str], room: int) -> dict[str, int] | None:
+    """Widths of the columns that fit the room, None where even the shrunk columns do not."""
+    widths = _natural_widths(columns, titles)
+    excess = sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
+    for name in sorted((name for name in widths if _look(name).min_cells), key=lambda name: -widths[name]):
+        if excess <= 0:
+            break
+        cut = min(excess, max(0, widths[name] - _look(name).min_cells))
+        widths[name] -= cut
+        excess -= cut
+    return widths if excess <= 0 else None
+
+
+def _least_important(columns: Mapping[str, list[str]]) -> str | None:
+    for start in _LEAVE_OUT_FIRST:
+        for name in reversed(list(columns)):
+            if name.startswith(start) and len(columns) > 1:
+                return name
+    return None
+
+
+def _line(texts: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    parts = (_padded(texts[name], cells, right=_look(name).right) for name, cells in widths.items())
+    return GAP.join(parts).rstrip()
+
+
+def _padded(text: str, cells: int, *, right: bool) -> str:
+    cut = _cut(text, cells)
+    space = " " * (cells - text_cells(cut))
+    return space + cut if right else cut + space
+
+
+def _cut(text: str, cells: int) -> str:
+    if text_cells(text) <= cells:
+        return text
+    while text and text_cells(text) > cells - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def text_cells(text: str) -> int:
+    """Character cells that a text takes on a terminal: East Asian wide characters take two."""
+    return sum(_character_cells(character) for character in text)
+
+
+def _character_cells(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def safe_line(text: str) -> str:
+    """One line without control characters, so that no name can steer the terminal."""
+    return "".join(" " if unicodedata.category(character) in ("Cc", "Cf") else character for character in text)
+
+
+def render_details(frame: pd.DataFrame, cells: int | None = None) -> str:
+    """Lay out a table of `group`, `name` and `value` under one heading per group."""
+    room = terminal_cells() if cells is None else cells
+    names = max((text_cells(safe_line(name)) for name in frame["name"]), default=0)
+    blocks = []
+    for group, rows in frame.groupby("group", sort=False):
+        heading = safe_line(str(group))
+        lines = [heading[:1].upper() + heading[1:]]
+        for name, value in zip(rows["name"], rows["value"], strict=True):
+            text = _cut(safe_line(str(value)), max(MIN_VALUE_CELLS, room - names - 2 * len(GAP)))
+            lines.append(f"{GAP}{_padded(safe_line(name), names, right=False)}{GAP}{text}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON data: one mapping per row.
+
+    NaN becomes null, whole numbers stay whole, and the Jaccard of all classes goes into one mapping `jaccard`.
+    """
+    rows = []
+    for record in frame.astype(object).to_dict(orient="records"):
+        row: dict[str, Any] = {}
+        for name, value in record.items():
+            if str(name).startswith("jaccard["):
+                row.setdefault("jaccard", {})[column_title(str(name))] = _plain(str(name), value)
+            else:
+                row[str(name)] = _plain(str(name), value)
+        rows.append(row)
+    return rows
+
+
+def _plain(column: str, value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    if is_missing(value):
+        return None
+    return int(value) if column.startswith("num_") or column in ("current_trial",) else value
