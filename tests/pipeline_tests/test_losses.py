@@ -1,0 +1,86 @@
+"""Losses against NumPy, and what they make of unknown pixels."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from numpy.typing import NDArray
+
+from pipeline.losses import LOSSES, MixedLoss
+from search_space.training_plan import LossMix
+
+Array = NDArray[np.float64]
+
+
+def oracle(name: str, t: Array, p: Array, w: Array) -> float:
+    """Straight from the definitions, class by class, over the known pixels only."""
+    values = []
+    for k in range(t.shape[-1]):
+        known = w[..., 0] > 0
+        truth, prob = t[..., k][known], p[..., k][known]
+        of_truth = np.where(truth > 0, prob, 1 - prob)
+        both, total = (truth * prob).sum(), truth.sum() + prob.sum()
+        values.append(
+            {
+                "bce": -np.log(of_truth).mean(),
+                "focal": (-((1 - of_truth) ** 2) * np.log(of_truth)).mean(),
+                "dice": 1 - (2 * both + 1) / (total + 1),
+                "jaccard": 1 - (both + 1) / (total - both + 1),
+            }[name]
+        )
+    return float(np.mean(values))
+
+
+def batch(seed: int = 0) -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((2, 8, 8, 3)) < [0.5, 0.1, 0.0]).astype(float)
+    return truth, rng.uniform(0.02, 0.98, truth.shape), (rng.random((2, 8, 8, 1)) < 0.7).astype(float)
+
+
+def loss_of(mix: LossMix, t: Array, p: Array, w: Array) -> float:
+    y_true = ops.convert_to_tensor(np.concatenate([t, w], axis=-1).astype("float32"))
+    return float(MixedLoss(mix)(y_true, ops.convert_to_tensor(p.astype("float32"))))
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_each_loss_is_its_definition(name: str) -> None:
+    assert loss_of(LossMix(**{name: 1.0}), *batch()) == pytest.approx(oracle(name, *batch()), rel=1e-5)
+
+
+def test_a_mix_is_the_weighted_sum() -> None:
+    expected = 0.25 * oracle("dice", *batch()) + 0.75 * oracle("focal", *batch())
+
+    assert loss_of(LossMix(dice=0.25, focal=0.75), *batch()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_unknown_pixels_do_not_count(name: str) -> None:
+    truth, probabilities, known = batch()
+    changed = np.where(known > 0, probabilities, 0.5)
+    mix = LossMix(**{name: 1.0})
+
+    assert loss_of(mix, truth, changed, known) == loss_of(mix, truth, probabilities, known)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_batch_of_unknown_pixels_gives_zero(name: str) -> None:
+    truth, probabilities, known = batch()
+
+    assert loss_of(LossMix(**{name: 1.0}), truth, probabilities, 0 * known) == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_perfect_prediction_costs_nothing_and_the_opposite_much(name: str) -> None:
+    truth, _, known = batch()
+    mix = LossMix(**{name: 1.0})
+
+    assert loss_of(mix, truth, truth, known) == pytest.approx(0.0, abs=1e-5)
+    assert loss_of(mix, truth, 1 - truth, known) > 0.5
+
+
+def test_loss_survives_saving() -> None:
+    loss = MixedLoss(LossMix(bce=1.0, dice=0.5))
+
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+
+    assert copy.mix == loss.mix

@@ -1,0 +1,142 @@
+"""Patches: what they show, that they repeat, and that rare classes and borders come out right."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.normalisation import BandScaling
+from pipeline.sampler import PatchSampler, TrainingScene
+from search_space.decode import decode
+from search_space.errors import MapgroveError
+from search_space.training_plan import TrainingPlan
+
+HEIGHT, WIDTH = 40, 30
+
+
+@dataclass(frozen=True)
+class FakeScene:
+    """Every pixel's bands tell its row and column, so that a patch tells where it comes from."""
+
+    id: str = "fake"
+    cube: NDArray[np.float32] = field(
+        default_factory=lambda: np.stack(np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), indexing="ij"), -1).astype(
+            np.float32
+        )
+    )
+    masks: NDArray[np.uint8] = field(default_factory=lambda: rare_masks())
+    valid: NDArray[np.bool_] = field(default_factory=lambda: np.ones((HEIGHT, WIDTH), bool))
+    known: NDArray[np.bool_] = field(default_factory=lambda: known_but_left())
+
+
+def rare_masks() -> NDArray[np.uint8]:
+    masks = np.zeros((HEIGHT, WIDTH, 2), np.uint8)
+    masks[20:22, 15:17, 0] = 1
+    masks[:, 10:, 1] = 1
+    return masks
+
+
+def known_but_left() -> NDArray[np.bool_]:
+    known = np.ones((HEIGHT, WIDTH), bool)
+    known[:, :5] = False
+    return known
+
+
+NO_SCALING = BandScaling(*(np.full(2, value, np.float32) for value in (-1e9, 1e9, 0.0, 1.0)))
+
+
+def sampler(seed: int = 0, classes: tuple[int, ...] = (0, 1), scene: Any = None, **plan: Any) -> PatchSampler:
+    fields = {"patch_px": 8, "batch_size": 16, "augmentation": {"turns": "none", "jitter": 0.0}} | plan
+    source = TrainingScene(scene or FakeScene(), NO_SCALING, classes)
+    return PatchSampler([source], decode(TrainingPlan, fields, where="test"), seed)
+
+
+@pytest.mark.parametrize("turns", ["none", "d4"])
+def test_bands_and_masks_of_a_patch_show_the_same_ground(turns: str) -> None:
+    scene = FakeScene()
+    bands, targets = sampler(augmentation={"turns": turns, "jitter": 0.0}).batch(0)
+
+    rows, columns = bands[..., 0].astype(int), bands[..., 1].astype(int)
+    np.testing.assert_array_equal(targets[..., :2], scene.masks[rows, columns])
+    np.testing.assert_array_equal(targets[..., 2], scene.known[rows, columns])
+
+
+def test_a_batch_depends_on_seed_and_number_alone() -> None:
+    first = sampler(seed=3).batch(5)
+    again = sampler(seed=3)
+    again.batch(0)
+
+    np.testing.assert_array_equal(first[0], again.batch(5)[0])
+    assert not np.array_equal(first[0], sampler(seed=4).batch(5)[0])
+    assert not np.array_equal(first[0], sampler(seed=3).batch(6)[0])
+
+
+def test_a_rare_class_is_in_many_patches() -> None:
+    targets = np.concatenate([sampler(seed=seed).batch(0)[1] for seed in range(10)])
+
+    # A quarter of all patches is centred on it; its 4 of 1200 pixels would be in about 5 % by chance.
+    assert (targets[..., 0].max(axis=(1, 2)) > 0).mean() > 0.2
+
+
+def test_patches_over_the_border_mirror_the_scene() -> None:
+    bands, _ = sampler(patch_px=32, batch_size=8).batch(0)
+    rows, columns = bands[..., 0], bands[..., 1]
+
+    # Mirroring moves by one pixel at a time and turns back at the border without repeating it.
+    assert set(np.unique(np.abs(np.diff(rows, axis=1)))) == {1.0}
+    assert set(np.unique(np.abs(np.diff(columns, axis=2)))) == {1.0}
+    assert rows.min() >= 0
+    assert rows.max() < HEIGHT
+    assert columns.max() < WIDTH
+
+
+def test_all_eight_turns_are_drawn() -> None:
+    bands, _ = sampler(augmentation={"turns": "d4", "jitter": 0.0}, batch_size=200).batch(0)
+
+    # A turn shows in the steps of row and column numbers along the two axes.
+    steps = {
+        tuple(int(v) for v in (b[1, 0, 0] - b[0, 0, 0], b[0, 1, 0] - b[0, 0, 0], b[1, 0, 1] - b[0, 0, 1]))
+        + (int(b[0, 1, 1] - b[0, 0, 1]),)
+        for b in bands
+        if (np.abs(np.diff(b, axis=0)).sum() + np.abs(np.diff(b, axis=1)).sum()) == 2 * 7 * 8
+    }
+    assert len(steps) == 8
+
+
+def test_jitter_is_a_linear_transform_per_channel() -> None:
+    plain, _ = sampler(augmentation={"turns": "none", "jitter": 0.0}).batch(0)
+    # The draw of the jitter comes after all others of a patch, so only a batch of one shows the same ground.
+    one, _ = sampler(batch_size=1, augmentation={"turns": "none", "jitter": 0.0}).batch(0)
+    jittered, _ = sampler(batch_size=1, augmentation={"turns": "none", "jitter": 0.3}).batch(0)
+
+    np.testing.assert_array_equal(one[0], plain[0])
+    for channel in range(2):
+        slope, offset = np.polyfit(one[0, ..., channel].ravel(), jittered[0, ..., channel].ravel(), 1)
+        assert 0.7 <= slope <= 1.3
+        assert abs(offset) <= 0.3 + 1e-3
+        np.testing.assert_allclose(jittered[0, ..., channel], slope * one[0, ..., channel] + offset, atol=1e-3)
+
+
+def test_classes_are_chosen_in_order() -> None:
+    _, targets = sampler(classes=(1,)).batch(0)
+    bands, both = sampler(classes=(1, 0)).batch(0)
+
+    assert targets.shape[-1] == 2
+    rows, columns = bands[..., 0].astype(int), bands[..., 1].astype(int)
+    np.testing.assert_array_equal(both[..., 0], FakeScene().masks[rows, columns, 1])
+
+
+def test_a_scene_smaller_than_the_patch_is_mirrored() -> None:
+    bands, targets = sampler(patch_px=96, batch_size=1).batch(0)
+
+    assert bands.shape == (1, 96, 96, 2)
+    assert targets[..., :2].max() == 1
+
+
+def test_scenes_without_a_label_are_refused() -> None:
+    nothing = FakeScene(known=np.zeros((HEIGHT, WIDTH), bool))
+
+    with pytest.raises(MapgroveError, match="no training scene has a labelled pixel"):
+        sampler(scene=nothing)
