@@ -1,0 +1,333 @@
+"""What every trial store must hold to, whatever it is made of. A new kind joins in conftest.HARNESSES."""
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from search_space.candidate import Candidate
+from search_space.objective import EpochReport, Outcome
+from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
+from trials_db.records import Claim, NewTrial, StudyRecord, TrialState, WorkerRecord
+from trials_db.store import TrialStore, open_store
+
+DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
+FAILED = Outcome(state="failed", reason="ValueError: no (here.py:3)")
+INFEASIBLE = Outcome(state="infeasible", reason="patch too small")
+LEASE_S = 60.0
+
+Maker = Callable[[int], NewTrial]
+
+
+def _claim(store: TrialStore, worker: str = "w") -> Claim:
+    claim = store.claim("demo", worker, LEASE_S)
+    assert claim is not None
+    return claim
+
+
+def _changed(study: StudyRecord, **changes: Any) -> StudyRecord:
+    return study.model_copy(update=changes)
+
+
+class TestStudies:
+    def test_what_went_in_comes_out_of_another_handle(self, harness, store, study) -> None:
+        assert harness.open().load_study("demo") == study
+
+    def test_creating_an_equal_study_again_changes_nothing(self, store, study) -> None:
+        store.create_study(study)
+        assert store.list_studies() == ["demo"]
+
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"seed": 8}, "seed (stored 7, given 8)"),
+            ({"space_fingerprint": "space-2"}, "space_fingerprint (stored 'space-1', given 'space-2')"),
+            ({"data_fingerprint": "data-2"}, "data_fingerprint"),
+            ({"settings": {"limits": {"max_trials": 10}}}, "settings.space"),
+        ],
+    )
+    def test_a_study_that_differs_is_refused_and_the_difference_named(self, store, study, changes, named) -> None:
+        with pytest.raises(StudyConflictError) as caught:
+            store.create_study(_changed(study, **changes))
+        assert named in str(caught.value)
+        assert store.load_study("demo") == study
+
+    def test_only_what_may_change_changes(self, store, study) -> None:
+        raised = _changed(study, settings={**study.settings, "limits": {"max_trials": 20}})
+        with pytest.raises(StudyConflictError, match="stored 10, given 20"):
+            store.update_study_settings(raised, ["search"])
+        assert store.update_study_settings(raised, ["limits.max_trials"]) == raised
+        assert store.load_study("demo") == raised
+
+    def test_open_study_creates_and_goes_on(self, store, study) -> None:
+        other = _changed(study, name="other")
+        assert store.open_study(other) == other
+        assert store.open_study(other) == other
+        raised = _changed(other, settings={**study.settings, "limits": {"max_trials": 20}})
+        assert store.open_study(raised, ["limits"]) == raised
+        assert set(store.list_studies()) == {"demo", "other"}
+
+    def test_a_missing_study_is_told_with_those_there_are(self, store, study, new_trial) -> None:
+        with pytest.raises(StudyNotFoundError, match=r"'nemo'.*It holds: demo"):
+            store.load_study("nemo")
+        with pytest.raises(StudyNotFoundError):
+            store.add_trial("nemo", new_trial(0))
+        with pytest.raises(StudyNotFoundError):
+            store.update_study_settings(_changed(study, name="nemo"), [])
+
+    def test_studies_do_not_mix(self, store, study, new_trial) -> None:
+        store.create_study(_changed(study, name="other"))
+        store.add_trial("other", new_trial(0))
+        assert store.trials("demo") == []
+        assert store.claim("demo", "w", LEASE_S) is None
+        assert store.claim("other", "w", LEASE_S) is not None
+
+
+class TestTrials:
+    def test_a_new_trial_comes_back_as_it_went_in(self, harness, store, new_trial) -> None:
+        assert store.add_trial("demo", new_trial(0))
+        (trial,) = harness.open().trials("demo")
+        assert (trial.number, trial.state, trial.seed, trial.attempts) == (0, TrialState.NEW, 100, 0)
+        assert trial.point == {"architecture.depth": 3.0, "plan.optimizer": 1}
+        assert trial.decoded() == Candidate()
+        assert trial.created_s == harness.clock()
+
+    def test_a_number_is_added_once(self, store, new_trial) -> None:
+        assert store.add_trial("demo", new_trial(0))
+        before = store.trials("demo")
+        assert not store.add_trial("demo", new_trial(0).model_copy(update={"seed": 5}))
+        assert store.trials("demo") == before
+
+    def test_records_are_passed_by_value(self, store, new_trial) -> None:
+        given = new_trial(0)
+        store.add_trial("demo", given)
+        given.point["architecture.depth"] = 99
+        store.trials("demo")[0].candidate.clear()
+        (trial,) = store.trials("demo")
+        assert trial.point["architecture.depth"] == 3.0
+        assert trial.decoded() == Candidate()
+
+    @pytest.mark.parametrize("outcome", [DONE, FAILED, INFEASIBLE], ids=lambda outcome: outcome.state)
+    def test_a_whole_life(self, harness, store, new_trial, outcome) -> None:
+        store.add_trial("demo", new_trial(0))
+        claim = _claim(store, "worker-1")
+        harness.clock.now_s += 5
+        second = EpochReport(epoch=2, training_loss=0.3, jaccard={"water": 0.7}, seconds=1.5)
+        store.report(claim, second)
+        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        store.finish(claim, outcome)
+        (trial,) = store.trials("demo")
+        assert (trial.state, trial.outcome, trial.worker, trial.attempts) == (outcome.state, outcome, "worker-1", 1)
+        assert trial.state.is_final
+        assert [report.epoch for report in trial.reports] == [1, 2]
+        assert trial.reports[1] == second
+        assert trial.finished_s == trial.started_s + 5
+        assert trial.loss == outcome.loss
+
+    def test_the_oldest_number_is_claimed_first(self, store, new_trial) -> None:
+        for number in (2, 0, 1):
+            store.add_trial("demo", new_trial(number))
+        assert [_claim(store).number for _ in range(3)] == [0, 1, 2]
+        assert store.claim("demo", "w", LEASE_S) is None
+
+    def test_a_report_of_the_same_epoch_replaces_the_first(self, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        claim = _claim(store)
+        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        store.report(claim, EpochReport(epoch=1, training_loss=0.4))
+        assert [report.training_loss for report in store.trials("demo")[0].reports] == [0.4]
+
+    def test_counts_hold_every_state(self, store, new_trial) -> None:
+        for number in range(3):
+            store.add_trial("demo", new_trial(number))
+        store.finish(_claim(store), DONE)
+        _claim(store)
+        expected = dict.fromkeys(TrialState, 0) | {"done": 1, "running": 1, "new": 1}
+        assert store.counts("demo") == expected
+
+    def test_every_change_is_told_after_the_cursor_and_none_before(self, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        store.add_trial("demo", new_trial(1))
+        trials, cursor = store.changed_since("demo")
+        assert [trial.number for trial in trials] == [0, 1]
+        assert store.changed_since("demo", cursor) == ([], cursor)
+        claim = _claim(store)
+        changes: list[Callable[[], object]] = [
+            lambda: store.report(claim, EpochReport(epoch=1, training_loss=0.5)),
+            lambda: store.finish(claim, DONE),
+            lambda: store.release(_claim(store)),
+            lambda: store.add_trial("demo", new_trial(2)),
+        ]
+        cursor = store.changed_since("demo", cursor)[1]
+        for change, number in zip(changes, (0, 0, 1, 2), strict=True):
+            change()
+            told, cursor = store.changed_since("demo", cursor)
+            assert [trial.number for trial in told] == [number]
+        assert store.changed_since("demo", cursor)[0] == []
+
+
+class TestLeases:
+    @pytest.fixture
+    def claim(self, store: TrialStore, new_trial: Maker) -> Claim:
+        store.add_trial("demo", new_trial(0))
+        return _claim(store)
+
+    def test_a_silent_worker_loses_its_trial(self, harness, store, claim) -> None:
+        harness.clock.now_s += LEASE_S - 1
+        assert store.requeue_expired("demo") == []
+        harness.clock.now_s += 2
+        assert store.requeue_expired("demo") == [0]
+        (trial,) = store.trials("demo")
+        assert (trial.state, trial.lost_workers) == (TrialState.NEW, 1)
+
+    def test_renewing_keeps_it(self, harness, store, claim) -> None:
+        for _ in range(5):
+            harness.clock.now_s += LEASE_S - 1
+            store.renew(claim)
+        assert store.requeue_expired("demo") == []
+
+    def test_a_lease_that_ran_out_but_was_not_taken_is_renewed(self, harness, store, claim) -> None:
+        harness.clock.now_s += 10 * LEASE_S
+        store.renew(claim)
+        assert store.requeue_expired("demo") == []
+
+    @pytest.mark.parametrize("claimed_again", [False, True])
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda store, claim: store.renew(claim),
+            lambda store, claim: store.report(claim, EpochReport(epoch=9, training_loss=9.0)),
+            lambda store, claim: store.finish(claim, DONE),
+            lambda store, claim: store.release(claim),
+        ],
+        ids=["renew", "report", "finish", "release"],
+    )
+    def test_who_lost_the_lease_changes_nothing(self, harness, store, claim, write, claimed_again) -> None:
+        harness.clock.now_s += LEASE_S + 1
+        store.requeue_expired("demo")
+        if claimed_again:
+            _claim(store, "second")
+        before = store.trials("demo")
+        with pytest.raises(LeaseLostError, match="Trial 0 of 'demo'"):
+            write(store, claim)
+        assert store.trials("demo") == before
+
+    def test_the_second_worker_finishes_what_the_first_lost(self, harness, store, claim) -> None:
+        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        harness.clock.now_s += LEASE_S + 1
+        store.requeue_expired("demo")
+        assert store.trials("demo")[0].reports == ()
+        second = _claim(store, "second")
+        assert (second.number, second.attempt, second.seed) == (0, 2, claim.seed)
+        assert second.token != claim.token
+        store.finish(second, DONE)
+        with pytest.raises(LeaseLostError):
+            store.finish(claim, FAILED)
+        assert store.trials("demo")[0].outcome == DONE
+
+    def test_finishing_twice_is_harmless_but_nothing_else_follows(self, store, claim) -> None:
+        store.finish(claim, DONE)
+        store.finish(claim, FAILED)
+        assert store.trials("demo")[0].outcome == DONE
+        for write in (store.renew, store.release):
+            with pytest.raises(LeaseLostError):
+                write(claim)
+
+    def test_three_lives(self, harness, store, claim) -> None:
+        for _ in range(2):
+            harness.clock.now_s += LEASE_S + 1
+            assert store.requeue_expired("demo") == [0]
+            _claim(store)
+        harness.clock.now_s += LEASE_S + 1
+        cursor = store.changed_since("demo")[1]
+        assert store.requeue_expired("demo") == [0]
+        ((trial,), _) = store.changed_since("demo", cursor)
+        assert (trial.state, trial.lost_workers, trial.attempts) == (TrialState.FAILED, 3, 3)
+        assert trial.outcome == Outcome(state="failed", reason="lost 3 workers")
+        assert trial.finished_s == harness.clock()
+        assert store.requeue_expired("demo") == []
+        assert store.claim("demo", "w", LEASE_S) is None
+
+    def test_handing_back_burns_no_life(self, store, claim) -> None:
+        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        held = claim
+        for _ in range(5):
+            store.release(held)
+            (trial,) = store.trials("demo")
+            assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+            held = _claim(store)
+        store.finish(held, DONE)
+
+
+class TestLead:
+    def test_one_leads_at_a_time(self, harness, store) -> None:
+        lead = store.acquire_lead("demo", "first", LEASE_S)
+        assert lead is not None
+        other = harness.open()
+        assert other.acquire_lead("demo", "second", LEASE_S) is None
+        assert other.leader("demo") == "first"
+        store.release_lead(lead)
+        assert store.leader("demo") is None
+        assert other.acquire_lead("demo", "second", LEASE_S) is not None
+
+    def test_a_silent_master_is_followed_and_fenced_off(self, harness, store) -> None:
+        lead = store.acquire_lead("demo", "first", LEASE_S)
+        harness.clock.now_s += LEASE_S - 1
+        store.renew_lead(lead)
+        harness.clock.now_s += LEASE_S + 1
+        assert store.leader("demo") is None
+        assert store.acquire_lead("demo", "second", LEASE_S) is not None
+        with pytest.raises(LeaseLostError, match="Another master leads"):
+            store.renew_lead(lead)
+        store.release_lead(lead)
+        assert store.leader("demo") == "second"
+
+
+class TestWorkers:
+    def test_a_worker_is_seen_until_it_leaves(self, harness, store) -> None:
+        record = WorkerRecord(name="b", host="here", pid=12, study="demo")
+        store.heartbeat(record)
+        store.heartbeat(record.model_copy(update={"name": "a", "trial": 3}))
+        harness.clock.now_s += 7
+        store.heartbeat(record)
+        first, second = store.workers("demo")
+        assert (first.name, first.trial, second.name, second.pid) == ("a", 3, "b", 12)
+        assert second.last_seen_s == first.last_seen_s + 7 == store.now()
+        store.forget_worker("demo", "a")
+        assert [worker.name for worker in store.workers("demo")] == ["b"]
+
+
+def claim_everything(url: str, worker: str, gate: Any, queue: Any) -> None:
+    """Run by each racing process: claim and finish until nothing is new."""
+    gate.wait()
+    claimed = []
+    with open_store(url) as store:
+        while (claim := store.claim("race", worker, LEASE_S)) is not None:
+            claimed.append(claim.number)
+            store.finish(claim, Outcome(state="done", loss=float(claim.number)))
+    queue.put(claimed)
+
+
+def test_racing_processes_never_claim_the_same_trial(harness, study, new_trial) -> None:
+    num_trials, num_processes = 60, 4
+    store = open_store(harness.url)
+    store.create_study(_changed(study, name="race"))
+    for number in range(num_trials):
+        store.add_trial("race", new_trial(number))
+    context = multiprocessing.get_context("spawn")
+    gate, queue = context.Barrier(num_processes), context.Queue()
+    processes = [
+        context.Process(target=claim_everything, args=(harness.url, f"w{index}", gate, queue))
+        for index in range(num_processes)
+    ]
+    for process in processes:
+        process.start()
+    claimed = [number for _ in processes for number in queue.get(timeout=120)]
+    for process in processes:
+        process.join()
+    queue.close()
+    queue.join_thread()
+    assert sorted(claimed) == list(range(num_trials))
+    assert all(trial.attempts == 1 and trial.loss == trial.number for trial in store.trials("race"))
+    store.close()

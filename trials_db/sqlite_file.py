@@ -1,0 +1,176 @@
+"""Opening the store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trials_db.errors import StoreError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x4D677276
+"""Marks the file as ours in its header ("Mgrv")."""
+
+WAIT_S = 30.0
+"""How long a writer waits for its turn."""
+
+_TABLES = """
+CREATE TABLE studies (
+    name TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    created_s REAL NOT NULL,
+    changes INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE trials (
+    study TEXT NOT NULL REFERENCES studies (name),
+    number INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    document TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    lost_workers INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    token TEXT,
+    lease_until_s REAL,
+    outcome TEXT,
+    created_s REAL NOT NULL,
+    started_s REAL,
+    finished_s REAL,
+    changed INTEGER NOT NULL,
+    PRIMARY KEY (study, number)
+);
+CREATE INDEX trials_by_state ON trials (study, state, number);
+CREATE INDEX trials_by_change ON trials (study, changed);
+CREATE TABLE reports (
+    study TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (study, number, epoch),
+    FOREIGN KEY (study, number) REFERENCES trials (study, number)
+);
+CREATE TABLE leads (
+    study TEXT PRIMARY KEY REFERENCES studies (name),
+    owner TEXT NOT NULL,
+    token TEXT NOT NULL,
+    lease_until_s REAL NOT NULL
+);
+CREATE TABLE workers (
+    study TEXT NOT NULL REFERENCES studies (name),
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (study, name)
+);
+"""
+
+_MEANINGS = (
+    ("locked", "is locked by another process", "End the process that holds it, and try again"),
+    ("disk is full", "cannot grow, the disk is full", "Make room and run the same command again"),
+    ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
+    ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
+    ("not a database", "is not a SQLite file", "Name another file"),
+    ("malformed", "is damaged", "Restore it from a copy, or move it away and search anew"),
+)
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the file, making it and its tables where `create`.
+
+    Raises:
+        StoreError: It is missing and not `create`, is no study store, is of a later version, or SQLite refuses.
+    """
+    if path.is_dir():
+        raise StoreError("A study store is a file, and this is a folder", received=str(path))
+    if not create and not path.is_file():
+        raise StoreError(f"There is no study store at {path}", remedy="Run `run_search.py search` first")
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Autocommit, so that every transaction is begun by us; the caller's lock lets threads take turns.
+        db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the system's errors about the file into `StoreError`."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        text = str(error)
+        for part, what, remedy in _MEANINGS:
+            if part in text:
+                raise StoreError(f"The study store {path} {what}", received=text, remedy=remedy) from error
+        raise StoreError(f"The study store {path} failed", received=text) from error
+
+
+def parse_document(text: str, path: Path) -> dict[str, Any]:
+    """Read the JSON of one column.
+
+    Raises:
+        StoreError: It is no JSON mapping.
+    """
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"The study store {path} holds a damaged document", received=text) from error
+    if not isinstance(plain, dict):
+        raise StoreError(f"The study store {path} holds a damaged document", received=text)
+    return plain
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA foreign_keys = ON")
+    if _version(db, path) == 0:
+        _use_write_ahead_log(db)
+        db.execute("BEGIN IMMEDIATE")
+        # Another process may have been faster since the first look.
+        if _version(db, path) == 0:
+            for statement in _TABLES.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _use_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Let readers go on while one process writes."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself when two processes do this at once.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Version of the tables in the file, 0 for an empty file.
+
+    Raises:
+        StoreError: The file belongs to another program or a later version.
+    """
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if application == APPLICATION_ID and version == SCHEMA_VERSION:
+        return version
+    if application == APPLICATION_ID:
+        raise StoreError(
+            f"The study store {path} has version {version}, this Mapgrove reads {SCHEMA_VERSION}",
+            remedy="Use the Mapgrove that wrote it",
+        )
+    if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise StoreError(f"{path} belongs to another program", remedy="Name another file")
+    return 0

@@ -1,0 +1,361 @@
+"""The trial store in one SQLite file: nothing to install, many processes on one machine."""
+
+# The methods' docstrings are those of `TrialStore`.
+# ruff: noqa: D102
+
+import logging
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search_space.decode import canonical_json, decode
+from search_space.objective import EpochReport, Outcome
+from trials_db.errors import LeaseLostError
+from trials_db.records import (
+    MAX_LIVES,
+    Claim,
+    Lead,
+    NewTrial,
+    StudyRecord,
+    Trial,
+    TrialState,
+    WorkerRecord,
+)
+from trials_db.sqlite_file import connect, parse_document, store_errors
+from trials_db.store import TrialStore, check_same_study, no_such_study
+
+_log = logging.getLogger(__name__)
+
+_TRIAL_COLUMNS = "number, state, document, attempts, lost_workers, worker, outcome, created_s, started_s, finished_s"
+
+
+class SqliteStore(TrialStore):
+    """See `TrialStore` for what it promises.
+
+    Writers take turns: each method is one `BEGIN IMMEDIATE` transaction. Readers never wait (write-ahead log).
+
+    Args:
+        path: The file.
+        create: Make the file and its folder where they are missing; else that is an error.
+        clock: Tells seconds since the epoch. The file lies on one machine, so this machine's clock is the store's.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        # One connection serves the threads of a process in turn.
+        self._lock = threading.RLock()
+        self._db = connect(path, create=create)
+
+    def close(self) -> None:
+        with self._lock, store_errors(self.path):
+            self._db.close()
+
+    def now(self) -> float:
+        return self._clock()
+
+    def create_study(self, record: StudyRecord) -> None:
+        with self._writing() as db:
+            stored = self._find_study(record.name)
+            if stored is None:
+                db.execute(
+                    "INSERT INTO studies (name, document, created_s) VALUES (?, ?, ?)",
+                    (record.name, canonical_json(record), self.now()),
+                )
+            else:
+                check_same_study(stored, record)
+
+    def load_study(self, name: str) -> StudyRecord:
+        with self._reading():
+            stored = self._find_study(name)
+        if stored is None:
+            raise no_such_study(name, self.list_studies())
+        return stored
+
+    def list_studies(self) -> list[str]:
+        with self._reading() as db:
+            return [row["name"] for row in db.execute("SELECT name FROM studies ORDER BY created_s, name")]
+
+    def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
+        with self._writing() as db:
+            check_same_study(self.load_study(record.name), record, may_change)
+            db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
+        return record
+
+    def add_trial(self, study: str, trial: NewTrial) -> bool:
+        with self._writing() as db:
+            present = db.execute(
+                "SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, trial.number)
+            ).fetchone()
+            if present:
+                return False
+            db.execute(
+                "INSERT INTO trials (study, number, state, document, created_s, changed) VALUES (?, ?, ?, ?, ?, ?)",
+                (study, trial.number, TrialState.NEW, canonical_json(trial), self.now(), self._next_change(study)),
+            )
+        return True
+
+    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+        if self._lowest_new(study) is None:
+            return None
+        with self._writing() as db:
+            row = self._lowest_new(study)
+            if row is None:
+                return None
+            new = decode(NewTrial, parse_document(row["document"], self.path), where=f"trial {row['number']}")
+            claim = Claim(
+                study=study,
+                number=new.number,
+                token=uuid.uuid4().hex,
+                worker=worker,
+                candidate=new.candidate,
+                seed=new.seed,
+                attempt=row["attempts"] + 1,
+                lease_s=lease_s,
+            )
+            now = self.now()
+            db.execute(
+                "UPDATE trials SET state = ?, token = ?, worker = ?, attempts = ?, started_s = ?, lease_until_s = ?,"
+                " changed = ? WHERE study = ? AND number = ?",
+                (
+                    *(TrialState.RUNNING, claim.token, worker, claim.attempt, now, now + lease_s),
+                    *(self._next_change(study), study, new.number),
+                ),
+            )
+        return claim
+
+    def renew(self, claim: Claim) -> None:
+        with self._writing():
+            self._update_claimed(claim, "lease_until_s = ?", self.now() + claim.lease_s)
+
+    def report(self, claim: Claim, report: EpochReport) -> None:
+        with self._writing() as db:
+            self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
+            db.execute(
+                "INSERT OR REPLACE INTO reports (study, number, epoch, document) VALUES (?, ?, ?, ?)",
+                (claim.study, claim.number, report.epoch, canonical_json(report)),
+            )
+
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        with self._writing():
+            if self._finished_by(claim):
+                return
+            self._update_claimed(
+                claim,
+                "state = ?, outcome = ?, finished_s = ?, lease_until_s = NULL, changed = ?",
+                *(TrialState(outcome.state), canonical_json(outcome), self.now(), self._next_change(claim.study)),
+            )
+
+    def release(self, claim: Claim) -> None:
+        with self._writing():
+            self._update_claimed(
+                claim,
+                "state = ?, token = NULL, lease_until_s = NULL, changed = ?",
+                *(TrialState.NEW, self._next_change(claim.study)),
+            )
+            self._drop_reports(claim.study, claim.number)
+
+    def requeue_expired(self, study: str) -> list[int]:
+        if not self._expired(study):
+            return []
+        with self._writing():
+            expired = self._expired(study)
+            for row in expired:
+                self._take_away(study, row["number"], row["lost_workers"] + 1)
+        for row in expired:
+            _log.warning("trial %d lost its worker %s", row["number"], row["worker"])
+        return [row["number"] for row in expired]
+
+    def trials(self, study: str) -> list[Trial]:
+        return self.changed_since(study)[0]
+
+    def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
+        since = int(cursor or -1)
+        with self._reading() as db:
+            rows = db.execute(
+                f"SELECT {_TRIAL_COLUMNS}, changed FROM trials WHERE study = ? AND changed > ? ORDER BY number",
+                (study, since),
+            ).fetchall()
+            reports = self._reports(study, since)
+        newest = max((row["changed"] for row in rows), default=since)
+        return [_trial(row, reports.get(row["number"], []), self.path) for row in rows], str(newest)
+
+    def counts(self, study: str) -> dict[TrialState, int]:
+        with self._reading() as db:
+            rows = db.execute("SELECT state, COUNT(*) AS n FROM trials WHERE study = ? GROUP BY state", (study,))
+            found = {row["state"]: row["n"] for row in rows}
+        return {state: found.get(state, 0) for state in TrialState}
+
+    def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
+        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
+        with self._writing() as db:
+            if self.leader(study) is not None:
+                return None
+            db.execute(
+                "INSERT OR REPLACE INTO leads (study, owner, token, lease_until_s) VALUES (?, ?, ?, ?)",
+                (study, owner, lead.token, self.now() + lease_s),
+            )
+        return lead
+
+    def renew_lead(self, lead: Lead) -> None:
+        with self._writing() as db:
+            changed = db.execute(
+                "UPDATE leads SET lease_until_s = ? WHERE study = ? AND token = ?",
+                (self.now() + lead.lease_s, lead.study, lead.token),
+            ).rowcount
+        if not changed:
+            raise LeaseLostError(f"Another master leads the study {lead.study!r}")
+
+    def release_lead(self, lead: Lead) -> None:
+        with self._writing() as db:
+            db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
+
+    def leader(self, study: str) -> str | None:
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT owner FROM leads WHERE study = ? AND lease_until_s > ?", (study, self.now())
+            ).fetchone()
+        return row["owner"] if row else None
+
+    def heartbeat(self, worker: WorkerRecord) -> None:
+        seen = worker.model_copy(update={"last_seen_s": self.now()})
+        with self._writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO workers (study, name, document) VALUES (?, ?, ?)",
+                (worker.study, worker.name, canonical_json(seen)),
+            )
+
+    def forget_worker(self, study: str, name: str) -> None:
+        with self._writing() as db:
+            db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
+
+    def workers(self, study: str) -> list[WorkerRecord]:
+        with self._reading() as db:
+            rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
+        return [
+            decode(WorkerRecord, parse_document(row["document"], self.path), where="a worker's record") for row in rows
+        ]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """All queries of the block see the store at one moment."""
+        with self._lock, store_errors(self.path):
+            if self._db.in_transaction:
+                yield self._db
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield self._db
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of the block or, where it raises, nothing."""
+        with self._lock, store_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                # SQLite has already rolled back after some errors, a full disk among them.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _find_study(self, name: str) -> StudyRecord | None:
+        row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
+        return (
+            decode(StudyRecord, parse_document(row["document"], self.path), where=f"the stored study {name!r}")
+            if row
+            else None
+        )
+
+    def _next_change(self, study: str) -> int:
+        """Number the change that the current transaction makes; refuse one of a study that does not exist."""
+        if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
+            raise no_such_study(study, self.list_studies())
+        row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
+        return int(row["changes"])
+
+    def _lowest_new(self, study: str) -> sqlite3.Row | None:
+        with self._reading() as db:
+            row: sqlite3.Row | None = db.execute(
+                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ? ORDER BY number LIMIT 1",
+                (study, TrialState.NEW),
+            ).fetchone()
+        return row
+
+    def _expired(self, study: str) -> list[sqlite3.Row]:
+        with self._reading() as db:
+            return db.execute(
+                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
+                " ORDER BY number",
+                (study, TrialState.RUNNING, self.now()),
+            ).fetchall()
+
+    def _take_away(self, study: str, number: int, lost: int) -> None:
+        """Take a running trial from its worker: a life less, or the end."""
+        ended = lost >= MAX_LIVES
+        outcome = Outcome(state="failed", reason=f"lost {lost} workers") if ended else None
+        self._db.execute(
+            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, lost_workers = ?, token = NULL,"
+            " lease_until_s = NULL, changed = ? WHERE study = ? AND number = ?",
+            (
+                TrialState.FAILED if ended else TrialState.NEW,
+                canonical_json(outcome) if outcome else None,
+                self.now() if ended else None,
+                *(lost, self._next_change(study), study, number),
+            ),
+        )
+        if not ended:
+            self._drop_reports(study, number)
+
+    def _drop_reports(self, study: str, number: int) -> None:
+        self._db.execute("DELETE FROM reports WHERE study = ? AND number = ?", (study, number))
+
+    def _finished_by(self, claim: Claim) -> bool:
+        row = self._db.execute(
+            "SELECT state, token FROM trials WHERE study = ? AND number = ?", (claim.study, claim.number)
+        ).fetchone()
+        return row is not None and row["token"] == claim.token and TrialState(row["state"]).is_final
+
+    def _update_claimed(self, claim: Claim, assignments: str, *values: Any) -> None:
+        """Change a trial if, and only if, it still is the claim's."""
+        changed = self._db.execute(
+            f"UPDATE trials SET {assignments} WHERE study = ? AND number = ? AND token = ? AND state = ?",
+            (*values, claim.study, claim.number, claim.token, TrialState.RUNNING),
+        ).rowcount
+        if not changed:
+            raise LeaseLostError(
+                f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
+                remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
+            )
+
+    def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
+        rows = self._db.execute(
+            "SELECT r.number, r.document FROM reports r JOIN trials t ON t.study = r.study AND t.number = r.number"
+            " WHERE r.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
+            (study, since),
+        )
+        found: dict[int, list[EpochReport]] = {}
+        for row in rows:
+            report = decode(
+                EpochReport, parse_document(row["document"], self.path), where=f"a report of trial {row['number']}"
+            )
+            found.setdefault(row["number"], []).append(report)
+        return found
+
+
+def _trial(row: sqlite3.Row, reports: list[EpochReport], path: Path) -> Trial:
+    document = parse_document(row["document"], path)
+    columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
+    outcome = parse_document(row["outcome"], path) if row["outcome"] else None
+    plain = {**document, **columns, "outcome": outcome, "reports": reports}
+    return decode(Trial, plain, where=f"trial {row['number']}")

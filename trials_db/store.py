@@ -1,0 +1,284 @@
+"""Where studies and trials are kept: what every store promises, and how a URL becomes one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from search_space.objective import EpochReport, Outcome
+from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError, mask_url
+from trials_db.records import (
+    Claim,
+    Lead,
+    NewTrial,
+    StudyRecord,
+    Trial,
+    TrialState,
+    WorkerRecord,
+    is_covered,
+    study_differences,
+)
+
+_EXAMPLES = "Use sqlite:///runs/x/trials.sqlite or mongodb://host/database"
+
+
+class TrialStore(ABC):
+    """Studies with their trials, shared by one master and many workers in several processes.
+
+    What every store holds to, and the contract tests check:
+
+    - **Pass by value.** What goes in is copied, what comes out is frozen; only methods change a store.
+    - **Each method is atomic**, and what it wrote survives the death of any process.
+    - **A number is added once** per study; adding it again changes nothing.
+    - **A claim is exclusive.** The oldest new trial is claimed by exactly one worker, under a fresh token.
+    - **Fencing.** `renew`, `report`, `finish` and `release` compare the claim's token and that the trial runs: a worker
+      whose trial was taken from it gets `LeaseLostError` and has changed nothing. Finishing twice with the
+      token that finished is harmless, so that a doubtful write may be repeated.
+    - **A lease that ran out still holds** until `requeue_expired` takes the trial or the worker renews.
+    - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
+      that is released loses no life.
+    - **A final state never changes**, and is told by `changed_since` like every change before it.
+    - **Time is the store's own**, not that of the machine that asks.
+    """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections; the store is of no use afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def create_study(self, record: StudyRecord) -> None:
+        """Add a study; do nothing where an equal one exists.
+
+        Raises:
+            StudyConflictError: One of this name differs; the error says in what.
+        """
+
+    @abstractmethod
+    def load_study(self, name: str) -> StudyRecord:
+        """Return the study of this name.
+
+        Raises:
+            StudyNotFoundError: There is none; the error names those there are.
+        """
+
+    @abstractmethod
+    def list_studies(self) -> list[str]:
+        """Names of all studies, in the order of their creation."""
+
+    @abstractmethod
+    def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
+        """Give an existing study the settings of `record`.
+
+        Args:
+            record: The study as it shall be.
+            may_change: Dotted paths inside `settings` that may differ, with all below them: `limits.max_trials`.
+
+        Returns:
+            The study as it is stored now.
+
+        Raises:
+            StudyNotFoundError: There is no study of this name.
+            StudyConflictError: Something else differs; nothing was changed.
+        """
+
+    def open_study(self, record: StudyRecord, may_change: Collection[str] = ()) -> StudyRecord:
+        """Create the study, or go on with the one of this name; see `update_study_settings`.
+
+        Raises:
+            StudyConflictError: A study of this name differs in what may not change.
+        """
+        if record.name not in self.list_studies():
+            self.create_study(record)
+        return self.update_study_settings(record, may_change)
+
+    @abstractmethod
+    def add_trial(self, study: str, trial: NewTrial) -> bool:
+        """Add a proposal; return False, changing nothing, where the study already has a trial of this number."""
+
+    @abstractmethod
+    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+        """Start the new trial of the lowest number; None where no trial is new."""
+
+    @abstractmethod
+    def renew(self, claim: Claim) -> None:
+        """Let the lease begin anew.
+
+        Raises:
+            LeaseLostError: The trial is no longer this claim's.
+        """
+
+    @abstractmethod
+    def report(self, claim: Claim, report: EpochReport) -> None:
+        """Record one epoch; a second report of an epoch replaces the first.
+
+        Raises:
+            LeaseLostError: The trial is no longer this claim's.
+        """
+
+    @abstractmethod
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        """End the trial with the state that `outcome` names.
+
+        Raises:
+            LeaseLostError: The trial is no longer this claim's.
+        """
+
+    @abstractmethod
+    def release(self, claim: Claim) -> None:
+        """Hand the trial back: it is new again, has no reports, and has lost no life.
+
+        Raises:
+            LeaseLostError: The trial is no longer this claim's.
+        """
+
+    @abstractmethod
+    def requeue_expired(self, study: str) -> list[int]:
+        """Take every trial whose lease ran out from its worker; return their numbers, lowest first.
+
+        A caller that was itself cut off or asleep for long must first wait a whole lease: the workers were perhaps
+        cut off with it, and are about to renew.
+        """
+
+    @abstractmethod
+    def trials(self, study: str) -> list[Trial]:
+        """All trials, by number."""
+
+    @abstractmethod
+    def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
+        """The trials that changed after an earlier call.
+
+        Args:
+            study: Name of the study.
+            cursor: What the earlier call returned; empty for all trials.
+
+        Returns:
+            The changed trials by number, each as it is now, and the cursor for the next call. No change is ever
+            left out; one may be told twice.
+        """
+
+    @abstractmethod
+    def counts(self, study: str) -> dict[TrialState, int]:
+        """Number of trials in each state, zeros included."""
+
+    @abstractmethod
+    def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
+        """Become the study's only master; None where another one's lease has not run out."""
+
+    @abstractmethod
+    def renew_lead(self, lead: Lead) -> None:
+        """Let the master's lease begin anew.
+
+        Raises:
+            LeaseLostError: Another master leads.
+        """
+
+    @abstractmethod
+    def release_lead(self, lead: Lead) -> None:
+        """Let another master lead at once; do nothing where one does."""
+
+    @abstractmethod
+    def leader(self, study: str) -> str | None:
+        """Who leads, None where nobody does or the lease ran out."""
+
+    @abstractmethod
+    def heartbeat(self, worker: WorkerRecord) -> None:
+        """Record that the worker lives and what it does; the store sets the time."""
+
+    @abstractmethod
+    def forget_worker(self, study: str, name: str) -> None:
+        """Take a worker that leaves off the list."""
+
+    @abstractmethod
+    def workers(self, study: str) -> list[WorkerRecord]:
+        """All workers that have not left, by name; the dead show by `last_seen_s`."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The store's time, in seconds since the epoch."""
+
+
+def open_store(url: str, *, create: bool = True) -> TrialStore:
+    """Open the store that a URL names.
+
+    Args:
+        url: `sqlite:///` with a path, relative (`sqlite:///runs/x/trials.sqlite`) or absolute (`sqlite:////data/t.sqlite`).
+        create: Make the file and its folder where they are missing; else that is an error.
+
+    Returns:
+        An open store; close it, or use it in a `with` statement.
+
+    Raises:
+        StoreError: The URL names no store this version knows, the store is missing, damaged or of a later
+            version, or cannot be read or written.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in ("mongodb", "mongodb+srv"):
+        raise StoreError(
+            "This version has the SQLite store only",
+            received=mask_url(url),
+            remedy="Use sqlite:///runs/x/trials.sqlite; workers on one machine share it",
+        )
+    if not separator or scheme != "sqlite":
+        raise StoreError("The study store is named by a URL", received=mask_url(url), remedy=_EXAMPLES)
+    path = rest.removeprefix("/")
+    if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
+        raise StoreError(
+            "A SQLite store is a file, named after sqlite:/// (four slashes for an absolute path)",
+            received=url,
+            remedy="Use sqlite:///runs/x/trials.sqlite",
+        )
+    from trials_db.sqlite_store import SqliteStore
+
+    return SqliteStore(Path(path).expanduser(), create=create)
+
+
+def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collection[str] = ()) -> None:
+    """Refuse a study that is not the stored one.
+
+    Args:
+        stored: The study in the store.
+        given: What a master or worker was told.
+        may_change: Dotted paths inside `settings` that may differ, with all below them.
+
+    Raises:
+        StudyConflictError: They differ elsewhere; every such place is named with both values.
+    """
+    allowed = [f"settings.{path}" for path in may_change]
+    paths = [path for path in study_differences(stored, given) if not is_covered(path, allowed)]
+    if paths:
+        ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")
+        told = [f"{path} (stored {_at(ours, path)}, given {_at(theirs, path)})" for path in paths[:4]]
+        more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+        raise StudyConflictError(
+            f"A study named {stored.name!r} exists and differs in {', '.join(told)}{more}",
+            remedy="Give the new study another name, or undo the change",
+        )
+
+
+def no_such_study(name: str, known: list[str]) -> StudyNotFoundError:
+    """The error for a name that the store does not hold."""
+    return StudyNotFoundError(
+        f"The store holds no study named {name!r}",
+        remedy=f"It holds: {', '.join(known)}" if known else "Run `run_search.py search` first",
+    )
+
+
+def _at(plain: object, path: str) -> str:
+    """The value at a dotted path, shortened; keys may themselves hold dots."""
+    if not path:
+        text = repr(plain)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            if path == key or path.startswith(f"{key}."):
+                return _at(value, path[len(key) + 1 :])
+    return "nothing"
