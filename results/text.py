@@ -33,6 +33,11 @@ _LOOKS: Mapping[str, _Look] = {
     "architecture": _Look("architecture", min_cells=28),
     "note": _Look("note", min_cells=24),
     "value": _Look("value", min_cells=MIN_VALUE_CELLS),
+    "from_trial": _Look("from trial", right=True),
+    "threshold": _Look("threshold", lambda value: f"{value:.3g}", right=True),
+    "num_right_px": _Look("right, px", count_text, right=True),
+    "num_too_much_px": _Look("too much, px", count_text, right=True),
+    "num_missed_px": _Look("missed, px", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
@@ -56,6 +61,11 @@ def cell_text(column: str, value: object) -> str:
 def is_number_column(column: str) -> bool:
     """Whether the cells of a column are aligned to the right."""
     return _look(column).right
+
+
+def is_free_text(column: str) -> bool:
+    """Whether the cells of a column hold text of any length."""
+    return _look(column).min_cells > 0
 
 
 def _look(column: str) -> _Look:

@@ -1,0 +1,322 @@
+"""The report: one page that shows a study, its best networks, and how well they map."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from results import page
+from results.effect_figures import what_mattered
+from results.export import write_text
+from results.facts import FINISHED, mean_jaccard, ranked, training_s
+from results.figures import best_learning_curves, jaccard_per_class, learning_curves, search_progress
+from results.importance import MIN_TRIALS
+from results.phrases import architecture_phrase, duration_text, jaccard_text
+from results.tables import all_trials, candidate_details, jaccard_column, leader_board
+from search_space.decode import encode
+from search_space.records import ModelSet, ScoreRecord
+from search_space.study import Study
+from trials_db.records import Trial
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """All that the page shows.
+
+    Attributes:
+        study: The resolved study.
+        trials: All its trials.
+        data_fingerprint: Fingerprint of the prepared data set.
+        model_set: The retrained models, None before `retrain`.
+        score: The score of their maps, None before `score`.
+        pictures: PNG files with a caption each, such as maps beside labels.
+        config_file: The study as the user named it, for the commands.
+        commands: How to do it all again; the usual verbs in order where empty.
+        made_s: When the page is made, in seconds since the epoch; left out where None.
+    """
+
+    study: Study
+    trials: Sequence[Trial]
+    data_fingerprint: str = ""
+    model_set: ModelSet | None = None
+    score: ScoreRecord | None = None
+    pictures: Sequence[tuple[Path, str]] = ()
+    config_file: str = ""
+    commands: Sequence[str] = field(default=())
+    made_s: float | None = None
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial that is done, None where none is."""
+        return next(iter(ranked(self.trials)), None)
+
+    def command(self, verb: str) -> str:
+        """The command line of a verb on this study."""
+        return f"python run_search.py {verb} --study {shlex.quote(self.config_file or self.study.name)}"
+
+
+def write_report(path: Path, given: ReportInput) -> Path:
+    """Write the page, complete or not at all. It needs no other file: pictures and style are inside.
+
+    Args:
+        path: The HTML file.
+        given: What to show; sections without content say which command makes it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        PictureError: A picture is missing or no PNG file.
+    """
+    return write_text(path, report_html(given))
+
+
+def report_html(given: ReportInput) -> str:
+    """The page as text; see `write_report`."""
+    sections = (_headline, _leaders, _progress, _effects, _best, _retrained, _scores, _pictures, _trials, _again)
+    body = [part for section in sections for part in section(given)]
+    return page.document(f"{given.study.name} · Mapgrove", [*body, _footer(given)])
+
+
+def _headline(given: ReportInput) -> list[str]:
+    study, best = given.study, given.best
+    finished = [trial for trial in given.trials if trial.state in FINISHED]
+    test = given.score.mean_jaccard if given.score else None
+    values = [
+        (jaccard_text(mean_jaccard(best)) if best else "–", "best mean Jaccard of the search, validation scenes"),
+        (jaccard_text(test), f"mean Jaccard of the retrained models, {_fold_words(given)}"),
+        (f"{len(finished)} of {study.limits.max_trials}", "trials finished"),
+        (duration_text(sum(training_s(trial) or 0.0 for trial in finished)), "spent in trials, all workers together"),
+    ]
+    known = [
+        ("data", f"{study.data.folder} ({study.data.format})"),
+        ("data fingerprint", given.data_fingerprint or "–"),
+        ("classes", ", ".join(study.data.classes)),
+        ("bands", ", ".join((*study.data.bands, *study.data.indices)) or "all"),
+        ("validation scenes", ", ".join(study.folds.validation)),
+        ("held-out test scenes", ", ".join(study.folds.test) or "none"),
+        ("budget of a trial", f"{study.budget.epochs} epochs of {study.budget.steps_per_epoch} steps"),
+        ("seed", str(study.study.seed)),
+    ]
+    return [
+        page.paragraph("Mapgrove", "brand"),
+        page.study_title(study.name),
+        page.paragraph(_summary(given), "lead"),
+        page.tiles(values),
+        page.facts(known),
+    ]
+
+
+def _summary(given: ReportInput) -> str:
+    best = given.best
+    if best is None:
+        return "No trial is done yet; this page fills as the search goes on."
+    finished = sum(trial.state in FINISHED for trial in given.trials) >= given.study.limits.max_trials
+    text = f"{'Best of all' if finished else 'Best so far'} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
+    score = given.score
+    if score is not None and score.mean_jaccard is not None:
+        text += f" The retrained models reach a mean Jaccard of {score.mean_jaccard:.3f} on {_fold_words(given)}."
+    return text
+
+
+def _fold_words(given: ReportInput) -> str:
+    fold = given.score.fold if given.score else "test"
+    return "held-out test scenes" if fold == "test" else f"{fold} scenes"
+
+
+def _leaders(given: ReportInput) -> list[str]:
+    board = leader_board(given.trials, given.study.data.classes, top=10)
+    if board.empty:
+        step = page.next_step("Start the search, or let it go on:", [given.command("search") + " --workers 2"])
+        return [page.heading("Leader board"), step]
+    return [
+        page.heading("Leader board"),
+        page.paragraph(
+            "Jaccard per class on the validation scenes, each at the threshold that serves it best there: "
+            "good for ranking, a little flattering as a promise.",
+            "quiet",
+        ),
+        page.table(board, first_is_best=True),
+    ]
+
+
+def _progress(given: ReportInput) -> list[str]:
+    if not given.trials:
+        return []
+    startup = given.study.search.startup_trials
+    return [
+        page.heading("The search"),
+        page.chart(
+            lambda theme: search_progress(given.trials, startup, theme),
+            "Mean validation Jaccard of every trial in order, with the best so far",
+            f"Each dot is a trial, the line the best so far. The first {startup} trials were drawn at random; "
+            "after them TPE proposed. Trials without a result lie on the strip below.",
+        ),
+        page.chart(
+            lambda theme: best_learning_curves(given.trials, 4, theme) if given.best else None,
+            "Learning curves of the best trials",
+            "How the best trials learned, epoch by epoch.",
+        ),
+    ]
+
+
+def _effects(given: ReportInput) -> list[str]:
+    num_done = len(ranked(given.trials))
+    figure = page.chart(
+        lambda theme: what_mattered(given.trials, theme=theme),
+        "Jaccard against the value of the most telling dimensions",
+        f"From {num_done} trials. Each dimension is looked at by itself: the share of the trials' ranking that goes "
+        "with it, corrected for its number of values. What chance reaches in more than one of twenty shuffles is "
+        "grey. Interplay is not seen, and the search tried what went well more often.",
+    )
+    few = page.paragraph(
+        f"{num_done} trials are done. From {MIN_TRIALS} on, this section shows which dimensions go with good results.",
+        "quiet",
+    )
+    return [page.heading("What mattered"), figure or few]
+
+
+def _best(given: ReportInput) -> list[str]:
+    best = given.best
+    if best is None:
+        return []
+    blocks = [
+        page.subheading(str(group).capitalize()) + page.facts(zip(rows["name"], rows["value"], strict=True))
+        for group, rows in candidate_details(best.decoded()).groupby("group", sort=False)
+    ]
+    return [page.heading(f"The best candidate: trial {best.number}"), page.columns(blocks)]
+
+
+def _retrained(given: ReportInput) -> list[str]:
+    title = page.heading("Retrained models")
+    if given.model_set is None or not given.model_set.members:
+        step = page.next_step("Train the best architecture once per class, longer:", [given.command("retrain")])
+        return [title, step] if given.best else []
+    models = given.model_set
+    parts = [title]
+    if given.data_fingerprint and models.data_fingerprint != given.data_fingerprint:
+        parts.append(
+            page.paragraph(
+                f"These models were trained on another version of the data ({models.data_fingerprint}). "
+                "Retrain them before trusting their scores.",
+                "warning",
+            )
+        )
+    curves = {member.class_name: member.reports for member in models.members if member.reports}
+    budget = given.study.retrain
+    return [
+        *parts,
+        page.paragraph(
+            f"One model per class, trained for {budget.epochs} epochs of {budget.steps_per_epoch} steps. Thresholds "
+            f"were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
+            "quiet",
+        ),
+        page.table(model_table(models, given.score)),
+        page.chart(lambda theme: learning_curves(curves, theme) if curves else None, "Learning curves of retraining"),
+    ]
+
+
+def model_table(models: ModelSet, score: ScoreRecord | None = None) -> pd.DataFrame:
+    """The retrained models with their figures, each column saying which scenes it comes from.
+
+    Returns:
+        Columns `class`, `from_trial`, `num_parameters`, `threshold`, `jaccard[Jaccard, validation scenes]` and, with a
+        score, `jaccard[Jaccard, maps of FOLD scenes]`; NaN where a class is absent.
+    """
+    columns = ["class", "from_trial", "num_parameters", "threshold", jaccard_column("Jaccard, validation scenes")]
+    fold = jaccard_column(f"Jaccard, maps of {score.fold} scenes") if score else ""
+    rows = [
+        {
+            "class": member.class_name,
+            "from_trial": "–" if member.trial is None else str(member.trial),
+            "num_parameters": member.figures.get("num_parameters"),
+            "threshold": member.threshold,
+            jaccard_column("Jaccard, validation scenes"): member.validation_jaccard,
+            fold: score.jaccard.get(member.class_name) if score else None,
+        }
+        for member in models.members
+    ]
+    return pd.DataFrame(rows, columns=[*columns, *([fold] if score else [])])
+
+
+def _scores(given: ReportInput) -> list[str]:
+    if given.model_set is None or not given.model_set.members:
+        return []
+    score = given.score
+    if score is None:
+        text = "Map the held-out scenes and compare them with their labels:"
+        step = page.next_step(text, [given.command("predict"), given.command("score")])
+        return [page.heading("Scores on held-out scenes"), step]
+    validation = {member.class_name: member.validation_jaccard for member in given.model_set.members}
+    honest = "Nothing looked at these scenes before they were scored." if score.fold == "test" else ""
+    where = f"Scenes scored: {', '.join(score.scenes)}. {honest} {score.rule}"
+    return [
+        page.heading(f"Scores on {_fold_words(given)}"),
+        page.paragraph(" ".join(where.split()), "quiet"),
+        page.chart(
+            lambda theme: jaccard_per_class(validation, score.jaccard if score.fold == "test" else None, theme),
+            "Bars of Jaccard per class on validation and held-out test scenes",
+        ),
+        page.table(score_table(score)),
+    ]
+
+
+def score_table(score: ScoreRecord) -> pd.DataFrame:
+    """A score class by class.
+
+    Returns:
+        Columns `class`, `jaccard[Jaccard, maps of FOLD scenes]` (NaN where absent), `num_right_px` (predicted and labelled),
+        `num_too_much_px` (predicted only), `num_missed_px` (labelled only); the last row is the mean.
+    """
+    jaccard = jaccard_column(f"Jaccard, maps of {score.fold} scenes")
+    rows = []
+    for name, value in score.jaccard.items():
+        counts = score.counts.get(name)
+        pixels = (counts.tp, counts.fp, counts.fn) if counts else (None, None, None)
+        rows.append((name, value, *pixels))
+    rows.append(("mean", score.mean_jaccard, None, None, None))
+    columns = ["class", jaccard, "num_right_px", "num_too_much_px", "num_missed_px"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _pictures(given: ReportInput) -> list[str]:
+    if not given.pictures:
+        return []
+    inner = "".join(page.picture(path, caption) for path, caption in given.pictures)
+    return [page.heading("Pictures"), f'<div class="pictures">{inner}</div>']
+
+
+def _trials(given: ReportInput) -> list[str]:
+    frame = all_trials(given.trials, given.study.data.classes)
+    others = frame[frame["note"] != ""]
+    parts = [page.heading("Details")]
+    if len(others):
+        summary = f"Trials with a note, such as why they failed ({len(others)})"
+        parts.append(page.collapsed(summary, page.table(others[["trial", "state", "architecture", "note"]])))
+    if len(frame):
+        parts.append(page.collapsed(f"All trials ({len(frame)})", page.table(frame)))
+    settings = json.dumps(encode(given.study), indent=2, ensure_ascii=False)
+    return [*parts, page.collapsed("The study's settings, every default filled in", page.commands([settings]))]
+
+
+def _again(given: ReportInput) -> list[str]:
+    verbs = ("prepare", "search", "retrain", "predict", "score", "report")
+    lines = given.commands or [given.command(verb) for verb in verbs]
+    return [
+        page.heading("Do it again"),
+        page.paragraph(
+            "The same study, seed and data give the same proposals; on one machine also the same losses.", "quiet"
+        ),
+        page.commands(lines),
+    ]
+
+
+def _footer(given: ReportInput) -> str:
+    if given.made_s is None:
+        return "<footer>Made by Mapgrove.</footer>"
+    moment = datetime.fromtimestamp(given.made_s, tz=UTC)
+    return f"<footer>Made by Mapgrove on {moment:%d %B %Y, %H:%M} UTC.</footer>"
