@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import written_beside
-from pipeline.normalisation import Normalisation
+from pipeline.model_set import MODEL_SET_FILE, NORMALISATION_FILE, STUDY_FILE, read_model_set
 from pipeline.study_data import StudyData
 from pipeline.training import train
 from search_space.candidate import Candidate
-from search_space.decode import Frozen, decode, encode, fingerprint
-from search_space.errors import MapgroveError
+from search_space.decode import Frozen, encode, fingerprint
 from search_space.objective import EpochReport
 from search_space.records import ModelMember, ModelSet
 from search_space.study import Study
 
-MODEL_SET_FILE = "model_set.json"
-NORMALISATION_FILE = "normalisation.json"
 RUN_FILE = "run.json"
 
 
@@ -49,6 +46,7 @@ def retrain(
     data = StudyData.open(study)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / NORMALISATION_FILE, encode(data.normalisation))
+    _write_json(folder / STUDY_FILE, encode(study.with_store("")))
     members = _earlier_members(data, folder)
     for class_name, (trial, candidate) in candidates.items():
         if class_name not in members or not _is_trained(folder / class_name, _run_key(study, data, candidate)):
@@ -56,35 +54,6 @@ def retrain(
         model_set = _model_set(study, data, members)
         _write_json(folder / MODEL_SET_FILE, encode(model_set))
     return _model_set(study, data, members)
-
-
-def read_model_set(folder: Path) -> ModelSet:
-    """Read the model set of `folder`.
-
-    Raises:
-        MapgroveError: There is none, or it is damaged.
-    """
-    path = folder / MODEL_SET_FILE
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MapgroveError(f"no model set in {folder}", remedy="Make one: run_search.py retrain --study ...") from None
-    except ValueError as error:
-        raise MapgroveError(f"{path} is damaged ({error})", remedy="Retrain into another folder") from None
-    return decode(ModelSet, plain, where=str(path))
-
-
-def read_normalisation(folder: Path) -> Normalisation:
-    """Read how the bands of a model set are scaled.
-
-    Raises:
-        MapgroveError: The file is missing or damaged.
-    """
-    path = folder / NORMALISATION_FILE
-    try:
-        return decode(Normalisation, json.loads(path.read_text(encoding="utf-8")), where=str(path))
-    except (OSError, ValueError) as error:
-        raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `retrain` again") from None
 
 
 def _train_class(
@@ -120,7 +89,7 @@ def _train_class(
         trained.model.save(beside, include_optimizer=False)
     _write_json(
         folder / class_name / RUN_FILE,
-        {"key": _run_key(study, data, candidate), "study": encode(study), "member": encode(member)},
+        {"key": _run_key(study, data, candidate), "study": encode(study.with_store("")), "member": encode(member)},
     )
     return member
 
@@ -160,7 +129,7 @@ def _model_set(study: Study, data: StudyData, members: Mapping[str, ModelMember]
         study=study.name,
         data_fingerprint=data.dataset.fingerprint,
         classes=study.data.classes,
-        bands=data.dataset.bands,
+        bands=tuple(band for band in data.dataset.bands if band not in study.data.indices),
         indices=study.data.indices,
         normalise=study.data.normalise,
         members=tuple(members[name] for name in study.data.classes if name in members),

@@ -8,6 +8,21 @@ from pydantic import Field, model_validator
 from search_space.decode import Frozen, ListAsTuple, Whole
 from search_space.space import resolve_space
 
+MAY_CHANGE = (
+    "study.folder",
+    "study.store",
+    "data.folder",
+    "data.prepared",
+    "retrain",
+    "limits.max_trials",
+    "limits.trial_memory_mb",
+    "limits.trial_s",
+    "search.lease_s",
+    "prediction",
+)
+"""Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
+comparable."""
+
 Names = Annotated[tuple[str, ...], ListAsTuple]
 Count = Annotated[Whole, Field(ge=1)]
 

@@ -1,0 +1,140 @@
+"""A set of retrained models, one per class, as it lies in one folder that can be moved."""
+
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from pipeline.normalisation import Imagery, Normalisation
+from pipeline.prediction import Predictor, model_predictor, predict_scene
+from search_space.decode import decode
+from search_space.errors import MapgroveError
+from search_space.records import ModelMember, ModelSet
+from search_space.study import PredictionSettings, Study
+
+MODEL_SET_FILE = "model_set.json"
+NORMALISATION_FILE = "normalisation.json"
+STUDY_FILE = "study.json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model_set(folder: Path) -> ModelSet:
+    """Read what is in the model set of `folder`.
+
+    Raises:
+        MapgroveError: There is none, or it is damaged.
+    """
+    return _read(ModelSet, folder / MODEL_SET_FILE)
+
+
+def read_model_set_study(folder: Path) -> Study:
+    """Read the resolved study that the models of `folder` were retrained for.
+
+    Raises:
+        MapgroveError: There is no model set, or it is damaged.
+    """
+    return _read(Study, folder / STUDY_FILE)
+
+
+@dataclass(frozen=True)
+class LoadedModelSet:
+    """The models of a folder, ready to predict.
+
+    Attributes:
+        description: What is in the set.
+        normalisation: How bands are scaled.
+        predictors: One per member, in the members' order.
+    """
+
+    description: ModelSet
+    normalisation: Normalisation
+    predictors: tuple[Predictor, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "LoadedModelSet":
+        """Load every model of the set; Keras must run on a backend already.
+
+        Raises:
+            MapgroveError: No model set, an empty one, or a damaged file.
+        """
+        description = read_model_set(folder)
+        if not description.members:
+            raise MapgroveError(f"the model set in {folder} is empty", remedy="Run `retrain` again")
+        normalisation = _read(Normalisation, folder / NORMALISATION_FILE)
+        return cls(description, normalisation, tuple(_load(folder / each.file) for each in description.members))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that have a model, in the order of the predicted channels."""
+        return tuple(member.class_name for member in self.description.members)
+
+    @property
+    def thresholds(self) -> NDArray[np.float32]:
+        """Per class the probability from which a pixel is of the class."""
+        return np.array([member.threshold for member in self.description.members], np.float32)
+
+    def check_bands(self, bands: Iterable[str]) -> None:
+        """Refuse imagery with other bands than the models were trained on.
+
+        Raises:
+            MapgroveError: Other bands, or another order.
+        """
+        wanted = (*self.description.bands, *self.description.indices)
+        if tuple(bands) != wanted:
+            raise MapgroveError(
+                f"the models read the bands {', '.join(wanted)}", received=list(bands), remedy="Prepare these bands"
+            )
+
+    def predict(self, scene: Imagery, settings: PredictionSettings) -> NDArray[np.float32]:
+        """Map every class of the set.
+
+        Args:
+            scene: Bands in the models' order.
+            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0.
+
+        Returns:
+            Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
+        """
+        scaling = self.normalisation.for_scene(scene)
+        maps = [
+            predict_scene(predict, scene, scaling, _tiling(settings, member))
+            for predict, member in zip(self.predictors, self.description.members, strict=True)
+        ]
+        return np.concatenate(maps, axis=-1)
+
+
+def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSettings:
+    """Tiles as long as wished, rounded up to what the model's depth divides."""
+    divisor = member.candidate.architecture.divisor_px
+    wished = settings.tile_px or member.candidate.plan.patch_px
+    return settings.model_copy(update={"tile_px": -(-wished // divisor) * divisor})
+
+
+def _load(path: Path) -> Predictor:
+    # Keras fixes its backend on import, which whoever calls has chosen by now.
+    saving: Any = importlib.import_module("keras").saving
+    try:
+        return model_predictor(saving.load_model(path, compile=False))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise MapgroveError(f"{path} is no model that can be loaded ({reason})", remedy="Run `retrain` again") from None
+
+
+def _read(model: type[Model], path: Path) -> Model:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MapgroveError(
+            f"no model set in {path.parent}: {path.name} is missing",
+            remedy="Make one: run_search.py retrain --study ...",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `retrain` again") from None
+    return decode(model, plain, where=str(path))

@@ -1,0 +1,16 @@
+"""Importing this module imports the framework and all that training needs.
+
+A worker names it to the process from which its trials are forked, so that each starts warm.
+"""
+
+from pipeline.backend import use_backend
+from search_space.errors import MapgroveError
+
+try:
+    use_backend()
+except MapgroveError as error:
+    # The forking process passes over what it cannot import; the trial then tells what is wrong.
+    raise ImportError(str(error)) from error
+
+import pipeline.study_data
+import pipeline.training  # noqa: F401

@@ -1,0 +1,37 @@
+"""Turn imagery and labels into aligned cubes, with a manifest and a quick-look per scene.
+
+Example:
+  python run_search.py prepare --study configs/demo.toml
+"""
+
+import argparse
+
+from verbs.common import add_study, load_study, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prepare every scene; what is unchanged is skipped."""
+    from pipeline.folds import make_fold
+    from pipeline.prepare import Progress, prepare
+
+    study = load_study(options)
+
+    def tell(progress: Progress) -> None:
+        labels = "" if progress.labelled or progress.state == "failed" else ", without labels"
+        say(f"  {progress.number}/{progress.total} {progress.scene_id}: {progress.state}{labels}")
+
+    say(f"Preparing {study.data.folder} into {study.prepared}")
+    dataset = prepare(study.data, tell)
+    fold = make_fold(study.folds, dataset)
+    say(
+        f"{len(dataset.scene_ids)} scenes of {len(dataset.bands)} bands, {len(dataset.classes)} classes: "
+        f"{len(fold.training)} train, {len(fold.validation)} validate, {len(fold.test)} test, "
+        f"{len(fold.unlabelled)} without labels"
+    )
+    say(f"Quick-looks: {study.prepared}/*/quicklook.png")
+    say(f"Fingerprint {dataset.fingerprint}. Next: run_search.py search --study {options.study} --workers 2")

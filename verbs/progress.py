@@ -1,0 +1,45 @@
+"""How a search tells of itself: a bar on a terminal, a line per change elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from verbs.common import say
+
+if TYPE_CHECKING:
+    from trials_db.master import Progress
+
+
+class SearchProgress:
+    """Shows the progress of a master; use in a `with` statement."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit="trial", disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
+        self._told = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def show(self, progress: "Progress") -> None:
+        """Show the progress, if anything a person would care for has changed."""
+        best = progress.best
+        jaccard = "-" if best is None or best.loss is None else f"{1 - best.loss:.3f} (trial {best.number})"
+        states = ", ".join(f"{count} {state}" for state, count in progress.counts.items() if count)
+        text = f"best Jaccard {jaccard}; {states or 'no trial yet'}"
+        if progress.leader:
+            text += f"; waiting, {progress.leader} leads"
+        if self._bar.disable:
+            if text != self._told:
+                say(f"  {progress.num_ended}/{progress.max_trials} trials ended: {text}")
+        else:
+            self._bar.total = progress.max_trials
+            self._bar.n = progress.num_ended
+            self._bar.set_postfix_str(text)
+        self._told = text

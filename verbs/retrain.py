@@ -1,0 +1,76 @@
+"""Train the best architecture of a study once per class, one against the rest, with the study's longer budget.
+
+By default the candidate that was best over all classes serves every class; `--per-class` takes for each class the
+one that was best at it. What is already trained from the same input is kept.
+
+Example:
+  python run_search.py retrain --study demo --classes Buildings Trees
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from search_space.errors import MapgroveError
+from search_space.objective import EpochReport
+from verbs.common import add_study, load_study, open_study_store, say
+
+if TYPE_CHECKING:
+    from trials_db.records import Trial
+
+MODELS = "models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser)
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="only these (default all of the study)")
+    parser.add_argument("--trial", type=int, metavar="N", help="the candidate of this trial, instead of the best")
+    parser.add_argument("--per-class", action="store_true", help="for each class the candidate that was best at it")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Choose candidates, train, write the model set."""
+    from pipeline.backend import use_backend
+
+    study = load_study(options)
+    with open_study_store(study) as store:
+        trials = store.trials(study.name)
+    classes = options.classes or list(study.data.classes)
+    for name in classes:
+        if name not in study.data.classes:
+            raise MapgroveError(
+                "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
+            )
+    chosen = {name: _choose(trials, name, options) for name in classes}
+    use_backend()
+    from pipeline.retraining import retrain
+
+    def tell(class_name: str, report: EpochReport) -> None:
+        jaccard = report.jaccard.get(class_name)
+        shown = "-" if jaccard is None else f"{jaccard:.3f}"
+        say(
+            f"  {class_name}: epoch {report.epoch}/{study.retrain.epochs}, loss {report.training_loss:.4f}, "
+            f"validation Jaccard {shown}, {report.seconds:.0f} s"
+        )
+
+    candidates = {name: (trial.number, trial.decoded()) for name, trial in chosen.items()}
+    model_set = retrain(study, candidates, study.folder / MODELS, on_epoch=tell)
+    for member in model_set.members:
+        say(
+            f"{member.class_name}: trial {member.trial}, validation Jaccard {member.validation_jaccard or 0:.3f} "
+            f"at threshold {member.threshold:.2f}"
+        )
+    say(f"Model set: {study.folder / MODELS}")
+
+
+def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":
+    from results.facts import ranked
+
+    done = ranked(trials)
+    if options.trial is not None:
+        done = [trial for trial in done if trial.number == options.trial]
+    elif options.per_class:
+        done.sort(key=lambda trial: -(trial.outcome.jaccard.get(class_name, 0.0) if trial.outcome else 0.0))
+    if not done:
+        raise MapgroveError("no trial to retrain has a result", received=options.trial, remedy="`trials` lists them")
+    return done[0]

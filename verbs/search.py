@@ -1,0 +1,106 @@
+"""Propose candidates for a study until its trials are all tried: this process is the master.
+
+With `--workers N` it also starts N workers on this machine and stops them at the end. The same command goes on with a
+study that was interrupted; a study that is complete grows when `limits.max_trials` is raised.
+
+Examples:
+  python run_search.py search --study configs/demo.toml --workers 2
+  python run_search.py search --study configs/demo.toml --set limits.max_trials=40 --workers 2
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_space.decode import encode
+from search_space.errors import MapgroveError
+from search_space.space import resolve_space, space_fingerprint
+from search_space.study import MAY_CHANGE, Study
+from verbs.common import STORE_VARIABLE, add_study, load_study, open_study_store, save_study, say
+from verbs.progress import SearchProgress
+
+if TYPE_CHECKING:
+    from trials_db.records import StudyRecord
+    from trials_db.store import TrialStore
+
+ENTRY = Path(__file__).parents[1] / "run_search.py"
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser)
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="start N workers here (default 0)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Open or continue the study, propose, show the leader board."""
+    from results.tables import leader_board
+    from results.text import render_table
+    from trials_db.local_workers import LocalWorkers, TendedStop
+    from trials_db.master import Master
+    from trials_db.stopping import stop_on_signals
+
+    study = load_study(options)
+    _check_workers(options.workers, study)
+    record = _study_record(study)
+    with open_study_store(study, create=True) as store:
+        record = store.open_study(record, MAY_CHANGE)
+        save_study(study)
+        say(f"Study {study.name}: up to {study.limits.max_trials} trials, store {study.folder}")
+        if not options.workers and not store.workers(study.name):
+            say(f"No worker serves it yet. Start some: run_search.py worker --study {options.study}")
+        master = Master(store, record, resolve_space(study.space), study.search, study.limits.max_trials)
+        workers = LocalWorkers(0 if _is_complete(store, study) else options.workers, *_worker_process(study))
+        with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
+            progress = master.run(TendedStop(stop, workers), progress_bar.show)
+            if stop.is_set():
+                say("Stopping the workers; their trials are handed back ...")
+        trials = store.trials(study.name)
+    say("\n" + render_table(leader_board(trials, study.data.classes)))
+    if progress.is_complete:
+        say(f"\n{progress.num_ended} trials have ended. Next: run_search.py retrain --study {options.study}")
+        return 0
+    if workers.failure:
+        raise MapgroveError(f"no worker is left: {workers.failure}", remedy="Its own line is above")
+    say(f"\nStopped with {progress.num_ended} of {progress.max_trials} trials ended. The same command goes on.")
+    return INTERRUPTED
+
+
+def _study_record(study: Study) -> "StudyRecord":
+    """What the store keeps of the study; data and folds are checked on the way, before anything is written."""
+    from pipeline.folds import make_fold
+    from pipeline.prepared import PreparedDataset
+    from trials_db.records import StudyRecord
+
+    dataset = PreparedDataset.open(study.prepared)
+    make_fold(study.folds, dataset)
+    return StudyRecord(
+        name=study.name,
+        settings=encode(study.with_store("")),
+        space_fingerprint=space_fingerprint(resolve_space(study.space)),
+        data_fingerprint=dataset.fingerprint,
+        seed=study.study.seed,
+    )
+
+
+def _is_complete(store: "TrialStore", study: Study) -> bool:
+    """Whether every trial has ended, so that workers would only start and stop."""
+    return sum(n for state, n in store.counts(study.name).items() if state.is_final) >= study.limits.max_trials
+
+
+def _check_workers(num_workers: int, study: Study) -> None:
+    if num_workers < 0:
+        raise MapgroveError("--workers takes a number from 0", received=num_workers)
+    if num_workers > study.search.lookahead:
+        raise MapgroveError(
+            f"only search.lookahead = {study.search.lookahead} trials are in flight, so workers would idle",
+            received=f"--workers {num_workers}",
+            remedy="Raise search.lookahead in a new study, or start fewer workers",
+        )
+
+
+def _worker_process(study: Study) -> tuple[list[str], dict[str, str]]:
+    command = [sys.executable, str(ENTRY), "worker", "--study", study.name]
+    return command, {STORE_VARIABLE: study.store_url}
