@@ -147,7 +147,8 @@ def chart(draw: Callable[[Theme], Figure | None], words: str, caption: str = "")
     if light is None or dark is None:
         return ""
     return (
-        f'<figure><div class="scroll"><picture><source media="(prefers-color-scheme: dark)" srcset="{_data_url(png_bytes(dark))}">'
+        '<figure><div class="scroll"><picture>'
+        f'<source media="(prefers-color-scheme: dark)" srcset="{_data_url(png_bytes(dark))}">'
         f'<img src="{_data_url(png_bytes(light))}" alt="{escape(words)}"></picture></div>{_caption(caption)}</figure>'
     )
 

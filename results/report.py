@@ -116,7 +116,8 @@ def _summary(given: ReportInput) -> str:
     if best is None:
         return "No trial is done yet; this page fills as the search goes on."
     finished = sum(trial.state in FINISHED for trial in given.trials) >= given.study.limits.max_trials
-    text = f"{'Best of all' if finished else 'Best so far'} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
+    standing = "Best of all" if finished else "Best so far"
+    text = f"{standing} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
     score = given.score
     if score is not None and score.mean_jaccard is not None:
         text += f" The retrained models reach a mean Jaccard of {score.mean_jaccard:.3f} on {_fold_words(given)}."
@@ -269,8 +270,8 @@ def score_table(score: ScoreRecord) -> pd.DataFrame:
     """A score class by class.
 
     Returns:
-        Columns `class`, `jaccard[Jaccard, maps of FOLD scenes]` (NaN where absent), `num_right_px` (predicted and labelled),
-        `num_too_much_px` (predicted only), `num_missed_px` (labelled only); the last row is the mean.
+        Columns `class`, `jaccard[Jaccard, maps of FOLD scenes]` (NaN where absent), `num_right_px` (predicted and
+        labelled), `num_too_much_px` (predicted only), `num_missed_px` (labelled only); the last row is the mean.
     """
     jaccard = jaccard_column(f"Jaccard, maps of {score.fold} scenes")
     rows = []

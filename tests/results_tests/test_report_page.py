@@ -1,0 +1,198 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from results.figure_files import write_figures
+from results.page import PictureError
+from results.report import ReportInput, model_table, report_html, score_table, write_report
+from search_space.candidate import Candidate
+from search_space.decode import decode, encode
+from search_space.errors import MalformedError
+from search_space.objective import EpochReport
+from search_space.records import Counts, ModelMember, ModelSet, ScoreRecord
+
+VOID = {"meta", "img", "source", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order; gathers text, tags and sources."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.words, self.images, self.links = [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on")
+            if name in ("src", "srcset"):
+                self.images.append(value)
+            if name == "href":
+                self.links.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def models():
+    reports = tuple(EpochReport(epoch=n, training_loss=1 / n, jaccard={"Water": 0.5}) for n in (1, 2, 3))
+    members = (
+        ModelMember(
+            class_name="Water",
+            file="Water.keras",
+            candidate=Candidate(),
+            threshold=0.35,
+            trial=7,
+            validation_jaccard=0.8125,
+            reports=reports,
+            figures={"num_parameters": 4321.0},
+        ),
+        ModelMember(class_name="Roads", file="Roads.keras", candidate=Candidate(), threshold=0.5),
+    )
+    return ModelSet(
+        study="india", data_fingerprint="f00d", classes=("Water", "Buildings", "Roads"), bands=("red",), members=members
+    )
+
+
+@pytest.fixture
+def score():
+    return ScoreRecord(
+        fold="test",
+        scenes=("scene_04",),
+        jaccard={"Water": 0.625, "Roads": None},
+        counts={"Water": Counts(tp=5, fp=1, fn=2)},
+        mean_jaccard=0.625,
+        rule="Pixels without a label do not count.",
+    )
+
+
+def test_the_full_page_is_well_formed_and_needs_no_other_file(tmp_path, study, trials, models, score):
+    picture = tmp_path / "map.png"
+    cv2.imwrite(str(picture), np.zeros((4, 4, 3), np.uint8))
+    given = ReportInput(study, trials, "f00d", models, score, [(picture, "scene_04")], "configs/india.toml", made_s=0.0)
+    path = write_report(tmp_path / "out" / "report.html", given)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert list(path.parent.iterdir()) == [path]
+    assert page.links == []
+    assert "script" not in page.tags
+    for image in page.images:
+        head, _, content = image.partition(",")
+        assert head == "data:image/png;base64"
+        assert base64.b64decode(content, validate=True).startswith(b"\x89PNG")
+    assert "1 January 1970" in page.text.replace("01 ", "1 ")
+    for words in ("0.625", "held-out test scenes", "0.812", "0.35", "Pixels without a label", "trial 32"):
+        assert words in page.text
+    assert "warning" not in path.read_text(encoding="utf-8").split("</style>")[1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_a_young_study_says_what_to_do_next(study, trials, count):
+    page = Page(report_html(ReportInput(study, trials[:count], config_file="my study.toml")))
+    step = "retrain" if count else "search"
+    assert f"python run_search.py {step} --study 'my study.toml'" in page.text
+
+
+def test_only_failed_trials_make_a_page_with_their_reasons(study, trial):
+    failed = [trial(n, state="failed", reason="GPU on fire") for n in range(3)]
+    page = Page(report_html(ReportInput(study, failed)))
+    assert page.text.count("GPU on fire") == 6
+    assert "No trial is done yet" in page.text
+
+
+def test_retrained_but_not_scored_asks_for_predict_and_score(study, trials, models):
+    text = Page(report_html(ReportInput(study, trials, "f00d", models))).text
+    assert "run_search.py predict --study india" in text
+    assert "run_search.py score --study india" in text
+
+
+def test_models_of_other_data_are_flagged(study, trials, models):
+    text = Page(report_html(ReportInput(study, trials, "beef", models))).text
+    assert "trained on another version of the data (f00d)" in text
+
+
+def test_hostile_names_stay_text(study, trial, models):
+    evil = '<script>alert("1")</script>'
+    settings = encode(study)
+    settings["data"]["classes"] = [evil]
+    settings["data"]["folder"] = '"><img src=x onerror=alert(1)>'
+    settings["folds"]["validation"] = ["</style><script>"]
+    hostile = decode(type(study), settings, where="test")
+    given = [trial(0, {evil: 0.5}), trial(1, state="failed", reason=evil)]
+    member = models.members[0].model_copy(update={"class_name": evil})
+    model_set = ModelSet(study=evil, data_fingerprint=evil, classes=(evil,), bands=(evil,), members=(member,))
+    score = ScoreRecord(fold=evil, scenes=(evil,), jaccard={evil: 0.5}, mean_jaccard=0.5, rule=evil)
+    page = Page(report_html(ReportInput(hostile, given, evil, model_set, score, (), evil, (evil,))))
+    assert "script" not in page.tags
+    assert evil in page.text
+    assert all(image.startswith("data:image/png") for image in page.images)
+
+
+def test_missing_pictures_and_other_files_are_refused_before_anything_is_written(tmp_path, study):
+    path = tmp_path / "report.html"
+    with pytest.raises(PictureError, match=r"cannot be read .*gone\.png"):
+        write_report(path, ReportInput(study, [], pictures=[(tmp_path / "gone.png", "x")]))
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(PictureError, match="no PNG"):
+        write_report(path, ReportInput(study, [], pictures=[(text, "x")]))
+    assert not path.exists()
+
+
+def test_model_and_score_tables_keep_the_data_sets_apart(models, score):
+    table = model_table(models, score).set_index("class")
+    assert table.loc["Water", "jaccard[Jaccard, validation scenes]"] == 0.8125
+    assert table.loc["Water", "jaccard[Jaccard, maps of test scenes]"] == 0.625
+    assert np.isnan(table.loc["Roads", "jaccard[Jaccard, maps of test scenes]"])
+    assert table.loc["Roads", "from_trial"] == "–"
+    assert len(model_table(models).columns) == len(table.columns)
+    scores = score_table(score)
+    assert list(scores["class"]) == ["Water", "Roads", "mean"]
+    assert list(scores.loc[0])[2:] == [5, 1, 2]
+
+
+def test_records_survive_their_files_and_refuse_contradictions(models, score):
+    assert decode(ModelSet, encode(models), where="t") == models
+    assert decode(ScoreRecord, encode(score), where="t") == score
+    assert models.member("Water").trial == 7
+    assert models.member("Buildings") is None
+    twice = encode(models)
+    twice["members"].append(twice["members"][0])
+    with pytest.raises(MalformedError, match="same class"):
+        decode(ModelSet, twice, where="t")
+    with pytest.raises(MalformedError, match="does not have: Water"):
+        decode(ModelSet, {**encode(models), "classes": ["Roads"]}, where="t")
+
+
+def test_numbers_do_not_break_between_their_groups(study, trials):
+    html = report_html(ReportInput(study, trials))
+    assert re.search(r"33\xa0000", html)
+
+
+def test_figure_files_are_written_where_there_is_something_to_show(tmp_path, study, trials, models, score):
+    assert write_figures(tmp_path / "none", ReportInput(study, [])) == []
+    files = write_figures(tmp_path / "all", ReportInput(study, trials, "f00d", models, score))
+    assert [file.stem for file in files] == [
+        "search_progress",
+        "learning_curves",
+        "what_mattered",
+        "retraining",
+        "jaccard_per_class",
+    ]
+    assert all(cv2.imread(str(file)).std() > 1 for file in files)

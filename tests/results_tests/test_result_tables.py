@@ -1,0 +1,221 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from results.facts import ranked, training_s
+from results.phrases import architecture_phrase, count_text, duration_text, loss_phrase, shortened
+from results.status import plain_status, status_details, study_status, trials_per_h, worker_table
+from results.tables import all_trials, candidate_details, leader_board, trial_details
+from results.text import plain_rows, render_details, render_table, text_cells
+from search_space.architecture import Architecture, InceptionBlock
+from search_space.candidate import Candidate
+from search_space.decode import encode
+from search_space.objective import EpochReport
+from search_space.training_plan import LossMix, TrainingPlan
+from trials_db.records import WorkerRecord
+
+
+@pytest.fixture
+def few(trial):
+    """Two equals ahead of a worse one, and one of each other end."""
+    return [
+        trial(4, {"water": 0.5, "roads": 0.5}),
+        trial(1, {"water": 0.75, "roads": 0.25}),
+        trial(0, {"water": 0.25, "roads": 0.125}),
+        trial(2, state="failed", reason="the loss became NaN\nin epoch 3"),
+        trial(3, state="infeasible", reason="x" * 300),
+        trial(5, state="pruned", reports=(EpochReport(epoch=2, training_loss=1.0, jaccard={"water": 0.25}),)),
+        trial(6, state="running"),
+        trial(7, state="new", started_s=None),
+    ]
+
+
+def test_the_leader_board_ranks_by_mean_and_lets_equals_share_a_rank(few):
+    board = leader_board(few)
+    assert list(board["trial"]) == [1, 4, 0]
+    assert list(board["rank"]) == [1, 1, 3]
+    assert list(board["mean_jaccard"]) == [0.5, 0.5, 0.1875]
+    assert list(board["jaccard[water]"]) == [0.75, 0.5, 0.25]
+    assert list(board["num_parameters"]) == [2000.0, 5000.0, 1000.0]
+    assert list(board["train_s"]) == [61.0, 64.0, 60.0]
+
+
+def test_the_leader_board_takes_the_order_of_classes_and_the_number_of_rows_it_is_given(few):
+    board = leader_board(few, ["roads", "water"], top=1)
+    assert list(board.columns)[3:5] == ["jaccard[roads]", "jaccard[water]"]
+    assert list(board["trial"]) == [1]
+    assert len(leader_board(few, top=None)) == 3
+
+
+def test_a_class_absent_from_the_validation_scenes_is_missing_not_zero(trial):
+    board = leader_board([trial(0, {"water": 0.5}), trial(1, {"water": 0.25, "roads": 0.5})], ["water", "roads"])
+    assert math.isnan(board["jaccard[roads]"][0])
+    assert board["mean_jaccard"][0] == 0.5
+    assert [row["jaccard"]["roads"] for row in plain_rows(board)] == [None, 0.5]
+
+
+def test_all_trials_are_listed_by_number_with_their_reasons(few):
+    table = all_trials(few).set_index("trial")
+    assert list(table.index) == list(range(8))
+    assert table.loc[2, "note"] == "the loss became NaN in epoch 3"
+    assert len(table.loc[3, "note"]) == 100
+    assert table.loc[3, "note"].endswith("…")
+    assert table.loc[5, "note"] == "epoch 2, 0.250 so far"
+    assert table["mean_jaccard"].notna().sum() == 3
+
+
+def test_tables_without_trials_have_their_columns_and_say_so_as_text():
+    board = leader_board([], ["water"])
+    assert list(board.columns) == [
+        "rank",
+        "trial",
+        "mean_jaccard",
+        "jaccard[water]",
+        "num_parameters",
+        "train_s",
+        "architecture",
+    ]
+    assert render_table(board) == "nothing yet"
+    assert plain_rows(board) == []
+
+
+def test_ranking_leaves_out_what_is_not_done(few):
+    assert [each.number for each in ranked(few)] == [1, 4, 0]
+
+
+def test_duration_falls_back_to_the_clock(trial):
+    assert training_s(trial(0, state="failed", started_s=5.0, finished_s=12.5)) == 7.5
+    assert training_s(trial(0, state="running")) is None
+
+
+def test_architecture_and_loss_in_short_words():
+    architecture = Architecture(depth=3, block=InceptionBlock(), pooling="strided", activation="elu")
+    assert architecture_phrase(architecture) == "depth 3, 16 filters ×2, inception, strided, ELU"
+    assert architecture_phrase(Architecture()).endswith("plain, max pooling, ReLU")
+    assert loss_phrase(LossMix(bce=1.0, dice=1.0)) == "bce + dice"
+    assert loss_phrase(LossMix(focal=0.75, dice=0.25)) == "0.75 focal + 0.25 dice"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (4.24, "4.2 s"),
+        (59.4, "59 s"),
+        (59.97, "1 min 00 s"),
+        (200.0, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500.0, "2 h 05 min"),
+        (200000.0, "2 d 7 h"),
+        (None, "–"),
+        (math.nan, "–"),
+    ],
+)
+def test_durations_show_their_two_leading_units(seconds, text):
+    assert duration_text(seconds) == text
+
+
+def test_counts_and_shortening():
+    assert count_text(1234567.0) == "1\xa0234\xa0567"
+    assert count_text(None) == "–"
+    assert shortened(" a\n b ", 5) == "a b"
+    assert shortened("abcdef", 4) == "abc…"
+
+
+def test_candidate_details_show_the_widths_that_the_architecture_computes():
+    candidate = Candidate(architecture=Architecture(depth=2, base_filters=10, growth=1.5), plan=TrainingPlan())
+    details = candidate_details(candidate).set_index("name")["value"]
+    assert details["filters"] == "10 · 16 · 22 (growth 1.5)"
+    assert details["depth"] == "2 (sides divisible by 4 px)"
+    assert details["patch"] == "128 × 128 px"
+
+
+def test_trial_details_name_every_field_of_the_candidate(trial):
+    groups = trial_details(trial(3, {"water": 0.5}, worker="gpu-1")).groupby("group", sort=False)
+    assert [name for name, _ in groups] == ["trial", "result", "architecture", "training plan"]
+    result = groups.get_group("result").set_index("name")["value"]
+    assert result["Jaccard of water"] == "0.500 at threshold 0.4"
+    plain = encode(Candidate())
+    assert len(groups.get_group("architecture")) == len(plain["architecture"]) - 1  # growth is told with the filters
+    assert len(groups.get_group("training plan")) == len(plain["plan"]) + 1  # augmentation has two fields
+
+
+@pytest.mark.parametrize("cells", [40, 60, 80, 100, 160])
+def test_text_tables_keep_to_the_width_and_say_what_they_leave_out(few, cells):
+    table = all_trials(few)
+    lines = render_table(table, cells).splitlines()
+    body = lines[2 : 2 + len(table)]
+    assert all(text_cells(line) <= cells for line in lines[: 2 + len(table)])
+    assert len(body) == 8
+    assert ("left out" in lines[-1]) == (cells < 120)
+
+
+def test_text_tables_align_wide_characters(trial):
+    text = render_table(leader_board([trial(0, {"道路": 0.5}), trial(1, {"道路": 0.25})]), 120)
+    assert {text_cells(line.split("depth")[0]) for line in text.splitlines()[2:]} == {
+        text_cells(text.splitlines()[0].split("architecture")[0])
+    }
+
+
+def test_no_name_can_steer_the_terminal(trial):
+    hostile = trial(0, state="failed", reason="bad \x1b[2J \u202e end")
+    assert "\x1b" not in render_table(all_trials([hostile]), 200)
+    assert "\x1b" not in render_details(trial_details(hostile), 200)
+    assert "\u202e" not in render_details(trial_details(hostile), 200)
+
+
+def test_plain_rows_are_json_with_null_for_what_is_missing(few):
+    rows = json.loads(json.dumps(plain_rows(all_trials(few)), allow_nan=False))
+    assert rows[2]["mean_jaccard"] is None
+    assert rows[2]["jaccard"] == {"water": None, "roads": None}
+    assert rows[1]["num_parameters"] == 2000
+    assert isinstance(rows[1]["num_parameters"], int)
+
+
+def test_status_counts_every_state(few):
+    status = study_status("s", few, max_trials=10, now_s=100.0)
+    assert status.counts == {"new": 1, "running": 1, "done": 3, "pruned": 1, "infeasible": 1, "failed": 1}
+    assert status.num_finished == 6
+    assert status.best.number == 1
+
+
+def test_pace_counts_only_the_time_in_which_something_ran(trial):
+    # Two at once over 100 s, a night, then one of 100 s: three trials in 200 busy seconds.
+    spans = [(0.0, 100.0), (0.0, 90.0), (50_000.0, 50_100.0)]
+    trials = [trial(n, {"a": 0.5}, started_s=start, finished_s=end) for n, (start, end) in enumerate(spans)]
+    assert trials_per_h(trials) == pytest.approx(3 * 3600 / 200)
+    assert trials_per_h([]) is None
+
+
+def test_estimated_end_is_the_rest_at_the_pace_while_something_runs(trial):
+    done = [trial(n, {"a": 0.5}, started_s=n * 60.0, finished_s=n * 60.0 + 60.0) for n in range(4)]
+    running = trial(4, state="running", started_s=240.0)
+    status = study_status("s", [*done, running], max_trials=10, now_s=1000.0)
+    assert status.trials_per_h == pytest.approx(60.0)
+    assert status.end_s == pytest.approx(1000.0 + 6 * 60.0)
+    assert study_status("s", done, max_trials=10, now_s=1000.0).end_s is None
+    details = status_details(status, now_s=1000.0).set_index("name")["value"]
+    assert details["finished"] == "4 of 10 trials"
+    assert details["estimated end"].endswith("in 6 min 00 s")
+
+
+def test_workers_are_listed_with_their_trial_and_silence():
+    workers = [
+        WorkerRecord(name="b", host="h", pid=1, study="s", trial=None, last_seen_s=98.0),
+        WorkerRecord(name="a", host="h", pid=2, study="s", trial=7, last_seen_s=40.0),
+    ]
+    table = worker_table(workers, 100.0)
+    assert list(table["worker"]) == ["a", "b"]
+    assert list(table["last_seen_s"]) == [60.0, 2.0]
+    assert "1 min 00 s ago" in render_table(table, 100)
+    status = plain_status(study_status("s", [], workers, max_trials=3, now_s=100.0))
+    assert [worker["current_trial"] for worker in status["workers"]] == [7, None]
+    json.dumps(status, allow_nan=False)
+
+
+def test_a_status_without_trials_can_be_read():
+    status = study_status("s", [], max_trials=3, now_s=100.0)
+    text = render_details(status_details(status, now_s=100.0), 80)
+    assert "no trial yet" in text
+    assert isinstance(status.workers, pd.DataFrame)
