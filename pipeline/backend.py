@@ -6,6 +6,9 @@ Keras fixes its backend when it is imported, so `use_backend` comes before any i
 import importlib
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from search_space.errors import MapgroveError
 
@@ -42,7 +45,8 @@ def use_backend(num_threads: int = 0) -> str:
     if num_threads:
         os.environ["OMP_NUM_THREADS"] = str(num_threads)
     try:
-        framework = importlib.import_module(name)
+        with _native_messages_held_back():
+            framework = importlib.import_module(name)
     except ImportError as error:
         raise MapgroveError(
             f"the backend {name} cannot be imported ({error})", remedy=f"Install it: pip install {name}"
@@ -55,3 +59,30 @@ def use_backend(num_threads: int = 0) -> str:
         framework.set_num_threads(num_threads)
     importlib.import_module("keras")
     return name
+
+
+@contextmanager
+def _native_messages_held_back() -> Iterator[None]:
+    """Keep what native code writes to standard error; show it only if the block fails.
+
+    TensorFlow writes six lines of hints on import, whatever its log level.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(original, held_back.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+def describe_devices() -> str:
+    """Name the devices that the chosen backend would compute on."""
+    keras = importlib.import_module("keras")
+    return ", ".join(keras.distribution.list_devices())

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,14 @@ if TYPE_CHECKING:
     from trials_db.store import TrialStore
 
 STUDY_FILE = "study.json"
+MODELS, PREDICTIONS, SCORE_FILE = "models", "predictions", "score.json"
 STORE_VARIABLE = "MAPGROVE_STORE"
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
+def add_study(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add `--study`, `--set` and `--store`."""
     parser.add_argument(
-        "--study", required=True, metavar="FILE|NAME", help="a TOML file, or the name of a study that was searched"
+        "--study", required=required, metavar="FILE|NAME", help="a TOML file, or the name of a study that was searched"
     )
     parser.add_argument(
         "--set",
@@ -84,11 +84,6 @@ def say(text: str = "") -> None:
 def say_json(plain: Any) -> None:
     """Print plain data as JSON."""
     say(json.dumps(plain, indent=1))
-
-
-def terminal_width() -> int:
-    """Columns of the terminal; wide where there is none, so that a log keeps whole lines."""
-    return os.get_terminal_size().columns if sys.stdout.isatty() else 140
 
 
 def _store_option(options: argparse.Namespace) -> str | None:

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 from search_space.errors import MapgroveError
 from search_space.objective import EpochReport
-from verbs.common import add_study, load_study, open_study_store, say
+from verbs.common import MODELS, add_study, load_study, open_study_store, say
 
 if TYPE_CHECKING:
     from trials_db.records import Trial
-
-MODELS = "models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

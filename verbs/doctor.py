@@ -1,0 +1,91 @@
+"""Check this machine, and, where a study is named, its data and its store; say how to mend what is wrong.
+
+Examples:
+  python run_search.py doctor
+  python run_search.py doctor --study configs/demo.toml
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from search_space.errors import MapgroveError
+from search_space.study import Study
+from verbs.common import add_study, load_study, open_study_store, say
+
+LEAST_FREE_GB = 2.0
+Check = tuple[str, Callable[[], str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser, required=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run every check, also after one failed."""
+    checks: list[Check] = [("Python", _python), ("backend", _backend)]
+    if options.study:
+        study = load_study(options)
+        checks += [
+            ("rights and space", lambda: _disk(study)),
+            ("data", lambda: _data(study)),
+            ("store", lambda: _store(study)),
+        ]
+    else:
+        say("Name a study to check its data and its store too: doctor --study FILE")
+    num_failed = sum(not _passes(name, check) for name, check in checks)
+    return 1 if num_failed else 0
+
+
+def _passes(name: str, check: Callable[[], str]) -> bool:
+    try:
+        say(f"ok      {name}: {check()}")
+    except (MapgroveError, OSError) as error:
+        say(f"FAILED  {name}: {error}")
+        return False
+    return True
+
+
+def _python() -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _backend() -> str:
+    from pipeline.backend import describe_devices, use_backend
+
+    return f"{use_backend()}, devices: {describe_devices()}"
+
+
+def _disk(study: Study) -> str:
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=study.folder):
+        free_gb = shutil.disk_usage(study.folder).free / 1e9
+    if free_gb < LEAST_FREE_GB:
+        raise MapgroveError(
+            f"{study.folder} has little space left",
+            received=f"{free_gb:.1f} GB",
+            remedy="Free some, or set study.folder",
+        )
+    return f"{study.folder} can be written, {free_gb:.0f} GB free"
+
+
+def _data(study: Study) -> str:
+    from pipeline.datasets.table import open_dataset
+    from pipeline.folds import make_fold
+    from pipeline.prepared import PreparedDataset
+
+    if not Path(study.prepared).is_dir():
+        num_scenes = len(open_dataset(study.data).scene_ids)
+        raise MapgroveError(f"{num_scenes} scenes are not prepared yet", remedy="Run `prepare`")
+    dataset = PreparedDataset.open(study.prepared)
+    fold = make_fold(study.folds, dataset)
+    return f"{len(dataset.scene_ids)} scenes prepared, {len(fold.training)} of them train"
+
+
+def _store(study: Study) -> str:
+    with open_study_store(study, create=True) as store:
+        return f"{len(store.list_studies())} studies in it"

@@ -1,0 +1,62 @@
+"""Write one page that shows a study: leader board, search, what mattered, models, scores, pictures.
+
+Example:
+  python run_search.py report --study demo
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from search_space.decode import decode
+from search_space.records import ScoreRecord
+from search_space.study import Study
+from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default report.html in the study's folder)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Gather what the study has by now, and write the page."""
+    from pipeline.model_set import MODEL_SET_FILE, read_model_set
+    from results.report import ReportInput, write_report
+
+    study = load_study(options)
+    with open_study_store(study) as store:
+        record, trials = store.load_study(study.name), store.trials(study.name)
+    models = study.folder / MODELS
+    given = ReportInput(
+        study=study,
+        trials=trials,
+        data_fingerprint=record.data_fingerprint,
+        model_set=read_model_set(models) if (models / MODEL_SET_FILE).is_file() else None,
+        score=_read_score(study),
+        pictures=_pictures(study),
+        config_file=str(options.study),
+        made_s=time.time(),
+    )
+    page = write_report(options.out or study.folder / "report.html", given)
+    say(f"Report: {page}")
+
+
+def _read_score(study: Study) -> ScoreRecord | None:
+    path = study.folder / SCORE_FILE
+    if not path.is_file():
+        return None
+    return decode(ScoreRecord, json.loads(path.read_text(encoding="utf-8")), where=str(path))
+
+
+def _pictures(study: Study) -> list[tuple[Path, str]]:
+    """Maps beside their labels where there are any, else maps alone."""
+    pictures = []
+    for folder in sorted((study.folder / PREDICTIONS).glob("*/")):
+        for name, what in (("comparison.png", "imagery, labels and the map"), ("overlay.png", "the map")):
+            if (folder / name).is_file():
+                pictures.append((folder / name, f"Scene {folder.name}: {what}"))
+                break
+    return pictures
