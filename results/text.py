@@ -101,7 +101,7 @@ def render_table(frame: pd.DataFrame, cells: int | None = None) -> str:
     while (widths := _fit(columns, titles, room)) is None:
         name = _least_important(columns)
         if name is None:
-            widths = _natural_widths(columns, titles)
+            widths = _shrunk(_natural_widths(columns, titles), room, least=1)
             break
         left_out.append(titles[name])
         del columns[name]
@@ -118,15 +118,22 @@ def _natural_widths(columns: Mapping[str, list[str]], titles: Mapping[str, str])
 
 def _fit(columns: Mapping[str, list[str]], titles: Mapping[str, str], room: int) -> dict[str, int] | None:
     """Widths of the columns that fit the room, None where even the shrunk columns do not."""
-    widths = _natural_widths(columns, titles)
-    excess = sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
-    for name in sorted((name for name in widths if _look(name).min_cells), key=lambda name: -widths[name]):
-        if excess <= 0:
-            break
-        cut = min(excess, max(0, widths[name] - _look(name).min_cells))
-        widths[name] -= cut
-        excess -= cut
-    return widths if excess <= 0 else None
+    widths = _shrunk(_natural_widths(columns, titles), room)
+    return widths if _line_cells(widths) <= room else None
+
+
+def _line_cells(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
+
+
+def _shrunk(widths: Mapping[str, int], room: int, least: int | None = None) -> dict[str, int]:
+    """Narrow the columns of free text, the widest first, to their own least width or to `least`."""
+    shrunk = dict(widths)
+    for name in sorted(filter(is_free_text, widths), key=lambda name: -widths[name]):
+        excess = max(0, _line_cells(shrunk) - room)
+        floor = _look(name).min_cells if least is None else least
+        shrunk[name] = max(shrunk[name] - excess, min(floor, shrunk[name]))
+    return shrunk
 
 
 def _least_important(columns: Mapping[str, list[str]]) -> str | None:
