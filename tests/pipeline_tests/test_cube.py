@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from shapely.geometry import box
+
+from pipeline.cube import make_cube, resample
+from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
+
+
+def group(names: str, planes: NDArray[np.generic], valid: NDArray[np.bool_] | None = None) -> BandGroup:
+    return BandGroup(tuple(names.split()), planes, Path("a.tif"), valid)
+
+
+def scene(*groups: BandGroup, labels: PolygonLabels | RasterLabels | None = None) -> Scene:
+    height, width = groups[0].planes.shape[1:]
+    return Scene("s", height, width, groups, labels, Georeference())
+
+
+@pytest.mark.parametrize("factor", [4, 25])
+def test_upsampling_does_not_shift_the_grid(factor: int) -> None:
+    """A ramp over the ground keeps its value at every place: pixel centres lie at (n + 1/2) · size."""
+    coarse = (np.arange(12) + 0.5) * factor
+    plane = (3.0 * coarse[:, None] - 2.0 * coarse[None, :]).astype(np.float32)
+    fine = np.arange(12 * factor) + 0.5
+    expected = 3.0 * fine[:, None] - 2.0 * fine[None, :]
+    inside = slice(factor, -factor)
+    got = resample(plane, 12 * factor, 12 * factor)
+    np.testing.assert_allclose(got[inside, inside], expected[inside, inside], atol=0.02)
+
+
+def test_upsampling_by_an_uneven_factor_keeps_the_edges_in_place() -> None:
+    coarse = (np.arange(134) + 0.5) / 134
+    ramp = np.tile(coarse.astype(np.float32), (3, 1))
+    got = resample(ramp, 3, 3349)
+    fine = (np.arange(3349) + 0.5) / 3349
+    np.testing.assert_allclose(got[1, 20:-20], fine[20:-20], atol=1e-4)
+
+
+def test_a_finer_plane_is_averaged() -> None:
+    plane = np.arange(36, dtype=np.float32).reshape(6, 6)
+    np.testing.assert_allclose(resample(plane, 2, 2), plane.reshape(2, 3, 2, 3).mean(axis=(1, 3)))
+
+
+def test_bands_come_in_the_order_asked_for_and_indices_last() -> None:
+    planes = np.stack([np.full((4, 4), value, np.uint16) for value in (10, 30, 90)])
+    cube = make_cube(scene(group("red green nir", planes)), ["nir", "red"], ["ndwi"], [])
+    assert cube.bands.dtype == np.float32
+    np.testing.assert_allclose(cube.bands[2, 2], [90, 10, (30 - 90) / (30 + 90)])
+
+
+def test_no_data_of_any_band_is_not_a_number_in_all_and_never_known() -> None:
+    hole = np.ones((2, 2), bool)
+    hole[0, 0] = False
+    fine = group("red", np.full((1, 8, 8), 5, np.uint8))
+    coarse = group("swir", np.full((1, 2, 2), 7, np.uint8), hole)
+    labels = PolygonLabels({"field": (box(0, 0, 8, 8),)})
+    cube = make_cube(scene(fine, coarse, labels=labels), ["red", "swir"], [], ["field"])
+    assert not cube.valid[:4, :4].any()
+    assert cube.valid[6:, 6:].all()
+    assert np.isnan(cube.bands[~cube.valid]).all()
+    assert np.isfinite(cube.bands[cube.valid]).all()
+    np.testing.assert_allclose(cube.bands[cube.valid], np.tile([5, 7], (int(cube.valid.sum()), 1)))
+    assert np.array_equal(cube.known, cube.valid)
+    assert not cube.masks[~cube.valid].any()
+
+
+def test_a_hole_in_a_band_that_is_not_kept_does_not_matter() -> None:
+    fine = group("red", np.full((1, 4, 4), 5, np.uint8))
+    coarse = group("swir", np.zeros((1, 2, 2), np.uint8), np.zeros((2, 2), bool))
+    assert make_cube(scene(fine, coarse), ["red"], [], []).valid.all()
+
+
+def test_absent_classes_are_empty_and_no_labels_means_nothing_is_known() -> None:
+    image = group("red", np.ones((1, 4, 4), np.uint8))
+    labels = RasterLabels({"road": np.eye(4, dtype=bool)}, known=np.ones((4, 4), bool))
+    cube = make_cube(scene(image, labels=labels), ["red"], [], ["water", "road"])
+    assert np.array_equal(cube.masks[..., 1], np.eye(4, dtype=np.uint8))
+    assert not cube.masks[..., 0].any()
+    assert not make_cube(scene(image), ["red"], [], ["road"]).known.any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers_are_refused(bad: float) -> None:
+    plane = np.ones((1, 3, 3), np.float32)
+    plane[0, 1, 1] = bad
+    with pytest.raises(DataError, match=r"a\.tif.*1 not-a-number or infinite pixels in band red"):
+        group("red", plane)
+    valid = np.ones((3, 3), bool)
+    valid[1, 1] = False
+    group("red", plane, valid)
