@@ -212,7 +212,7 @@ def _retrained(given: ReportInput) -> list[str]:
     return [
         *parts,
         page.paragraph(
-            f"One model per class, trained for {budget.epochs} epochs of {budget.steps_per_epoch} steps. Thresholds "
+            f"One model per class, with a budget of {budget.epochs} epochs of {budget.steps_per_epoch} steps. Thresholds "
             f"were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
             "quiet",
         ),
@@ -253,7 +253,7 @@ def _scores(given: ReportInput) -> list[str]:
         step = page.next_step(text, [given.command("predict"), given.command("score")])
         return [page.heading("Scores on held-out scenes"), step]
     validation = {member.class_name: member.validation_jaccard for member in given.model_set.members}
-    honest = "Nothing looked at these scenes before they were scored." if score.fold == "test" else ""
+    honest = "Neither the search nor the retraining looked at these scenes." if score.fold == "test" else ""
     where = f"Scenes scored: {', '.join(score.scenes)}. {honest} {score.rule}"
     return [
         page.heading(f"Scores on {_fold_words(given)}"),
