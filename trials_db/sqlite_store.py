@@ -252,8 +252,7 @@ class SqliteStore(TrialStore):
             try:
                 yield self._db
             finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                self._db.rollback()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -264,9 +263,7 @@ class SqliteStore(TrialStore):
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                # SQLite has already rolled back after some errors, a full disk among them.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                self._db.rollback()
                 raise
 
     def _find_study(self, name: str) -> StudyRecord | None:

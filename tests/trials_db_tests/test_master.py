@@ -1,0 +1,170 @@
+"""The master with its workers: the same search whoever runs it, in one go or in several."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trial_objectives import Synthetic, synthetic_loss
+
+from search_space.objective import Outcome
+from search_space.space import resolve_space, space_fingerprint
+from search_space.study import SearchSettings
+from trials_db.errors import StudyConflictError, StudyNotFoundError
+from trials_db.master import Master, Progress
+from trials_db.records import StudyRecord, Trial, TrialState
+from trials_db.sqlite_store import SqliteStore
+from trials_db.worker import Worker, WorkerLimits
+
+SPACE = resolve_space({})
+SETTINGS = SearchSettings(startup_trials=4, lookahead=2)
+
+
+@pytest.fixture
+def record(study: StudyRecord) -> StudyRecord:
+    return study.model_copy(update={"space_fingerprint": space_fingerprint(SPACE)})
+
+
+@pytest.fixture
+def open_sqlite(tmp_path: Path, record: StudyRecord) -> Iterator[Callable[..., SqliteStore]]:
+    opened = []
+
+    def make(name: str = "a", **options: Any) -> SqliteStore:
+        store = SqliteStore(tmp_path / f"{name}.sqlite", **options)
+        opened.append(store)
+        store.create_study(record)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def run_here(store: SqliteStore, record: StudyRecord, max_trials: int) -> Progress:
+    """A master that tries each trial itself between two proposals, without processes."""
+    stop = threading.Event()
+    master = Master(store, record, SPACE, SETTINGS, max_trials)
+
+    def work(_: Progress) -> None:
+        while (claim := store.claim("demo", "here", 60.0)) is not None:
+            trial = next(trial for trial in store.trials("demo") if trial.number == claim.number)
+            store.finish(claim, Outcome(state="done", loss=synthetic_loss(trial.decoded())))
+
+    return master.run(stop, work)
+
+
+def _essence(trials: list[Trial]) -> list[Any]:
+    return [(trial.number, trial.candidate, trial.seed, trial.loss) for trial in trials]
+
+
+def test_five_and_five_equal_ten_and_a_finished_study_gets_nothing_more(open_sqlite: Any, record: Any) -> None:
+    one, two = open_sqlite("one"), open_sqlite("two")
+    whole = run_here(one, record, 10)
+    assert whole.is_complete
+    assert whole.counts[TrialState.DONE] == 10
+    assert run_here(two, record, 5).num_ended == 5
+    assert run_here(two, record, 5).num_ended == 5
+    assert len(two.trials("demo")) == 5
+    run_here(two, record, 10)
+    assert _essence(two.trials("demo")) == _essence(one.trials("demo"))
+    assert whole.best.loss == min(trial.loss for trial in one.trials("demo"))
+
+
+def test_two_worker_processes_try_what_one_would(open_sqlite: Any, record: Any, tmp_path: Path) -> None:
+    alone, many = open_sqlite("alone"), open_sqlite("many")
+    run_here(alone, record, 8)
+    stop = threading.Event()
+    ended: list[int] = []
+
+    def work(name: str) -> None:
+        with SqliteStore(many.path) as own:
+            worker = Worker(own, record, Synthetic(), tmp_path, WorkerLimits(), name=name)
+            worker.run(stop, on_end=lambda number, _: ended.append(number))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    told: list[Progress] = []
+    final = Master(many, record, SPACE, SETTINGS, 8).run(threading.Event(), told.append)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert final.is_complete
+    assert sorted(ended) == list(range(8))
+    assert _essence(many.trials("demo")) == _essence(alone.trials("demo"))
+    assert [progress.num_ended for progress in told] == sorted(progress.num_ended for progress in told)
+    assert told[-1] == final
+
+
+def test_proposals_stay_within_the_lookahead_until_results_come(open_sqlite: Any, record: Any) -> None:
+    store = open_sqlite()
+    stop = threading.Event()
+
+    def end_when_idle(progress: Progress) -> None:
+        if progress.counts[TrialState.NEW] == SETTINGS.lookahead + 1:
+            threading.Timer(0.5, stop.set).start()
+
+    progress = Master(store, record, SPACE, SETTINGS, 10).run(stop, end_when_idle)
+    assert progress.counts[TrialState.NEW] == SETTINGS.lookahead + 1 == len(store.trials("demo"))
+    assert store.leader("demo") is None
+
+
+def test_failures_do_not_end_the_search(open_sqlite: Any, record: Any) -> None:
+    store = open_sqlite()
+
+    def fail(_: Progress) -> None:
+        while (claim := store.claim("demo", "here", 60.0)) is not None:
+            store.finish(claim, Outcome(state="infeasible" if claim.number % 2 else "failed", reason="no"))
+
+    final = Master(store, record, SPACE, SETTINGS, 8).run(threading.Event(), fail)
+    assert (final.is_complete, final.best) == (True, None)
+    assert (final.counts[TrialState.FAILED], final.counts[TrialState.INFEASIBLE]) == (4, 4)
+
+
+def test_a_second_master_waits_and_follows(open_sqlite: Any, record: Any) -> None:
+    store = open_sqlite()
+    lead = store.acquire_lead("demo", "the first", 600.0)
+    told: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        told.append(progress)
+        if progress.leader:
+            assert store.trials("demo") == []
+            store.release_lead(lead)
+        while (claim := store.claim("demo", "here", 60.0)) is not None:
+            store.finish(claim, Outcome(state="done", loss=0.5))
+
+    final = Master(store, record, SPACE, SETTINGS, 3).run(threading.Event(), watch)
+    assert told[0].leader == "the first"
+    assert final.is_complete
+    assert final.leader is None
+
+
+def test_trials_of_silent_workers_are_tried_again(open_sqlite: Any, record: Any) -> None:
+    store = open_sqlite()
+    run_here(store, record, 1)
+    proposer = Master(store, record, SPACE, SETTINGS, 2)
+    stop = threading.Event()
+
+    def claim_and_fall_silent(progress: Progress) -> None:
+        if store.claim("demo", "silent", 0.001) is not None:
+            stop.set()
+
+    proposer.run(stop, claim_and_fall_silent)
+    assert store.counts("demo")[TrialState.RUNNING] == 1
+    final = run_here(store, record, 2)
+    assert final.is_complete
+    assert [trial.lost_workers for trial in store.trials("demo")] == [0, 1]
+
+
+def test_a_master_of_another_study_is_refused(open_sqlite: Any, record: StudyRecord) -> None:
+    store = open_sqlite()
+    stop = threading.Event()
+    with pytest.raises(StudyConflictError, match=r"seed \(stored 7, given 8\)"):
+        Master(store, record.model_copy(update={"seed": 8}), SPACE, SETTINGS, 3).run(stop)
+    narrowed = resolve_space({"architecture.depth": {"low": 3}})
+    with pytest.raises(StudyConflictError, match="space_fingerprint"):
+        Master(store, record, narrowed, SETTINGS, 3).run(stop)
+    with pytest.raises(StudyNotFoundError):
+        Master(store, record.model_copy(update={"name": "nemo"}), SPACE, SETTINGS, 3).run(stop)

@@ -1,0 +1,252 @@
+"""One worker: every way a trial may end is one trial with its reason, and the worker goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from trial_objectives import Synthetic, Waits, synthetic_loss
+
+from search_space.candidate import Candidate
+from search_space.decode import encode
+from search_space.errors import MalformedError
+from search_space.objective import Objective
+from trials_db.errors import StudyConflictError, WorkerError
+from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
+from trials_db.sqlite_store import SqliteStore
+from trials_db.worker import Worker, WorkerLimits
+
+Maker = Callable[[int], NewTrial]
+
+
+@pytest.fixture
+def store(tmp_path: Path, study: StudyRecord, new_trial: Maker) -> Iterator[SqliteStore]:
+    """On the real clock, with two new trials."""
+    with SqliteStore(tmp_path / "trials.sqlite") as opened:
+        opened.create_study(study)
+        for number in range(2):
+            opened.add_trial("demo", new_trial(number))
+        yield opened
+
+
+@pytest.fixture
+def work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> Callable[..., list[Trial]]:
+    """Run a worker until nothing is new; return the trials."""
+
+    def run(objective: Objective, **limits: Any) -> list[Trial]:
+        worker = Worker(store, study, objective, tmp_path, WorkerLimits(**limits), name="me")
+        worker.run(threading.Event(), idle_exit_s=0.0)
+        return store.trials("demo")
+
+    return run
+
+
+def _wait_for(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise TimeoutError(what)
+
+
+def _are_gone(pids: list[int]) -> bool:
+    def gone(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(gone(pid) for pid in pids)
+
+
+def test_a_good_trial_leaves_outcome_reports_and_files(work: Any, store: SqliteStore, tmp_path: Path) -> None:
+    first, second = work(Synthetic())
+    assert first.state is second.state is TrialState.DONE
+    assert first.loss == synthetic_loss(Candidate())
+    assert first.outcome.figures["seed"] == first.seed
+    assert [report.epoch for report in first.reports] == [1]
+    folder = tmp_path / "trials" / "0000"
+    assert Candidate.model_validate_json((folder / "candidate.json").read_text()) == Candidate()
+    assert (folder / "log.txt").read_text() == "--- attempt 1 ---\nhello from the objective\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["candidate.json", "log.txt"]
+    assert store.workers("demo") == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state", "reason"),
+    [
+        ("raises", "failed", r"ValueError: no such thing \(trial_objectives\.py:\d+\)"),
+        ("nan", "failed", "the loss is nan"),
+        ("smuggled nan", "failed", "the loss is nan"),
+        ("nan report", "failed", "the training loss is inf"),
+        ("no outcome", "failed", r"TypeError: the objective returned float, not an Outcome \(child\.py:\d+\)"),
+        ("infeasible", "infeasible", r"too large\. Received 5\. Use 4\."),
+        ("memory error", "infeasible", r"memory: MemoryError \(trial_objectives\.py:\d+\)"),
+        ("gpu memory", "infeasible", r"memory: ResourceExhaustedError: no room for \(512, 512\) .*"),
+        ("killed", "failed", r"the training process was killed by signal 9 \(SIGKILL\); often the system .*"),
+        ("exits", "failed", "the training process ended with exit code 3 and no outcome"),
+        ("sys.exit", "failed", r"SystemExit: 4 .*"),
+    ],
+)
+def test_a_bad_trial_is_one_trial_with_its_reason(
+    work: Any, tmp_path: Path, trouble: str, state: str, reason: str
+) -> None:
+    bad, good = work(Synthetic(trouble, numbers=(0,)))
+    assert bad.state == state
+    assert re.fullmatch(reason, bad.outcome.reason)
+    assert (bad.attempts, good.state) == (1, TrialState.DONE)
+    told = (tmp_path / "trials" / "0000" / "traceback.txt").exists()
+    assert told == (state == "failed" and trouble not in ("killed", "exits", "smuggled nan"))
+
+
+@pytest.mark.parametrize("trouble", ["memory hog", "memory hog's child"])
+def test_a_trial_that_takes_too_much_memory_is_infeasible(work: Any, trouble: str) -> None:
+    bad, good = work(Synthetic(trouble, numbers=(0,)), trial_memory_mb=300)
+    assert bad.state is TrialState.INFEASIBLE
+    assert re.fullmatch(r"memory: used \d+ MB of 300 MB", bad.outcome.reason)
+    assert good.state is TrialState.DONE
+
+
+def test_a_trial_over_its_time_limit_has_failed_and_nothing_of_it_is_left(work: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    bad, _ = work(Waits(gate, with_child=True), trial_s=2.0)
+    assert (bad.state, bad.outcome.reason) == (TrialState.FAILED, "over its time limit of 2 s")
+    pids = [int(pid) for pid in gate.with_suffix(".pid").read_text().split()]
+    _wait_for(lambda: _are_gone(pids), "the trial's processes to end")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("import", r"Training cannot start here: ModuleNotFoundError: No module named 'a_framework_that_is_not_there'"),
+        ("dies warming up", r"Training cannot start here: the training process was killed by signal 4 \(SIGILL\)"),
+    ],
+)
+def test_a_worker_that_can_train_nothing_hands_back_and_says_so(
+    work: Any, store: SqliteStore, trouble: str, told: str
+) -> None:
+    with pytest.raises(WorkerError, match=told) as caught:
+        work(Synthetic(trouble))
+    assert "\n" not in str(caught.value)
+    trial = store.trials("demo")[0]
+    assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
+
+
+def test_malformed_is_a_bug_that_ends_the_worker(work: Any, store: SqliteStore) -> None:
+    with pytest.raises(MalformedError, match="here: unknown key 'depth'"):
+        work(Synthetic("malformed"))
+    bad, untouched = store.trials("demo")
+    assert bad.state is TrialState.FAILED
+    assert bad.outcome.reason.startswith("malformed: here: unknown key 'depth'")
+    assert untouched.state is TrialState.NEW
+
+
+def test_a_stored_candidate_that_is_none_is_a_bug_too(work: Any, store: SqliteStore, new_trial: Maker) -> None:
+    wrong = {**encode(Candidate()), "filters": 8.5}
+    store.add_trial("demo", new_trial(2).model_copy(update={"candidate": wrong}))
+    with pytest.raises(MalformedError, match="trial 2: unknown key 'filters'"):
+        work(Synthetic())
+    assert [trial.state for trial in store.trials("demo")] == ["done", "done", "failed"]
+
+
+def test_a_worker_with_other_data_refuses_to_work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
+    other = study.model_copy(update={"data_fingerprint": "data-2"})
+    with pytest.raises(StudyConflictError, match=r"data_fingerprint \(stored 'data-1', given 'data-2'\)"):
+        Worker(store, other, Synthetic(), tmp_path).run(threading.Event())
+
+
+def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
+    ended: list[int] = []
+    worker = Worker(store, study, Synthetic(), tmp_path)
+    assert worker.run(threading.Event(), max_trials=1, on_end=lambda number, _: ended.append(number)) == 1
+    assert ended == [0]
+    assert store.counts("demo")[TrialState.NEW] == 1
+
+
+def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
+    store: SqliteStore, study: StudyRecord, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    results: list[int] = []
+
+    def run() -> None:
+        with SqliteStore(store.path) as own:
+            limits = WorkerLimits(lease_s=0.9)
+            results.append(Worker(own, study, Waits(gate), tmp_path, limits).run(threading.Event(), max_trials=1))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    pid = int(
+        _wait_for(lambda: gate.with_suffix(".pid").exists() and gate.with_suffix(".pid").read_text(), "the trial")
+    )
+    # Someone whose clock is far ahead takes the trial and ends it.
+    with SqliteStore(store.path, clock=lambda: time.time() + 1000) as ahead:
+        assert ahead.requeue_expired("demo") == [0]
+    with SqliteStore(store.path) as other:
+        claim = other.claim("demo", "other", 600.0)
+        _wait_for(lambda: _are_gone([pid]), "the first process to end")
+        gate.touch()
+        thread.join()
+    first, second = store.trials("demo")
+    assert results == [1]
+    assert (claim.number, first.state, first.worker, first.attempts) == (0, TrialState.RUNNING, "other", 2)
+    assert second.state is TrialState.DONE
+
+
+class TestWorkerProcess:
+    @pytest.fixture
+    def start(self, store: SqliteStore, tmp_path: Path) -> Iterator[Callable[[float], tuple[Any, list[int]]]]:
+        """Start a worker process; return it with the processes of its first trial."""
+        started = []
+
+        def run(lease_s: float) -> tuple[Any, list[int]]:
+            script = Path(__file__).with_name("worker_process.py")
+            gate = tmp_path / "gate"
+            arguments = [f"sqlite:///{store.path}", "demo", str(tmp_path), str(gate), str(lease_s)]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            process = subprocess.Popen([sys.executable, str(script), *arguments], cwd="/", env=environment)
+            started.append(process)
+            pids = _wait_for(lambda: gate.with_suffix(".pid").exists(), "the trial to start")
+            pids = [int(pid) for pid in gate.with_suffix(".pid").read_text().split()]
+            return process, pids
+
+        yield run
+        for process in started:
+            process.kill()
+            process.wait()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_hands_the_trial_back(self, start: Any, store: SqliteStore, number: int) -> None:
+        process, pids = start(60.0)
+        (seen,) = store.workers("demo")
+        assert (seen.pid, seen.trial) == (process.pid, 0)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+        _wait_for(lambda: _are_gone(pids), "the trial's processes to end")
+        trial = store.trials("demo")[0]
+        assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+        assert store.workers("demo") == []
+
+    def test_what_a_killed_worker_leaves_another_one_finishes(
+        self, start: Any, store: SqliteStore, study: StudyRecord, tmp_path: Path
+    ) -> None:
+        process, pids = start(1.0)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _wait_for(lambda: _are_gone(pids), "the orphans to end")
+        assert store.trials("demo")[0].state is TrialState.RUNNING
+        second = Worker(store, study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0), name="second")
+        assert second.run(threading.Event(), max_trials=2) == 2
+        first, other = store.trials("demo")
+        assert (first.state, first.worker, first.attempts, first.lost_workers) == (TrialState.DONE, "second", 2, 1)
+        assert (other.state, other.attempts) == (TrialState.DONE, 1)

@@ -1,0 +1,110 @@
+"""Tiny objectives that trial processes import, each ending in its own way."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.errors import InfeasibleError
+from search_space.objective import EpochReport, Outcome, TrialContext
+
+
+class ResourceExhaustedError(Exception):
+    """Named as the frameworks name it."""
+
+
+def synthetic_loss(candidate: Candidate) -> float:
+    """A smooth bowl over the real space, with its bottom at residual blocks, depth 4 and learning rate 1e-3."""
+    architecture, plan = candidate.architecture, candidate.plan
+    return (
+        0.1 * abs(architecture.depth - 4)
+        + 0.3 * abs(math.log10(plan.learning_rate) + 3)
+        + 0.2 * (architecture.pooling != "strided")
+        + 0.2 * (architecture.block.kind != "residual")
+        + architecture.dropout
+    )
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Ends at once, or does as `trouble` says in the trials of these numbers."""
+
+    trouble: str = ""
+    numbers: tuple[int, ...] = ()
+
+    def warm_up(self) -> None:
+        if self.trouble == "import":
+            import a_framework_that_is_not_there  # noqa: F401
+        if self.trouble == "dies warming up":
+            os.kill(os.getpid(), signal.SIGILL)
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        trial.report(EpochReport(epoch=1, training_loss=0.5, jaccard={"water": 0.25}))
+        sys.stdout.write("hello from the objective\n")
+        if self.trouble and (not self.numbers or trial.number in self.numbers):
+            return self._trouble(trial)
+        return Outcome(state="done", loss=synthetic_loss(candidate), figures={"seed": float(trial.seed)})
+
+    def _trouble(self, trial: TrialContext) -> Outcome:
+        match self.trouble:
+            case "raises":
+                raise ValueError("no such\nthing")
+            case "nan":
+                return Outcome(state="done", loss=math.nan)
+            case "smuggled nan":
+                return Outcome.model_construct(state="done", loss=math.nan)
+            case "nan report":
+                trial.report(EpochReport(epoch=2, training_loss=math.inf))
+            case "no outcome":
+                return 0.5  # type: ignore[return-value]
+            case "infeasible":
+                raise InfeasibleError("too large", received=5, remedy="Use 4")
+            case "malformed":
+                decode(Candidate, {"depth": 3}, where="here")
+            case "memory error":
+                raise MemoryError
+            case "gpu memory":
+                raise ResourceExhaustedError("no room for (512, 512)")
+            case "memory hog":
+                hog = bytearray(600_000_000)
+                hog[::4096] = b"x" * len(hog[::4096])
+                time.sleep(60)
+            case "memory hog's child":
+                code = "x = bytearray(600_000_000); x[::4096] = b'x' * len(x[::4096]); input()"
+                subprocess.run([sys.executable, "-c", code], check=True)
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exits":
+                os._exit(3)
+            case "sys.exit":
+                sys.exit(4)
+        raise NotImplementedError(self.trouble)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Writes its process id beside `gate`, then waits for that file; with a process of its own where `with_child`."""
+
+    gate: Path
+    with_child: bool = False
+
+    def warm_up(self) -> None:
+        """Nothing is slow here."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        trial.report(EpochReport(epoch=1, training_loss=0.5))
+        pids = [os.getpid()]
+        if self.with_child:
+            pids.append(subprocess.Popen(["sleep", "600"]).pid)
+        beside = self.gate.with_suffix(".tmp")
+        beside.write_text(" ".join(map(str, pids)))
+        beside.rename(self.gate.with_suffix(".pid"))
+        while not self.gate.exists():
+            time.sleep(0.02)
+        return Outcome(state="done", loss=0.5)

@@ -1,0 +1,21 @@
+"""A worker as a process of its own, for tests that kill it: worker_process.py URL STUDY FOLDER GATE LEASE_S."""
+
+import sys
+from pathlib import Path
+
+from trial_objectives import Waits
+
+from trials_db.stopping import stop_on_signals
+from trials_db.store import open_store
+from trials_db.worker import Worker, WorkerLimits
+
+
+def main(url: str, study: str, folder: str, gate: str, lease_s: str) -> None:
+    with open_store(url, create=False) as store, stop_on_signals() as stop:
+        objective = Waits(Path(gate), with_child=True)
+        limits = WorkerLimits(lease_s=float(lease_s))
+        Worker(store, store.load_study(study), objective, Path(folder), limits).run(stop)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

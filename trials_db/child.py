@@ -1,0 +1,185 @@
+"""What runs in a trial's own process: the objective, with every way it may end told to the worker."""
+
+import json
+import logging
+import math
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from search_space.candidate import Candidate
+from search_space.decode import decode, encode
+from search_space.errors import InfeasibleError, MalformedError, MapgroveError
+from search_space.objective import EpochReport, Objective, Outcome
+
+_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
+
+
+class Job(NamedTuple):
+    """What the worker sends to the trial's process.
+
+    Attributes:
+        objective: The pickled objective.
+        candidate: The plain form of the candidate.
+        number: The trial's number.
+        seed: Seed of everything random in the trial.
+        folder: The trial's folder.
+        attempt: 1 for the first attempt.
+    """
+
+    objective: bytes
+    candidate: dict[str, Any]
+    number: int
+    seed: int
+    folder: Path
+    attempt: int
+
+
+class Message(NamedTuple):
+    """What the trial's process tells the worker.
+
+    Attributes:
+        kind: "ready" (warmed up: from here on what goes wrong is the trial's fault), "report", "outcome",
+            "malformed" (a bug: the search stops), or "unable" (the worker can train nothing).
+        body: An encoded `EpochReport` or `Outcome`, or a line of text.
+    """
+
+    kind: Literal["ready", "report", "outcome", "malformed", "unable"]
+    body: Any = None
+
+
+@dataclass(frozen=True)
+class ChildContext:
+    """The surroundings that the objective sees; see `search_space.objective.TrialContext`.
+
+    Attributes:
+        number: The trial's number in its study.
+        seed: Seed of everything random in the trial.
+        folder: The trial's folder.
+        pipe: Where reports go.
+    """
+
+    number: int
+    seed: int
+    folder: Path
+    pipe: Connection
+
+    def report(self, report: EpochReport) -> None:
+        """Record one epoch."""
+        self.pipe.send(Message("report", encode(report)))
+
+
+def run_trial(job: Job, pipe: Connection, lifeline: Connection) -> None:
+    """Run one trial and tell the worker; the entry point of the trial's process.
+
+    Args:
+        job: What to run.
+        pipe: Where messages go.
+        lifeline: Its other end lives as long as the worker; the process dies with it.
+    """
+    # A group of its own: Ctrl-C does not reach it, and processes it starts can be ended with it.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
+    _redirect_output(job)
+    end = _run(job, pipe)
+    # The worker ends this process on the last message, with whatever the objective left behind.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pipe.send(end)
+    pipe.close()
+
+
+def describe(error: BaseException) -> str:
+    """One line: type, message and the innermost place."""
+    message = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def _die_with(lifeline: Connection) -> None:
+    try:
+        lifeline.recv_bytes()
+    except EOFError:
+        # The worker is gone: nobody would read what the trial still does.
+        os.killpg(0, signal.SIGKILL)
+
+
+def _redirect_output(job: Job) -> None:
+    """Send everything printed, also by libraries, to the trial's log."""
+    with (job.folder / "log.txt").open("a") as log:
+        log.write(f"--- attempt {job.attempt} ---\n")
+        log.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def _run(job: Job, pipe: Connection) -> Message:
+    try:
+        objective: Objective = pickle.loads(job.objective)
+        objective.warm_up()
+    except BaseException as error:  # noqa: BLE001  (told to the worker, which raises it)
+        _keep_traceback(job.folder)
+        return Message("unable", str(error) if isinstance(error, MapgroveError) else describe(error))
+    pipe.send(Message("ready"))
+    try:
+        candidate = decode(Candidate, job.candidate, where=f"trial {job.number}")
+        outcome = _checked(objective(candidate, ChildContext(job.number, job.seed, job.folder, pipe)))
+    except MalformedError as error:
+        _keep_traceback(job.folder)
+        return Message("malformed", str(error))
+    except BaseException as error:  # noqa: BLE001  (recorded as the trial's end)
+        outcome = _outcome_of(error)
+        if outcome.state == "failed":
+            _keep_traceback(job.folder)
+    return Message("outcome", encode(outcome))
+
+
+def _checked(returned: Any) -> Outcome:
+    """Refuse what is no outcome, also one that was made past its checks."""
+    if not isinstance(returned, Outcome):
+        raise TypeError(f"the objective returned {type(returned).__name__}, not an Outcome")
+    if returned.loss is not None and not math.isfinite(returned.loss):
+        return Outcome(state="failed", reason=f"the loss is {returned.loss}")
+    return Outcome.model_validate(dict(returned))
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    """The end of a trial whose objective raised."""
+    if isinstance(error, InfeasibleError):
+        return Outcome(state="infeasible", reason=str(error))
+    names = [each.__name__ for each in type(error).__mro__]
+    # JAX has one class for everything the accelerator refuses, and tells memory by this word.
+    if any(name in _MEMORY_ERRORS for name in names) or "RESOURCE_EXHAUSTED" in str(error):
+        return Outcome(state="infeasible", reason=f"memory: {describe(error)}")
+    if isinstance(error, ValidationError):
+        for problem in error.errors(include_url=False):
+            if problem["type"] == "finite_number":
+                name = ".".join(str(part) for part in problem["loc"]).replace("_", " ")
+                return Outcome(state="failed", reason=f"the {name} is {problem['input']}")
+    return Outcome(state="failed", reason=describe(error))
+
+
+def _keep_traceback(folder: Path) -> None:
+    (folder / "traceback.txt").write_text(traceback.format_exc())
+
+
+def write_candidate(folder: Path, candidate: dict[str, Any]) -> None:
+    """Write `candidate.json` into the trial's folder, whole or not at all."""
+    beside = folder / "candidate.json.tmp"
+    beside.write_text(json.dumps(candidate, indent=2) + "\n")
+    os.replace(beside, folder / "candidate.json")  # noqa: PTH105
