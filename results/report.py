@@ -212,8 +212,8 @@ def _retrained(given: ReportInput) -> list[str]:
     return [
         *parts,
         page.paragraph(
-            f"One model per class, with a budget of {budget.epochs} epochs of {budget.steps_per_epoch} steps. Thresholds "
-            f"were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
+            f"One model per class, with a budget of {budget.epochs} epochs of {budget.steps_per_epoch} steps. "
+            f"Thresholds were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
             "quiet",
         ),
         page.table(model_table(models, given.score)),
