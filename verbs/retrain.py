@@ -4,7 +4,7 @@ By default the candidate that was best over all classes serves every class; `--p
 one that was best at it. What is already trained from the same input is kept.
 
 Example:
-  python run_search.py retrain --study demo --classes Buildings Trees
+  python run_search.py retrain --study demo --classes buildings trees
 """
 
 import argparse

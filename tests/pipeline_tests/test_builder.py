@@ -86,9 +86,7 @@ def test_random_candidates_build_and_give_no_nan_at_initialisation() -> None:
 
 
 def test_a_saved_network_comes_back_equal(tmp_path: Path) -> None:
-    model = build_model(
-        architecture(depth=2, base_filters=4, block={"kind": "inception"}, normalisation="group"), 3, 2
-    )
+    model = build_model(architecture(depth=2, base_filters=4, block={"kind": "inception"}, normalisation="group"), 3, 2)
     image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
 
     model.save(tmp_path / "model.keras")

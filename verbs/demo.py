@@ -1,0 +1,62 @@
+"""Run the whole main job on a synthetic data set in the format of the DSTL competition, in a few minutes.
+
+Every step is one verb, shown as the command a user would type. A second run goes on where the first stopped.
+
+Example:
+  python run_search.py demo
+"""
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+from search_space.errors import MapgroveError
+from search_space.study_file import read_study
+from verbs.common import say
+
+CONFIG = "configs/demo.toml"
+NUM_SCENES, SIZE_PX = 8, 360
+RETRAINED = ("buildings", "trees")
+STEPS = (
+    ("prepare",),
+    ("search", "--workers", "2"),
+    ("trials", "--top", "5"),
+    ("retrain", "--classes", *RETRAINED),
+    ("predict", "test"),
+    ("score",),
+    ("report",),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("--seed", type=int, default=11, help="of the synthetic landscape (default 11)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the data set, then run verb after verb."""
+    from pipeline.synthetic import write_synthetic_dstl
+
+    config = Path(CONFIG)
+    if not config.is_file():
+        raise MapgroveError(f"no {CONFIG} in the current folder", remedy="Run it in the project's folder, or make demo")
+    study = read_study(config)
+    started = time.monotonic()
+    say(f"Writing a synthetic data set in the DSTL format to {study.data.folder}")
+    write_synthetic_dstl(Path(study.data.folder), NUM_SCENES, SIZE_PX, options.seed)
+    for verb, *words in STEPS:
+        say(f"\n$ python run_search.py {' '.join([verb, '--study', CONFIG, *words])}")
+        if code := _run_verb(verb, ["--study", CONFIG, *words]):
+            return code
+    say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
+    for path in [study.folder / "report.html", *sorted((study.folder / "predictions").glob("*/*.png"))]:
+        say(f"  {path.resolve()}")
+    return 0
+
+
+def _run_verb(name: str, words: list[str]) -> int:
+    verb = importlib.import_module(f"verbs.{name}")
+    parser = argparse.ArgumentParser(prog=name)
+    verb.add_arguments(parser)
+    return int(verb.run(parser.parse_args(words)) or 0)
