@@ -116,8 +116,8 @@ class _Builder:
         return not any(shape.intersects(other) for other in self.taken)
 
     def _somewhere(self, margin: float = 0.0) -> NDArray[np.float64]:
-        size = 2 * self.centre
-        return self.rng.uniform(margin, size - margin)
+        inset = np.minimum(margin, 0.6 * self.centre)
+        return self.rng.uniform(inset, 2 * self.centre - inset)
 
     def _curve(self, angle: float, offset: float, wiggle: float) -> LineString:
         """A winding line right across the scene, at most `offset` of its half-diagonal off the centre."""
