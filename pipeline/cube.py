@@ -45,16 +45,21 @@ def make_cube(scene: Scene, bands: Sequence[str], indices: Sequence[str], classe
     groups = {name: group for group in scene.groups for name in group.names}
     available = tuple(groups)
     needed = dict.fromkeys([*bands, *(name for index in indices for name in spectral.bands_for(index, available))])
-    planes = {name: _plane(groups[name], name, height, width) for name in needed}
     cube = np.empty((height, width, len(bands) + len(indices)), np.float32)
-    for position, name in enumerate(bands):
-        cube[..., position] = planes[name]
+    planes: dict[str, NDArray[np.float32]] = {}
+    for name in needed:
+        planes[name] = _plane(groups[name], name, height, width)
+        if name in bands:
+            # A full-size scene holds a gigabyte: from here on the cube's own copy serves.
+            position = bands.index(name)
+            cube[..., position] = planes[name]
+            planes[name] = cube[..., position]
     for position, index in enumerate(indices, start=len(bands)):
         cube[..., position] = spectral.compute(index, planes)
     valid = np.ones((height, width), bool)
     for group in {id(groups[name]): groups[name] for name in needed}.values():
         if group.valid is not None:
-            valid &= _on_grid(group.valid.astype(np.float32), height, width) >= 1.0
+            valid &= resample(group.valid.astype(np.float32), height, width) >= 1.0
     cube[~valid] = np.nan
     masks, known = _draw_labels(scene, classes)
     known &= valid
@@ -87,9 +92,6 @@ def _plane(group: BandGroup, name: str, height_px: int, width_px: int) -> NDArra
     if group.valid is not None:
         plane = np.where(group.valid, plane, np.float32(0.0))
     return resample(plane, height_px, width_px)
-
-
-_on_grid = resample
 
 
 def _draw_labels(scene: Scene, classes: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
