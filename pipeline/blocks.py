@@ -14,6 +14,9 @@ from search_space.architecture import Architecture, InceptionBlock, PlainBlock, 
 
 Tensor = Any
 
+BATCH_MOMENTUM = 0.9
+"""Short trials have tens of steps: with Keras's 0.99 the statistics for prediction would lag far behind the weights."""
+
 
 def conv(
     x: Tensor,
@@ -111,7 +114,7 @@ def _kernel_px(architecture: Architecture) -> int:
 def _normalise(x: Tensor, architecture: Architecture, name: str) -> Tensor:
     match architecture.normalisation:
         case "batch":
-            return layers.BatchNormalization(name=f"{name}_batchnorm")(x)
+            return layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{name}_batchnorm")(x)
         case "layer":
             return layers.LayerNormalization(name=f"{name}_layernorm")(x)
         case "group":
