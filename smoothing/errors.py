@@ -1,0 +1,13 @@
+"""What can go wrong when tiles are blended."""
+
+
+class BlendingError(ValueError):
+    """Arguments that do not make sense, or do not belong together."""
+
+
+class PredictorShapeError(BlendingError):
+    """The predictor returned another shape than `(N, t, t, K)` for tiles `(N, t, t, B)`."""
+
+
+class PredictorNumberError(BlendingError):
+    """The predictor returned a value that is not a finite number."""

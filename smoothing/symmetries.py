@@ -1,0 +1,39 @@
+"""Turns and mirrors of square tiles, a whole batch at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """One way to look at a square.
+
+    Attributes:
+        mirrored: Left and right are swapped first.
+        quarter_turns: Then it is turned counter-clockwise so many times.
+    """
+
+    mirrored: bool
+    quarter_turns: int
+
+    def forward(self, tiles: Batch) -> Batch:
+        """Turn tiles `(N, t, t, C)`; a view, nothing is copied."""
+        mirrored = tiles[:, :, ::-1] if self.mirrored else tiles
+        return np.rot90(mirrored, self.quarter_turns, axes=(1, 2))
+
+    def inverse(self, tiles: Batch) -> Batch:
+        """Turn tiles back; `inverse(forward(tiles))` is `tiles`."""
+        turned = np.rot90(tiles, -self.quarter_turns, axes=(1, 2))
+        return turned[:, :, ::-1] if self.mirrored else turned
+
+
+SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
+    "none": (Symmetry(False, 0),),
+    "flips": tuple(Symmetry(mirrored, turns) for turns in (0, 2) for mirrored in (False, True)),
+    "d4": tuple(Symmetry(mirrored, turns) for turns in range(4) for mirrored in (False, True)),
+}
+"""The sets by name: the identity; it, two mirrors and both; all eight turns and mirrors of a square."""
