@@ -12,7 +12,8 @@ EDGES = np.arange(NUM_LEVELS) / NUM_LEVELS
 
 def just_around_edges():
     edges = EDGES.astype(np.float32)
-    return np.concatenate([edges, np.nextafter(edges, np.float32(-1)), np.nextafter(edges, np.float32(2)), [1.0]])
+    below, above = np.nextafter(edges[1:], np.float32(-1)), np.nextafter(edges, np.float32(2))
+    return np.concatenate([edges, below, above, [1.0]])
 
 
 def scene(seed, height=23, width=31, classes=3):
