@@ -34,6 +34,7 @@ _PALETTE: tuple[tuple[tuple[int, int, int], tuple[str, ...]], ...] = (
 )
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FILL_OPACITY = 0.42
+_NATURAL_BANDS = (("red", "m_red"), ("green", "m_green"), ("blue", "m_blue"))
 _STRETCH_SAMPLES = 1_000_000
 
 
@@ -102,6 +103,24 @@ def stretch_to_rgb8(
     if shown.any():
         picture[shown] = _stretched(planes[shown])
     return picture
+
+
+def natural_colour(
+    cube: npt.NDArray[np.number], bands: Sequence[str], valid: npt.NDArray[np.bool_] | None = None
+) -> Picture:
+    """Turn a cube into a picture in natural colour, as far as it has the bands; else its first band in grey.
+
+    Args:
+        cube: `(H, W, B)`, any numbers; may be a memory map.
+        bands: B names.
+        valid: bool `(H, W)`, True where there is data.
+
+    Returns:
+        uint8 `(H, W, 3)`, stretched as by `stretch_to_rgb8`.
+    """
+    found = [next((bands.index(name) for name in names if name in bands), None) for names in _NATURAL_BANDS]
+    chosen = [position for position in found if position is not None]
+    return stretch_to_rgb8(cube, chosen if len(chosen) == len(found) else [0], valid)
 
 
 def _stretched(pixels: npt.NDArray[np.float32]) -> Picture:

@@ -17,7 +17,7 @@ from pipeline.atomic import written_beside
 from pipeline.cube import Cube, make_cube
 from pipeline.datasets.base import Adapter, check_names
 from pipeline.datasets.table import open_dataset
-from pipeline.drawing import stretch_to_rgb8
+from pipeline.drawing import natural_colour
 from pipeline.prepared import (
     CUBE,
     FORMAT_VERSION,
@@ -42,7 +42,6 @@ from search_space.study import DataSettings
 logger = logging.getLogger(__name__)
 
 STATISTICS_SAMPLE = 1_000_000
-PICTURE_BANDS = (("red", "m_red"), ("green", "m_green"), ("blue", "m_blue"))
 
 
 @dataclass(frozen=True)
@@ -211,10 +210,7 @@ def _write_scene(folder: Path, cube: Cube, record: SceneRecord, plan: _Plan) -> 
 
 
 def _write_quicklook(path: Path, cube: Cube, record: SceneRecord, plan: _Plan) -> None:
-    names = [band.name for band in plan.output_bands]
-    found = [next((names.index(name) for name in options if name in names), None) for options in PICTURE_BANDS]
-    chosen = [position for position in found if position is not None]
-    rgb = stretch_to_rgb8(cube.bands, chosen if len(chosen) == 3 else [0], cube.valid)
+    rgb = natural_colour(cube.bands, [band.name for band in plan.output_bands], cube.valid)
     if record.labelled:
         rgb[cube.valid & ~cube.known] //= 2
     title = record.id if record.labelled else f"{record.id} (no labels)"
