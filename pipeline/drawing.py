@@ -145,11 +145,7 @@ def draw_overlay(rgb: Picture, masks: Masks, classes: Sequence[str]) -> Picture:
     Raises:
         DrawingError: Other shapes.
     """
-    if masks.shape != (*rgb.shape[:2], len(classes)):
-        raise DrawingError(
-            f"masks must have the shape {(*rgb.shape[:2], len(classes))} of the picture and its classes",
-            received=masks.shape,
-        )
+    _check_masks(rgb, masks, len(classes))
     picture = rgb.copy()
     colours = class_colours(classes)
     areas = np.array([np.count_nonzero(masks[..., k]) for k in range(len(classes))], np.int64)
@@ -174,7 +170,11 @@ def to_display_size(rgb: Picture, masks: Masks, side_px: tuple[int, int]) -> tup
 
     Returns:
         uint8 picture and bool masks. A shrunk pixel is of a class where a third of it is, so that thin things stay.
+
+    Raises:
+        DrawingError: Masks of another size.
     """
+    _check_masks(rgb, masks, masks.shape[-1])
     height, width = rgb.shape[:2]
     longer = max(height, width)
     factor = min(1.0, side_px[1] / longer) if longer >= side_px[0] else float(max(1, side_px[0] // longer))
@@ -189,6 +189,12 @@ def to_display_size(rgb: Picture, masks: Masks, side_px: tuple[int, int]) -> tup
     return resized, np.stack(planes, axis=-1) if planes else np.zeros((*resized.shape[:2], 0), bool)
 
 
+def _check_masks(rgb: Picture, masks: Masks, num_classes: int) -> None:
+    expected = (*rgb.shape[:2], num_classes)
+    if masks.shape != expected:
+        raise DrawingError(f"masks must have the shape {expected} of the picture and its classes", received=masks.shape)
+
+
 def compose(panels: Sequence[tuple[str, Picture]], classes: Sequence[str] = ()) -> Picture:
     """Set pictures side by side on paper, a title over each and one legend below.
 
@@ -200,7 +206,7 @@ def compose(panels: Sequence[tuple[str, Picture]], classes: Sequence[str] = ()) 
         uint8 `(H, W, 3)`.
     """
     width = sum(picture.shape[1] for _, picture in panels)
-    unit = max(8, min(28, max(panels[0][1].shape[0] // 34, width // 110)))
+    unit = max(8, min(28, max(panels[0][1].shape[0] // 34, width // 110), width // 18))
     columns = [_titled(title, picture, unit) for title, picture in panels]
     gap = np.full((columns[0].shape[0], unit, 3), PAPER, np.uint8)
     row = np.concatenate([part for column in columns for part in (gap, column)] + [gap], axis=1)

@@ -1,15 +1,100 @@
 """Maps as files: probabilities and masks as GeoTIFF, pictures as PNG."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from pipeline.atomic import written_beside
 from pipeline.drawing import Masks, Picture, compose, draw_overlay, to_display_size
+from pipeline.scene import Georeference
+from search_space.errors import MapgroveError
+
+PROBABILITY_STEPS = 254
+NO_DATA = 255
 
 OVERLAY_SIDE_PX = (480, 1600)
 PANEL_SIDE_PX = (400, 900)
+
+
+class RasterError(MapgroveError, ValueError):
+    """A map that cannot be written or read."""
+
+
+@dataclass(frozen=True)
+class ProbabilityMap:
+    """Probabilities as read from a file.
+
+    Attributes:
+        probabilities: float32 `(H, W, K)`, NaN where there is no data.
+        classes: K names.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    classes: tuple[str, ...]
+
+
+def write_probabilities(
+    path: Path, probabilities: npt.NDArray[np.float32], georeference: Georeference, classes: Sequence[str]
+) -> None:
+    """Write probabilities as a tiled, compressed GeoTIFF with one named band per class; whole or not at all.
+
+    A byte holds 0 to 254 for probabilities from 0 to 1, and 255 where there is no data; the file's scale tells a GIS.
+
+    Args:
+        path: File to write.
+        probabilities: float32 `(H, W, K)` in [0, 1], NaN where there is no data.
+        georeference: Where the scene lies.
+        classes: K names.
+
+    Raises:
+        RasterError: Shapes that do not belong together, or an unknown CRS.
+    """
+    _check_bands(probabilities.shape, classes)
+    _write(path, lambda k: _to_bytes(probabilities[..., k]), probabilities.shape, georeference, classes, scaled=True)
+
+
+def read_probabilities(path: Path) -> ProbabilityMap:
+    """Read what `write_probabilities` wrote, exact to half a step of 1/254.
+
+    Raises:
+        RasterError: No such file, or one of another kind.
+    """
+    try:
+        with _placeless_is_fine(), rasterio.open(path) as source:
+            if set(source.dtypes) != {"uint8"} or source.nodata != NO_DATA:
+                raise RasterError(f"{path} holds no probabilities", remedy="Name a file that `predict` wrote")
+            stored = np.moveaxis(source.read(), 0, -1)
+            classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
+    except RasterioError as error:
+        raise RasterError(f"{path} cannot be read as a GeoTIFF", received=str(error)) from error
+    probabilities = stored.astype(np.float32) / np.float32(PROBABILITY_STEPS)
+    probabilities[stored == NO_DATA] = np.nan
+    return ProbabilityMap(probabilities, classes)
+
+
+def write_masks(path: Path, masks: Masks, georeference: Georeference, classes: Sequence[str]) -> None:
+    """Write masks as a tiled, compressed GeoTIFF with one named band of 0 and 1 per class; whole or not at all.
+
+    Args:
+        path: File to write.
+        masks: Bool or 0/1 `(H, W, K)`.
+        georeference: Where the scene lies.
+        classes: K names.
+
+    Raises:
+        RasterError: Shapes that do not belong together, or an unknown CRS.
+    """
+    _check_bands(masks.shape, classes)
+    _write(path, lambda k: (masks[..., k] > 0).astype(np.uint8), masks.shape, georeference, classes, scaled=False)
 
 
 def write_picture(path: Path, rgb: Picture) -> None:
@@ -59,3 +144,64 @@ def write_comparison_png(path: Path, rgb: Picture, truth: Masks, predicted: Mask
         ("Prediction", draw_overlay(picture, found, classes)),
     ]
     write_picture(path, compose(panels, classes))
+
+
+def _write(
+    path: Path,
+    band: Callable[[int], npt.NDArray[np.uint8]],
+    shape: tuple[int, ...],
+    georeference: Georeference,
+    classes: Sequence[str],
+    *,
+    scaled: bool,
+) -> None:
+    height, width, count = shape
+    affine = georeference.affine(height, width)
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "height": height,
+        "width": width,
+        "count": count,
+        "crs": _known_crs(georeference.crs),
+        "transform": None if affine is None else rasterio.Affine(*affine),
+        "nodata": NO_DATA if scaled else None,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "interleave": "band",
+        "bigtiff": "if_safer",
+    }
+    with _placeless_is_fine(), written_beside(path) as beside, rasterio.open(beside, "w", **profile) as target:
+        if scaled:
+            target.scales = (1.0 / PROBABILITY_STEPS,) * count
+        for k, name in enumerate(classes):
+            target.write(band(k), k + 1)
+            target.set_band_description(k + 1, name)
+
+
+def _known_crs(text: str | None) -> CRS | None:
+    try:
+        return None if text is None else CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError("the scene's CRS is not known", received=text) from error
+
+
+def _to_bytes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    steps = np.clip(probabilities, 0.0, 1.0) * np.float32(PROBABILITY_STEPS) + np.float32(0.5)
+    stored: npt.NDArray[np.uint8] = np.where(np.isnan(steps), np.float32(NO_DATA), steps).astype(np.uint8)
+    return stored
+
+
+def _check_bands(shape: tuple[int, ...], classes: Sequence[str]) -> None:
+    if len(shape) != 3 or shape[2] != len(classes) or 0 in shape:
+        raise RasterError(f"a map of {len(classes)} classes must be (H, W, {len(classes)})", received=shape)
+
+
+@contextmanager
+def _placeless_is_fine() -> Iterator[None]:
+    """Scenes without a place on Earth are normal here, so rasterio need not warn of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
