@@ -27,7 +27,7 @@ def process_context(preload: Sequence[str]) -> ForkServerContext:
     """How trial processes are started: each is forked from a server that has imported `preload` and runs nothing.
 
     So a trial's memory is given back when it ends, and the framework is imported once. The list of the first call
-    in a process holds for all.
+    in a process holds for all. Returns when the server has imported everything, so that no claimed trial waits for it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trials_db.child", *preload])
@@ -41,7 +41,15 @@ def process_context(preload: Sequence[str]) -> ForkServerContext:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+    # The server answers its first request when its imports are done.
+    first = context.Process(target=_do_nothing, name="warm-up")
+    first.start()
+    first.join()
     return context
+
+
+def _do_nothing() -> None:
+    """What the first process of a server runs."""
 
 
 class TrialProcess:

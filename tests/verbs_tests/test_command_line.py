@@ -1,0 +1,93 @@
+"""The command line itself: help without weight, usage errors, one line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run_search
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numpy", "keras", "tensorflow", "hyperopt", "pandas", "rasterio", "matplotlib", "scipy", "cv2")
+
+
+def modules_after(words: list[str]) -> set[str]:
+    """Names of the modules that a fresh process has loaded after running the words."""
+    code = (
+        "import sys, run_search\n"
+        "try: run_search.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], *[[verb, "--help"] for verb in run_search.VERBS]], ids=" ".join)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    loaded = modules_after(words)
+
+    assert "argparse" in loaded
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("verb", run_search.VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_search.main([verb, "--help"])
+
+    assert left.value.code == 0
+    assert f"python run_search.py {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["serch"], ["search"], ["search", "--study", "x.toml", "--worker", "two"]])
+def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_search.main(words)
+
+    assert left.value.code == run_search.EXIT_USAGE
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["status", "--study", "absent"], ["status: no study 'absent' under runs/", "--store"]),
+        (["search", "--study", "absent.toml"], ["search: no study file absent.toml", "configs/"]),
+        (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], ["unknown key", "'max_trials'"]),
+        (["search", "--study", "{demo}"], ["search: The data set is not prepared yet", "prepare"]),
+        (["search", "--study", "{demo}", "--workers", "9"], ["search.lookahead = 4", "--workers 9"]),
+        (["search", "--study", "{demo}", "--workers", "-1"], ["--workers takes a number from 0"]),
+        (["status", "--study", "{demo}"], ["status: ", "search"]),
+        (["status", "--study", "x", "--store", "mysql://h/d"], ["mysql://h/d", "sqlite:///"]),
+        (["status", "--study", "x", "--store", "mongodb://me:secret@h/d"], ["SQLite store only", "***"]),
+        (["show-space", "--study", "{demo}", "--set", 'space."plan.patch"={fix=1}'], ["'plan.patch_px'"]),
+        (["predict", "test"], ["predict needs models"]),
+        (["predict", "--models", "nowhere", "a.tif"], ["no model set in nowhere", "retrain"]),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    words: list[str],
+    parts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = str(ROOT / "configs" / "demo.toml")
+
+    code = run_search.main([word.format(demo=demo) if word == "{demo}" else word for word in words])
+
+    error = capsys.readouterr().err
+    assert code == run_search.EXIT_FAILED
+    assert error.count("\n") == 1
+    assert "secret" not in error
+    for part in parts:
+        assert part in error
+    assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(Exception, match="no study file"):
+        run_search.main(["--debug", "search", "--study", "absent.toml"])

@@ -1,0 +1,274 @@
+"""The main job on tiny imagery, as a user runs it: real processes, a real store, a real network."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from trials_db.records import WorkerRecord
+from trials_db.store import open_store
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 240
+
+STUDY = """
+[study]
+name = "tiny"
+seed = 3
+[data]
+format = "masks"
+folder = "imagery"
+prepared = "prepared"
+classes = ["bright", "dark"]
+[data.options]
+images = "images/*.png"
+masks = "masks/*.png"
+values = { bright = 1, dark = 2 }
+ignore = [9]
+[folds]
+validation = ["b"]
+test = ["c"]
+[budget]
+epochs = 2
+steps_per_epoch = 4
+[retrain]
+epochs = 3
+steps_per_epoch = 8
+[limits]
+max_trials = 4
+max_parameters = 20000
+trial_threads = 1
+[search]
+startup_trials = 2
+lookahead = 2
+[space]
+"architecture.depth" = { fix = 1 }
+"architecture.base_filters" = { choices = [4, 64] }
+"architecture.convs_per_stage" = { fix = 1 }
+"architecture.block" = { choices = ["plain", "residual"] }
+"plan.patch_px" = { fix = 16 }
+"plan.learning_rate" = { low = 5e-3 }
+"""
+
+
+def write_imagery(folder: Path) -> None:
+    """Four grey scenes with a bright and a dark square, and a corner about which nothing is known."""
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        image = rng.normal(110, 8, (72, 56, 3))
+        mask = np.zeros((72, 56), np.uint8)
+        for value, level in ((1, 220), (2, 20)):
+            row, column = rng.integers(0, 40), rng.integers(0, 28)
+            image[row : row + 24, column : column + 22] = level
+            mask[row : row + 24, column : column + 22] = value
+        mask[-6:, -6:] = 9
+        for kind, array in (("images", np.clip(image, 0, 255).astype(np.uint8)), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(folder / kind / f"{name}.png"), array)
+
+
+class Job:
+    """A folder with imagery and a study file, in which verbs are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_imagery(folder / "imagery")
+        (folder / "tiny.toml").write_text(STUDY, encoding="utf-8")
+
+    def command(self, verb: str, *words: str) -> list[str]:
+        return [sys.executable, str(ROOT / "run_search.py"), verb, "--study", "tiny.toml", *words]
+
+    def run(self, verb: str, *words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            self.command(verb, *words), cwd=self.folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def trials(self) -> list[dict[str, Any]]:
+        self.run("trials", "--json-lines", "trials.jsonl")
+        return [json.loads(line) for line in (self.folder / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def essence(trials: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """What must not depend on who ran a trial and when."""
+    return [(t["number"], t["point"], t["seed"], t["state"], (t["outcome"] or {}).get("loss")) for t in trials]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job whose search is complete, run by two workers in one go."""
+    job = Job(tmp_path_factory.mktemp("job"))
+    assert "4 scenes of 3 bands, 2 classes: 2 train, 1 validate, 1 test" in job.run("prepare")
+    assert "4 trials have ended" in job.run("search", "--workers", "2")
+    return job
+
+
+@pytest.mark.slow
+def test_search_tries_every_trial_once(job: Job) -> None:
+    trials = job.trials()
+
+    assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
+    assert {trial["state"] for trial in trials} <= {"done", "infeasible"}
+    for trial in trials:
+        wide = trial["candidate"]["architecture"]["base_filters"] == 64
+        assert trial["attempts"] == 1
+        assert (trial["state"] == "infeasible") == wide
+        assert not wide or "more than limits.max_parameters = 20,000" in trial["outcome"]["reason"]
+    assert any(trial["state"] == "done" for trial in trials)
+
+
+@pytest.mark.slow
+def test_a_finished_study_grows_only_when_its_limit_is_raised(job: Job, tmp_path: Path) -> None:
+    before = job.trials()
+
+    assert "4 trials have ended" in job.run("search", "--workers", "2")
+
+    assert job.trials() == before
+
+
+@pytest.mark.slow
+def test_two_goes_by_one_worker_equal_one_go_by_two(job: Job, tmp_path: Path) -> None:
+    other = Job(tmp_path)
+    other.run("prepare")
+    other.run("search", "--workers", "1", "--set", "limits.max_trials=2")
+    assert len(other.trials()) == 2
+
+    other.run("search", "--workers", "1")
+
+    assert essence(other.trials()) == essence(job.trials())
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_study_that_goes_on(job: Job, tmp_path: Path) -> None:
+    other = Job(tmp_path)
+    other.run("prepare")
+    with subprocess.Popen(
+        other.command("search", "--workers", "1"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as search:
+        wait_for_a_running_trial(tmp_path / "runs" / "tiny" / "trials.sqlite")
+        search.send_signal(signal.SIGINT)
+        told, _ = search.communicate(timeout=60)
+    assert search.returncode == 130, told
+    assert "The same command goes on" in told
+    assert not [trial for trial in other.trials() if trial["state"] == "running"], "a trial was not handed back"
+
+    other.run("search", "--workers", "1")
+
+    assert essence(other.trials()) == essence(job.trials())
+    assert all(trial["lost_workers"] == 0 for trial in other.trials())
+
+
+def wait_for_a_running_trial(path: Path) -> WorkerRecord:
+    """Return the worker of some trial as soon as one runs."""
+    for _ in range(600):
+        if path.is_file():
+            with open_store(f"sqlite:///{path}", create=False) as store:
+                busy = [worker for worker in store.workers("tiny") if worker.trial is not None]
+            if busy:
+                return busy[0]
+        time.sleep(0.1)
+    raise AssertionError("no trial ever ran")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ('space."plan.optimizer"={fix="adam"}', "space"),
+        ("study.seed=4", "seed"),
+        ("budget.epochs=3", "budget.epochs"),
+        ('folds.validation=["a"]', "folds.validation"),
+    ],
+)
+def test_a_study_that_exists_with_other_settings_is_refused(job: Job, assignment: str, told: str) -> None:
+    before = job.trials()
+
+    message = job.run("search", "--set", assignment, code=1)
+
+    assert told in message
+    assert "another name" in message
+    assert job.trials() == before
+
+
+@pytest.mark.slow
+def test_the_rest_of_the_job(job: Job) -> None:
+    folder = job.folder / "runs" / "tiny"
+    assert "finished" in job.run("status")
+    assert json.loads(job.run("status", "--json"))["counts"]["running"] == 0
+    assert "architecture" in job.run("show", "best")
+    job.run("retrain")
+    first = (folder / "models" / "model_set.json").stat().st_mtime_ns
+    model = (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns
+    job.run("retrain")
+    assert (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns == model, "trained twice for nothing"
+    assert first
+
+    job.run("predict", "test")
+    made = {path.name for path in (folder / "predictions" / "c").iterdir()}
+    assert made == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png", "comparison.png"}
+    scores = json.loads(job.run("score", "--json"))
+    assert scores["fold"] == "test"
+    assert scores["jaccard"]["bright"] > 0.6
+    assert "Report:" in job.run("report")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "tiny" in page
+    assert "data:image/png;base64," in page
+
+
+@pytest.mark.slow
+def test_an_image_beside_the_data_set_is_mapped_by_a_moved_model_set(job: Job, tmp_path: Path) -> None:
+    job.run("retrain")
+    moved = tmp_path / "moved"
+    (job.folder / "runs" / "tiny" / "models").rename(moved)
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, str(ROOT / "run_search.py"), "predict", "--models", str(moved)),
+                *("--out", str(tmp_path / "maps"), str(job.folder / "imagery" / "images" / "a.png")),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "maps" / "a" / "overlay.png").is_file()
+    finally:
+        moved.rename(job.folder / "runs" / "tiny" / "models")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.run("prepare")
+    with subprocess.Popen(
+        job.command("search", "--workers", "1", "--set", "search.lease_s=2", "--set", "limits.max_trials=2"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as search:
+        worker = wait_for_a_running_trial(tmp_path / "runs" / "tiny" / "trials.sqlite")
+        os.kill(worker.pid, signal.SIGKILL)
+        told, _ = search.communicate(timeout=TIMEOUT_S)
+
+    assert search.returncode == 0, told
+    assert "was killed by signal 9; starting another" in told
+    trials = job.trials()
+    assert [trial["state"] in ("done", "infeasible") for trial in trials] == [True, True]
+    assert sum(trial["lost_workers"] for trial in trials) == 1
