@@ -44,8 +44,8 @@ def sample(source: TrainingScene, rng: np.random.Generator) -> tuple[NDArray[np.
     """Features and masks of some known pixels."""
     known = np.flatnonzero(source.scene.known)
     chosen = rng.choice(known, min(PIXELS_PER_SCENE, len(known)), replace=False)
-    maps = features(source)
-    return maps.reshape(-1, maps.shape[-1])[chosen], source.scene.masks.reshape(-1, source.scene.masks.shape[-1])[chosen]
+    maps, masks = features(source), source.scene.masks
+    return maps.reshape(-1, maps.shape[-1])[chosen], masks.reshape(-1, masks.shape[-1])[chosen]
 
 
 def count(classifiers: list[HistGradientBoostingClassifier], scenes: list[TrainingScene]) -> ThresholdCounts:
@@ -79,13 +79,13 @@ def main() -> None:
     ]
     best = count(classifiers, data.scenes(data.fold.validation, names)).best()
     thresholds = [0.5 if each is None else each.threshold for each in best]
-    scored = count(classifiers, data.scenes(data.fold.test, names)).at(thresholds)
+    scored = count(classifiers, data.scenes(data.fold.test, names)).at(thresholds).jaccard
     result = {
         "study": study.name,
         "scenes": list(data.fold.test),
         "num_features": inputs.shape[1],
         "validation_jaccard": {n: None if b is None else round(b.jaccard, 4) for n, b in zip(names, best, strict=True)},
-        "test_jaccard": {n: None if s is None else round(s.jaccard, 4) for n, s in zip(names, scored, strict=True)},
+        "test_jaccard": {name: round(float(each), 4) for name, each in zip(names, scored, strict=True)},
         "seconds": round(time.monotonic() - started, 1),
     }
     print(json.dumps(result, indent=1))

@@ -68,17 +68,24 @@ def read_probabilities(path: Path) -> ProbabilityMap:
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    try:
-        with _placeless_is_fine(), rasterio.open(path) as source:
-            if set(source.dtypes) != {"uint8"} or source.nodata != NO_DATA:
-                raise RasterError(f"{path} holds no probabilities", remedy="Name a file that `predict` wrote")
-            stored = np.moveaxis(source.read(), 0, -1)
-            classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
-    except RasterioError as error:
-        raise RasterError(f"{path} cannot be read as a GeoTIFF", received=str(error)) from error
+    stored, classes, nodata = _read(path)
+    if nodata != NO_DATA:
+        raise RasterError(f"{path} holds no probabilities", remedy="Name a file that `predict` wrote")
     probabilities = stored.astype(np.float32) / np.float32(PROBABILITY_STEPS)
     probabilities[stored == NO_DATA] = np.nan
     return ProbabilityMap(probabilities, classes)
+
+
+def read_masks(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Read what `write_masks` wrote: 0 or 1 `(H, W, K)`, and the K names.
+
+    Raises:
+        RasterError: No such file, or one of another kind.
+    """
+    stored, classes, nodata = _read(path)
+    if nodata is not None or stored.max(initial=0) > 1:
+        raise RasterError(f"{path} holds no masks", remedy="Name a file that `predict` wrote")
+    return stored, classes
 
 
 def write_masks(path: Path, masks: Masks, georeference: Georeference, classes: Sequence[str]) -> None:
@@ -192,6 +199,19 @@ def _to_bytes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     steps = np.clip(probabilities, 0.0, 1.0) * np.float32(PROBABILITY_STEPS) + np.float32(0.5)
     stored: npt.NDArray[np.uint8] = np.where(np.isnan(steps), np.float32(NO_DATA), steps).astype(np.uint8)
     return stored
+
+
+def _read(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...], float | None]:
+    """Bytes `(H, W, K)`, the names of the bands, and the value that stands for no data."""
+    try:
+        with _placeless_is_fine(), rasterio.open(path) as source:
+            if set(source.dtypes) != {"uint8"}:
+                raise RasterError(f"{path} is no map", remedy="Name a file that `predict` wrote")
+            stored = np.moveaxis(source.read(), 0, -1)
+            classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
+            return stored, classes, source.nodata
+    except RasterioError as error:
+        raise RasterError(f"{path} cannot be read as a GeoTIFF", received=str(error)) from error
 
 
 def _check_bands(shape: tuple[int, ...], classes: Sequence[str]) -> None:

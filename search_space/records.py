@@ -20,7 +20,7 @@ class ModelMember(Frozen):
         class_name: The class it maps.
         file: The `.keras` file, relative to the folder of the model set.
         candidate: The architecture and training plan it was made from.
-        threshold: Values of the blended map above it are the class.
+        threshold: Values of the blended map at or above it are the class.
         trial: Number of the trial that found the candidate; None for a recipe.
         validation_jaccard: Jaccard on the validation scenes at `threshold`; None where the class is absent there.
         reports: One report per epoch of the retraining.

@@ -1,8 +1,8 @@
 """Turn scenes into smooth masks and polygons with the retrained models of a study.
 
 Scenes are named by their id, by a fold ("test", "validation", "training", "unlabelled" or "all"), or by the path of an
-image with the study's bands. Each gets a folder with probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where
-labels are known, comparison.png.
+image with the study's bands. Each gets a folder with probabilities.tif, masks.tif, polygons.geojson, overlay.png, and,
+where labels are known, comparison.png.
 
 Examples:
   python run_search.py predict --study demo test
@@ -11,10 +11,14 @@ Examples:
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_space.errors import MapgroveError
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, add_study, load_study, say
+
+if TYPE_CHECKING:
+    from pipeline.maps import MapScene
 
 FOLDS = ("training", "validation", "test", "unlabelled", "all")
 

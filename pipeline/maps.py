@@ -1,0 +1,149 @@
+"""What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cube import make_cube
+from pipeline.datasets.table import open_dataset
+from pipeline.drawing import natural_colour
+from pipeline.model_set import LoadedModelSet
+from pipeline.normalisation import Imagery
+from pipeline.polygons import vectorise, write_geojson
+from pipeline.prepared import PreparedDataset, PreparedScene
+from pipeline.rasters import (
+    read_masks,
+    write_comparison_png,
+    write_masks,
+    write_overlay_png,
+    write_probabilities,
+)
+from pipeline.scene import Georeference
+from pipeline.scoring import Score, score_masks
+from search_space.errors import MapgroveError
+from search_space.study import DataSettings, PredictionSettings
+
+PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
+OVERLAY, COMPARISON = "overlay.png", "comparison.png"
+
+
+class MapScene(Imagery, Protocol):
+    """A scene that can be mapped."""
+
+    @property
+    def id(self) -> str:
+        """Its name, also of its map's folder."""
+
+    @property
+    def georeference(self) -> Georeference:
+        """Where it lies."""
+
+
+@dataclass(frozen=True)
+class ImageScene:
+    """An image that is not part of a prepared data set.
+
+    Attributes:
+        id: Its file's name without the ending.
+        cube: float32 `(H, W, B)`, NaN where there is no data.
+        valid: bool `(H, W)`.
+        georeference: Where it lies.
+    """
+
+    id: str
+    cube: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    georeference: Georeference
+
+
+@dataclass(frozen=True)
+class WrittenMap:
+    """A scene's map on disk.
+
+    Attributes:
+        scene_id: The scene.
+        folder: Where its files are.
+        class_shares: Share of the pixels with data that each class covers.
+    """
+
+    scene_id: str
+    folder: Path
+    class_shares: dict[str, float]
+
+
+def open_image(path: Path, data: DataSettings) -> ImageScene:
+    """Read an image with the bands of a study whose data are images and masks.
+
+    Raises:
+        MapgroveError: The study's data come in many files per scene, or the image has other bands.
+    """
+    if data.format != "masks":
+        raise MapgroveError(
+            f"a scene of the format {data.format!r} is more than one image file",
+            received=str(path),
+            remedy="Prepare it with the data set and name its id",
+        )
+    options = {**data.options, "images": f"*{path.suffix}", "masks": ""}
+    adapter = open_dataset(data.model_copy(update={"folder": str(path.parent), "options": options}))
+    bands = data.bands or tuple(band.name for band in adapter.bands)
+    scene = adapter.read(path.stem, bands)
+    cube = make_cube(scene, bands, data.indices, ())
+    return ImageScene(path.stem, cube.bands, cube.valid, scene.georeference)
+
+
+def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:
+    """Predict a scene and write `out/<scene>/`.
+
+    Args:
+        models: One per class.
+        scene: What to map; of a prepared scene with labels a comparison is drawn too.
+        settings: How tiles become a map.
+        out: Folder of all maps.
+
+    Returns:
+        What was written.
+    """
+    probabilities = models.predict(scene, settings)
+    # NaN, where there is no data, is below every threshold.
+    masks = probabilities >= models.thresholds
+    folder, names = out / scene.id, models.classes
+    polygons = {name: vectorise(masks[..., k], settings.min_area_px) for k, name in enumerate(names)}
+    thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
+    write_probabilities(folder / PROBABILITIES, probabilities, scene.georeference, names)
+    write_masks(folder / MASKS, masks, scene.georeference, names)
+    write_geojson(folder / POLYGONS, polygons, scene.georeference, masks.shape[:2], thresholds)
+    rgb = natural_colour(scene.cube, (*models.description.bands, *models.description.indices), scene.valid)
+    write_overlay_png(folder / OVERLAY, rgb, masks, names, scene.id)
+    if isinstance(scene, PreparedScene) and scene.labelled:
+        classes = [models.description.classes.index(name) for name in names]
+        write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
+    num_valid = max(1, int(np.count_nonzero(scene.valid)))
+    shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
+    return WrittenMap(scene.id, folder, shares)
+
+
+def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path) -> Score:
+    """Score written masks against the labels of prepared scenes, pixel by pixel over known ground.
+
+    Raises:
+        MapgroveError: A scene has no labels, or was not mapped, or its map is of other classes or another size.
+    """
+    found = [(scene_id, *_read_map(maps / scene_id)) for scene_id in scene_ids]
+    names = found[0][2]
+    if any(other != names for _, _, other in found):
+        raise MapgroveError("the maps show different classes", remedy="Run `predict` again for all scenes")
+    unknown = [name for name in names if name not in dataset.classes]
+    if unknown:
+        raise MapgroveError("the maps show classes that the data set does not have", received=unknown)
+    classes = [dataset.classes.index(name) for name in names]
+    scenes = ((masks, dataset.scene(name)) for name, masks, _ in found)
+    return score_masks(((masks, truth.masks[..., classes], truth.known) for masks, truth in scenes), names)
+
+
+def _read_map(folder: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    if not (folder / MASKS).is_file():
+        raise MapgroveError(f"scene {folder.name} has no map in {folder.parent}", remedy="Run `predict` for it first")
+    return read_masks(folder / MASKS)

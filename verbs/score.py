@@ -1,0 +1,60 @@
+"""Score maps against labels: Jaccard per class over all pixels of a fold's scenes, and their mean.
+
+The maps were cut at thresholds that the validation scenes chose; the test scenes had no part in training or
+choosing, so their score is the one to publish. A class that is empty in labels and maps counts as 1.
+
+Examples:
+  python run_search.py score --study demo
+  python run_search.py score --study demo --fold validation --json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from search_space.decode import encode
+from search_space.errors import MapgroveError
+from search_space.records import Counts, ScoreRecord
+from verbs.common import PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json
+
+RULE = "TP / (TP + FP + FN) over all known pixels of all scenes together; a class that is nowhere counts as 1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_study(parser)
+    add_json(parser)
+    parser.add_argument("--fold", choices=("test", "validation"), default="test", help="which scenes (default test)")
+    parser.add_argument("--maps", type=Path, metavar="FOLDER", help="what `predict` wrote (default predictions/)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare, print, and keep the score with the study."""
+    from pipeline.atomic import written_beside
+    from pipeline.folds import make_fold
+    from pipeline.maps import score_maps
+    from pipeline.prepared import PreparedDataset
+    from results.report import score_table
+    from results.text import render_table
+
+    study = load_study(options)
+    dataset = PreparedDataset.open(study.prepared)
+    scenes = getattr(make_fold(study.folds, dataset), options.fold)
+    if not scenes:
+        raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
+    score = score_maps(dataset, scenes, options.maps or study.folder / PREDICTIONS)
+    record = ScoreRecord(
+        fold=options.fold,
+        scenes=scenes,
+        jaccard={name: each.jaccard for name, each in score.classes.items()},
+        counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
+        mean_jaccard=score.mean_jaccard,
+        rule=RULE,
+    )
+    with written_beside(study.folder / SCORE_FILE) as beside:
+        beside.write_text(json.dumps(encode(record), indent=1), encoding="utf-8")
+    if options.json:
+        say_json(encode(record))
+        return
+    say(f"{options.fold} scenes {', '.join(scenes)}: {RULE}")
+    say(render_table(score_table(record)))
