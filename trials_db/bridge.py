@@ -111,11 +111,9 @@ def _told(history: Sequence[Trial], number: int, lookahead: int) -> list[_Told]:
     return told
 
 
-def _rank(trial: _Told) -> tuple[int, float, int]:
-    """Sort key: losses first, then what is under way, as bad as the worst loss, then what failed."""
-    if trial.loss is not None:
-        return 0, trial.loss, trial.number
-    return 2 if trial.ended else 1, 0.0, trial.number
+def _rank(trial: _Told) -> tuple[bool, float, int]:
+    """Sort key: by loss, then all without one; so what is under way is a little worse than the worst loss."""
+    return trial.loss is None, trial.loss or 0.0, trial.number
 
 
 def _as_hyperopt_trials(told: Sequence[_Told], labels: Sequence[str]) -> Trials:

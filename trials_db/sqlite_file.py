@@ -128,7 +128,11 @@ def parse_document(text: str, path: Path) -> dict[str, Any]:
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA foreign_keys = ON")
-    if _version(db, path) == 0:
+    # In one transaction: another process may be making the tables between two looks.
+    db.execute("BEGIN")
+    version = _version(db, path)
+    db.rollback()
+    if version == 0:
         _use_write_ahead_log(db)
         db.execute("BEGIN IMMEDIATE")
         # Another process may have been faster since the first look.

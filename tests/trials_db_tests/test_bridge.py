@@ -143,7 +143,9 @@ def test_while_nothing_succeeds_failures_are_avoided() -> None:
         trial.model_copy(update={"point": {**trial.point, "architecture.depth": 5.0}})
         for trial in search(fails, 12, seed=0)
     ]
-    proposals = [propose(SPACE, startup, 12, seed, SearchSettings(startup_trials=8, lookahead=1)) for seed in range(12)]
+    # TPE itself would take ceil(2 * sqrt(12)) = 7 of the failures for good ones.
+    settings = SearchSettings(startup_trials=8, lookahead=1, gamma=2.0)
+    proposals = [propose(SPACE, startup, 12, seed, settings) for seed in range(12)]
     deep = sum(proposal.point["architecture.depth"] == 5.0 for proposal in proposals)
     assert deep <= 1
 

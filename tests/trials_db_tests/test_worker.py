@@ -59,6 +59,13 @@ def _wait_for(condition: Callable[[], Any], what: str) -> Any:
     raise TimeoutError(what)
 
 
+def _trial_pids(gate: Path) -> list[int]:
+    """Wait until a trial of `Waits` runs; return its processes."""
+    told = gate.with_suffix(".pid")
+    _wait_for(told.exists, "the trial to start")
+    return [int(pid) for pid in told.read_text().split()]
+
+
 def _are_gone(pids: list[int]) -> bool:
     def gone(pid: int) -> bool:
         try:
@@ -121,7 +128,7 @@ def test_a_trial_over_its_time_limit_has_failed_and_nothing_of_it_is_left(work: 
     gate = tmp_path / "gate"
     bad, _ = work(Waits(gate, with_child=True), trial_s=2.0)
     assert (bad.state, bad.outcome.reason) == (TrialState.FAILED, "over its time limit of 2 s")
-    pids = [int(pid) for pid in gate.with_suffix(".pid").read_text().split()]
+    pids = _trial_pids(gate)
     _wait_for(lambda: _are_gone(pids), "the trial's processes to end")
 
 
@@ -173,6 +180,29 @@ def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: S
     assert store.counts("demo")[TrialState.NEW] == 1
 
 
+def test_a_worker_at_work_keeps_its_lease(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    lease_s = 2.0
+
+    def run() -> None:
+        with SqliteStore(store.path) as own:
+            worker = Worker(own, study, Waits(gate), tmp_path, WorkerLimits(lease_s=lease_s))
+            worker.run(threading.Event(), max_trials=1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        _trial_pids(gate)
+        until = time.monotonic() + 2 * lease_s
+        while time.monotonic() < until:
+            assert store.requeue_expired("demo") == []
+            time.sleep(0.1)
+    finally:
+        gate.touch()
+        thread.join()
+    assert store.trials("demo")[0].state is TrialState.DONE
+
+
 def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
     store: SqliteStore, study: StudyRecord, tmp_path: Path
 ) -> None:
@@ -186,15 +216,14 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
 
     thread = threading.Thread(target=run)
     thread.start()
-    pid = int(
-        _wait_for(lambda: gate.with_suffix(".pid").exists() and gate.with_suffix(".pid").read_text(), "the trial")
-    )
-    # Someone whose clock is far ahead takes the trial and ends it.
-    with SqliteStore(store.path, clock=lambda: time.time() + 1000) as ahead:
-        assert ahead.requeue_expired("demo") == [0]
-    with SqliteStore(store.path) as other:
-        claim = other.claim("demo", "other", 600.0)
+    try:
+        (pid,) = _trial_pids(gate)
+        # Someone whose clock is far ahead takes the trial.
+        with SqliteStore(store.path, clock=lambda: time.time() + 1000) as ahead:
+            assert ahead.requeue_expired("demo") == [0]
+            claim = ahead.claim("demo", "other", 600.0)
         _wait_for(lambda: _are_gone([pid]), "the first process to end")
+    finally:
         gate.touch()
         thread.join()
     first, second = store.trials("demo")
@@ -216,9 +245,7 @@ class TestWorkerProcess:
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
             process = subprocess.Popen([sys.executable, str(script), *arguments], cwd="/", env=environment)
             started.append(process)
-            pids = _wait_for(lambda: gate.with_suffix(".pid").exists(), "the trial to start")
-            pids = [int(pid) for pid in gate.with_suffix(".pid").read_text().split()]
-            return process, pids
+            return process, _trial_pids(gate)
 
         yield run
         for process in started:
