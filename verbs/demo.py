@@ -8,6 +8,7 @@ Example:
 
 import argparse
 import importlib
+import shlex
 import time
 from pathlib import Path
 
@@ -32,6 +33,9 @@ STEPS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("--seed", type=int, default=11, help="of the synthetic landscape (default 11)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="as in the other verbs"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,13 +45,15 @@ def run(options: argparse.Namespace) -> int:
     config = Path(CONFIG)
     if not config.is_file():
         raise MapgroveError(f"no {CONFIG} in the current folder", remedy="Run it in the project's folder, or make demo")
-    study = read_study(config)
+    study = read_study(config, options.assignments)
+    settings = [word for assignment in options.assignments for word in ("--set", assignment)]
     started = time.monotonic()
     say(f"Writing a synthetic data set in the DSTL format to {study.data.folder}")
     write_synthetic_dstl(Path(study.data.folder), NUM_SCENES, SIZE_PX, options.seed)
     for verb, *words in STEPS:
-        say(f"\n$ python run_search.py {' '.join([verb, '--study', CONFIG, *words])}")
-        if code := _run_verb(verb, ["--study", CONFIG, *words]):
+        full = ["--study", CONFIG, *settings, *words]
+        say(f"\n$ python run_search.py {shlex.join([verb, *full])}")
+        if code := _run_verb(verb, full):
             return code
     say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
     for path in [study.folder / "report.html", *sorted((study.folder / "predictions").glob("*/*.png"))]:

@@ -1,0 +1,152 @@
+"""Training learns, keeps its best epoch, repeats itself, and refuses what cannot be trained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.losses import MixedLoss
+from pipeline.normalisation import Normalisation
+from pipeline.sampler import TrainingScene
+from pipeline.training import DivergedError, Trained, train
+from pipeline.validation import validate
+from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.errors import InfeasibleError, MapgroveError
+from search_space.objective import EpochReport
+from search_space.study import Budget
+
+SMALL = {
+    "architecture": {"depth": 1, "base_filters": 4, "convs_per_stage": 1},
+    "plan": {"patch_px": 16, "batch_size": 4, "learning_rate": 0.02},
+}
+
+
+@dataclass(frozen=True)
+class FakeScene:
+    """A bright square on dark ground, with a frame about which nothing is known."""
+
+    id: str
+    cube: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+
+def make_scene(seed: int, with_class: bool = True) -> TrainingScene:
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((48, 40, 2), np.uint8)
+    if with_class:
+        masks[10:30, 8 + seed : 28 + seed, 0] = 1
+    masks[35:40, :, 1] = 1
+    cube = rng.normal(0, 0.3, (48, 40, 3)).astype(np.float32) + masks[..., :1] - masks[..., 1:]
+    known = np.ones((48, 40), bool)
+    known[:2] = False
+    scene = FakeScene(str(seed), cube, masks, np.ones((48, 40), bool), known)
+    return TrainingScene(scene, Normalisation.fit("dataset", [scene]).for_scene(scene), (0, 1))
+
+
+def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, max_parameters: int = 10**6) -> Trained:
+    reports: list[EpochReport] = []
+    trained = train(
+        decode(Candidate, fields or SMALL, where="test"),
+        [make_scene(0), make_scene(1)],
+        [make_scene(2)],
+        ["square", "stripe"],
+        Budget(epochs=epochs, steps_per_epoch=15),
+        seed=seed,
+        max_parameters=max_parameters,
+        on_epoch=reports.append,
+    )
+    assert tuple(reports) == trained.reports
+    return trained
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return run()
+
+
+@pytest.mark.slow
+def test_it_learns_what_is_easy(trained: Trained) -> None:
+    assert trained.validation.mean_jaccard > 0.8
+    assert [report.epoch for report in trained.reports] == [1, 2, 3]
+    assert trained.reports[-1].training_loss < trained.reports[0].training_loss
+    assert trained.figures["num_parameters"] == trained.model.count_params()
+
+
+@pytest.mark.slow
+def test_the_model_is_that_of_the_best_epoch(trained: Trained) -> None:
+    best = max(report.mean_jaccard or 0 for report in trained.reports)
+    again = validate(trained.model, [make_scene(2)], ["square", "stripe"], tile_px=16)
+
+    assert trained.validation.mean_jaccard == best
+    assert again.jaccard == trained.validation.jaccard
+    assert again.thresholds == trained.validation.thresholds
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_training(trained: Trained) -> None:
+    def essence(of: Trained) -> list[tuple[float, dict[str, float]]]:
+        return [(report.training_loss, report.jaccard) for report in of.reports]
+
+    assert essence(run()) == essence(trained)
+    assert essence(run(seed=2, epochs=1)) != essence(trained)[:1]
+
+
+@pytest.mark.slow
+def test_validation_is_what_a_plain_count_gives(trained: Trained) -> None:
+    source = make_scene(2)
+    bands = source.scaling.apply(source.scene.cube)[None]
+    probabilities = np.asarray(trained.model.predict_on_batch(bands))[0]
+    # One tile as large as the scene, so nothing is blended. Both are multiples of the network's divisor.
+    scores = {}
+    for k, name in enumerate(["square", "stripe"]):
+        truth = source.scene.masks[..., k][source.scene.known] > 0
+        values = probabilities[..., k][source.scene.known]
+        jaccards = [((values >= t) & truth).sum() / ((values >= t) | truth).sum() for t in np.arange(1, 256) / 256]
+        scores[name] = max(jaccards)
+
+    found = validate(trained.model, [source], ["square", "stripe"], tile_px=48)
+
+    for name, score in scores.items():
+        assert found.jaccard[name] == pytest.approx(score, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_class_that_is_absent_from_validation_is_left_out(trained: Trained) -> None:
+    found = validate(trained.model, [make_scene(3, with_class=False)], ["square", "stripe"], tile_px=16)
+
+    assert set(found.jaccard) == {"stripe"}
+
+
+def test_validation_without_any_class_is_refused(trained: Trained) -> None:
+    source = make_scene(3)
+    source.scene.known[:] = False
+
+    with pytest.raises(MapgroveError, match="no class is labelled in the validation scenes"):
+        validate(trained.model, [source], ["square", "stripe"], tile_px=16)
+
+
+@pytest.mark.slow
+def test_divergence_is_told_with_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing(MixedLoss):
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return super().call(y_true, y_pred) * float("nan")
+
+    monkeypatch.setattr("pipeline.training.MixedLoss", Nothing)
+
+    with pytest.raises(DivergedError, match="the training loss is nan after epoch 1"):
+        run(epochs=2)
+
+
+def test_too_large_a_network_is_infeasible() -> None:
+    with pytest.raises(InfeasibleError, match=r"parameters, more than limits.max_parameters = 100"):
+        run(max_parameters=100)
+
+
+def test_a_patch_that_does_not_divide_is_infeasible() -> None:
+    with pytest.raises(InfeasibleError, match="divisible by"):
+        run({"architecture": {"depth": 3}, "plan": {"patch_px": 20}})
