@@ -86,10 +86,12 @@ def test_two_worker_processes_try_what_one_would(open_sqlite: Any, record: Any, 
     for thread in threads:
         thread.start()
     told: list[Progress] = []
-    final = Master(many, record, SPACE, SETTINGS, 8).run(threading.Event(), told.append)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        final = Master(many, record, SPACE, SETTINGS, 8).run(threading.Event(), told.append)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert final.is_complete
     assert sorted(ended) == list(range(8))
     assert _essence(many.trials("demo")) == _essence(alone.trials("demo"))
