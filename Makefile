@@ -1,20 +1,27 @@
-# `make demo` and `make test` set up everything they need, from any current folder: make -C PATH demo
+# `make demo` and `make test` set up everything they need. From another folder: make -C PATH demo
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test lint types install clean
 
+# The whole main job on a synthetic data set, in minutes.
 demo: $(VENV)/.installed
 	$(BIN)/python run_search.py demo
 
-test: $(VENV)/.installed-dev
+# Lint, types, layering and every test.
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 install: $(VENV)/.installed
 
@@ -23,11 +30,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@echo "Installing the requirements into $(VENV): about 3 GB, once, some minutes"
+	$(PIP) -r $<
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r $<
 	touch $@
 
 clean:

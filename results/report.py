@@ -96,7 +96,7 @@ def _headline(given: ReportInput) -> list[str]:
         ("data", f"{study.data.folder} ({study.data.format})"),
         ("data fingerprint", given.data_fingerprint or "–"),
         ("classes", ", ".join(study.data.classes)),
-        ("bands", ", ".join((*study.data.bands, *study.data.indices)) or "all"),
+        ("bands", ", ".join((*(study.data.bands or ("all",)), *study.data.indices))),
         ("validation scenes", ", ".join(study.folds.validation)),
         ("held-out test scenes", ", ".join(study.folds.test) or "none"),
         ("budget of a trial", f"{study.budget.epochs} epochs of {study.budget.steps_per_epoch} steps"),

@@ -8,15 +8,15 @@ Example:
 
 import argparse
 import importlib
+import os
 import shlex
 import time
 from pathlib import Path
 
-from search_space.errors import MapgroveError
 from search_space.study_file import read_study
 from verbs.common import say
 
-CONFIG = "configs/demo.toml"
+CONFIG = Path(__file__).parents[1] / "configs" / "demo.toml"
 NUM_SCENES, SIZE_PX = 8, 360
 RETRAINED = ("buildings", "trees")
 STEPS = (
@@ -42,16 +42,13 @@ def run(options: argparse.Namespace) -> int:
     """Write the data set, then run verb after verb."""
     from pipeline.synthetic import write_synthetic_dstl
 
-    config = Path(CONFIG)
-    if not config.is_file():
-        raise MapgroveError(f"no {CONFIG} in the current folder", remedy="Run it in the project's folder, or make demo")
-    study = read_study(config, options.assignments)
+    study = read_study(CONFIG, options.assignments)
     settings = [word for assignment in options.assignments for word in ("--set", assignment)]
     started = time.monotonic()
     say(f"Writing a synthetic data set in the DSTL format to {study.data.folder}")
     write_synthetic_dstl(Path(study.data.folder), NUM_SCENES, SIZE_PX, options.seed)
     for verb, *words in STEPS:
-        full = ["--study", CONFIG, *settings, *words]
+        full = ["--study", os.path.relpath(CONFIG), *settings, *words]
         say(f"\n$ python run_search.py {shlex.join([verb, *full])}")
         if code := _run_verb(verb, full):
             return code
