@@ -47,9 +47,7 @@ def test_malformed_data_is_refused_in_one_line_with_its_path(plain: dict[str, ob
 
 
 def test_encode_is_the_inverse_of_decode() -> None:
-    candidate = decode(
-        Candidate, {"architecture": {"block": {"kind": "inception", "wide_kernel_px": 7}}}, where="test"
-    )
+    candidate = decode(Candidate, {"architecture": {"block": {"kind": "inception", "wide_kernel_px": 7}}}, where="test")
 
     assert decode(Candidate, encode(candidate), where="test") == candidate
 
