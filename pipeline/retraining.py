@@ -1,6 +1,7 @@
 """Retraining of found candidates, one network per class, into a model set that prediction can use."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from pipeline.study_data import StudyData
 from pipeline.training import train
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, encode, fingerprint
+from search_space.errors import MapgroveError
 from search_space.objective import EpochReport
 from search_space.records import ModelMember, ModelSet
 from search_space.study import Study
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 
@@ -44,6 +48,12 @@ def retrain(
         MapgroveError: A class is not labelled in the training or validation scenes, or training diverged.
     """
     data = StudyData.open(study)
+    absent = [name for name in candidates if name in data.fold.absent_in_validation]
+    if absent:
+        raise MapgroveError(
+            f"no validation scene has {', '.join(absent)}, so no threshold can be chosen",
+            remedy="Hold out another scene in [folds], or leave the class out with --classes",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / NORMALISATION_FILE, encode(data.normalisation))
     _write_json(folder / STUDY_FILE, encode(study.with_store("")))
@@ -105,13 +115,19 @@ def _earlier_members(data: StudyData, folder: Path) -> dict[str, ModelMember]:
 
 
 def _is_trained(folder: Path, key: str) -> bool:
-    """Whether an earlier call trained `folder` from the very same input."""
+    """Whether an earlier call trained `folder` from the very same input; a damaged record is no proof."""
     path = folder / RUN_FILE
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("key") == key
+    if not path.is_file():
+        return False
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("key") == key)
+    except ValueError as error:
+        logger.warning("%s is damaged (%s): training again", path, error)
+        return False
 
 
 def _run_key(study: Study, data: StudyData, candidate: Candidate) -> str:
-    """Equal exactly where a training would give the same model."""
+    """Equal exactly where a training would give the same model, but for the last digits that threads may change."""
     parts = [
         candidate,
         data.dataset.fingerprint,

@@ -127,7 +127,7 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
     rows = [
         ("finished", f"{status.num_finished} of {status.max_trials} trials"),
         ("states", states or "no trial yet"),
-        ("pace", NOTHING if status.trials_per_h is None else f"{status.trials_per_h:.3g} trials per hour"),
+        ("pace", NOTHING if status.trials_per_h is None else f"{status.trials_per_h:,.0f} trials per hour"),
         ("estimated end", end),
     ]
     if status.best is not None:

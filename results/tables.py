@@ -153,4 +153,4 @@ def trial_details(trial: Trial) -> pd.DataFrame:
 def _figure_text(name: str, value: float) -> str:
     if name.startswith("num_"):
         return count_text(value)
-    return duration_text(value) if name.endswith("_s") else f"{value:.4g}"
+    return duration_text(value) if name.endswith("_s") and not name.endswith("_per_s") else f"{value:.4g}"

@@ -1,5 +1,6 @@
 """Reading a study from its TOML file, with values set on the command line."""
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,25 +42,31 @@ def _assign(plain: dict[str, Any], assignment: str) -> None:
         raise MalformedError(
             "--set takes KEY=VALUE", received=assignment, remedy="For example: --set limits.max_trials=40"
         )
+    path = _key_path(key, assignment)
     try:
-        update = tomllib.loads(f"{key} = {value}")
+        parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        try:
-            update = tomllib.loads(f"{key} = {_quoted(value)}")
-        except tomllib.TOMLDecodeError as error:
-            raise MalformedError(f"--set cannot be read as TOML ({error})", received=assignment) from None
-    _merge(plain, update, assignment)
+        parsed = tomllib.loads(f"value = {_quoted(value)}")
+    node = plain
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise MalformedError(f"--set: {part!r} is a value, not a table", received=assignment)
+    node[path[-1]] = parsed["value"]
+
+
+def _key_path(key: str, assignment: str) -> list[str]:
+    """The parts of a dotted TOML key, quoted parts whole."""
+    try:
+        node: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError as error:
+        raise MalformedError(f"--set: the key cannot be read as TOML ({error})", received=assignment) from None
+    path = []
+    while isinstance(node, dict):
+        [(part, node)] = node.items()
+        path.append(part)
+    return path
 
 
 def _quoted(value: str) -> str:
-    escaped = value.strip().replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _merge(plain: dict[str, Any], update: dict[str, Any], assignment: str) -> None:
-    """Put the one leaf of `update` into `plain`; inner tables are walked only along the assigned key."""
-    [(key, value)] = update.items()
-    if isinstance(value, dict) and len(value) == 1 and isinstance(plain.get(key), dict):
-        _merge(plain[key], value, assignment)
-    else:
-        plain[key] = value
+    return json.dumps(value.strip())

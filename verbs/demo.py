@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
         if code := _run_verb(verb, full):
             return code
     say(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
-    for path in [study.folder / "report.html", *sorted((study.folder / "predictions").glob("*/*.png"))]:
+    pictures = [*study.folder.glob("predictions/*/*.png"), *study.folder.glob("figures/*.png")]
+    for path in [study.folder / "report.html", *sorted(pictures)]:
         say(f"  {path.resolve()}")
     return 0
 

@@ -61,9 +61,9 @@ def _backend() -> str:
 
 
 def _disk(study: Study) -> str:
-    study.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=study.folder):
-        free_gb = shutil.disk_usage(study.folder).free / 1e9
+    there = next(folder for folder in (study.folder, *study.folder.parents) if folder.is_dir())
+    with tempfile.NamedTemporaryFile(dir=there):
+        free_gb = shutil.disk_usage(there).free / 1e9
     if free_gb < LEAST_FREE_GB:
         raise MapgroveError(
             f"{study.folder} has little space left",
@@ -87,5 +87,12 @@ def _data(study: Study) -> str:
 
 
 def _store(study: Study) -> str:
-    with open_study_store(study, create=True) as store:
-        return f"{len(store.list_studies())} studies in it"
+    from trials_db.errors import StoreError
+
+    try:
+        with open_study_store(study) as store:
+            return f"{len(store.list_studies())} studies in it"
+    except StoreError as error:
+        if study.folder.joinpath("trials.sqlite").exists() or study.study.store:
+            raise
+        return f"not made yet; `search` makes it ({error.what})"

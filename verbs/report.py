@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from search_space.decode import decode
+from search_space.errors import MapgroveError
 from search_space.records import ScoreRecord
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
     from pipeline.model_set import MODEL_SET_FILE, read_model_set
+    from results.figure_files import write_figures
     from results.report import ReportInput, write_report
 
     study = load_study(options)
@@ -41,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
         made_s=time.time(),
     )
     page = write_report(options.out or study.folder / "report.html", given)
+    figures = write_figures(study.folder / "figures", given)
+    say(f"Figures: {study.folder / 'figures'} ({', '.join(path.name for path in figures)})")
     say(f"Report: {page}")
 
 
@@ -48,7 +52,11 @@ def _read_score(study: Study) -> ScoreRecord | None:
     path = study.folder / SCORE_FILE
     if not path.is_file():
         return None
-    return decode(ScoreRecord, json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MapgroveError(f"{path} is damaged ({error})", remedy="Run `score` again") from None
+    return decode(ScoreRecord, plain, where=str(path))
 
 
 def _pictures(study: Study) -> list[tuple[Path, str]]:

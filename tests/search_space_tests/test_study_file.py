@@ -86,6 +86,8 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
         ('data.classes=["road", "road"]', "twice"),
         ('folds.test=["b"]', "both in `validation` and `test`: b"),
         ("study.name=../up", "study.name"),
+        ("study.name.first=x", "'name' is a value, not a table"),
+        ("[study]=x", "key cannot be read as TOML"),
         ('space."plan.patch"={fix=64}', "Did you mean 'plan.patch_px'"),
     ],
 )
@@ -94,6 +96,13 @@ def test_mistakes_are_told_in_one_line(file: Path, assignment: str, match: str) 
         read_study(file, [assignment])
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_set_on_the_command_line_replaces_the_files(file: Path) -> None:
+    file.write_text(MINIMAL + '[space]\n"plan.patch_px" = { choices = [64, 96] }\n', encoding="utf-8")
+
+    assert read_study(file, ['space."plan.patch_px"={fix=64}']).space == {"plan.patch_px": {"fix": 64}}
+    assert read_study(file, ["data.options={ignore=[0]}"]).data.options == {"ignore": [0]}
 
 
 def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path) -> None:
