@@ -41,7 +41,7 @@ epochs = 2
 steps_per_epoch = 4
 [retrain]
 epochs = 3
-steps_per_epoch = 8
+steps_per_epoch = 40
 [limits]
 max_trials = 4
 max_parameters = 20000
@@ -209,13 +209,11 @@ def test_the_rest_of_the_job(job: Job) -> None:
     folder = job.folder / "runs" / "tiny"
     assert "finished" in job.run("status")
     assert json.loads(job.run("status", "--json"))["counts"]["running"] == 0
-    assert "architecture" in job.run("show", "best")
+    assert "Architecture" in job.run("show", "best")
     job.run("retrain")
-    first = (folder / "models" / "model_set.json").stat().st_mtime_ns
     model = (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns
     job.run("retrain")
     assert (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns == model, "trained twice for nothing"
-    assert first
 
     job.run("predict", "test")
     made = {path.name for path in (folder / "predictions" / "c").iterdir()}
