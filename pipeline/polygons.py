@@ -6,7 +6,7 @@ Coordinates are (x, y). In pixel coordinates x runs right and y down, and pixel 
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def rounded(geometry: BaseGeometry, decimals: int) -> shapely.MultiPolygon:
     polygons = _multipolygon(_round(geometry, decimals))
     if not polygons.is_valid:
         grid = 10.0**-decimals
-        for attempt in (geometry, shapely.make_valid(geometry), shapely.make_valid(polygons)):
+        for attempt in _repairs(geometry, polygons):
             if attempt.is_valid:
                 polygons = _multipolygon(_round(shapely.set_precision(attempt, grid), decimals))
             if polygons.is_valid:
@@ -82,6 +82,14 @@ def rounded(geometry: BaseGeometry, decimals: int) -> shapely.MultiPolygon:
         else:
             raise PolygonError(f"a polygon is not valid with {decimals} decimals", remedy="Keep more decimals")
     return polygons
+
+
+def _repairs(geometry: BaseGeometry, polygons: shapely.MultiPolygon) -> Iterator[BaseGeometry]:
+    """What to snap to the grid, the gentlest first; made only when asked for, as repairing can itself fail."""
+    yield geometry
+    for broken in (geometry, polygons):
+        # Lines and points that are left of collapsed polygons are dropped.
+        yield shapely.make_valid(broken, method="structure", keep_collapsed=False)
 
 
 def write_geojson(

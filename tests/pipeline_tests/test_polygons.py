@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.crs import CRS
@@ -65,6 +65,7 @@ def test_a_stack_of_masks_is_refused():
 
 
 @settings(max_examples=100, deadline=None)
+@example(circles=[(0.0, 0.0, 0.5), (0.0, 2.0, 1.0)], decimals=0)
 @given(
     st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3), st.floats(0.05, 2)), min_size=1, max_size=6),
     st.integers(0, 3),
