@@ -56,18 +56,16 @@ def sources(room: str) -> list[Path]:
 
 
 def module_graph() -> dict[str, set[str]]:
-    """Module to the modules of the project that it imports when it is loaded (not inside functions)."""
+    """Module to the modules of the project that it imports, at any depth of the code."""
     names = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for room in ROOMS
         for path in sources(room)
     }
-    graph = {}
-    for name, path in names.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        at_load = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
-        graph[name] = {each for each in imports(at_load) if each in names}
-    return graph
+    return {
+        name: {each for each in imports(path.read_text(encoding="utf-8")) if each in names}
+        for name, path in names.items()
+    }
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str] | None:

@@ -1,13 +1,12 @@
-"""Where studies and trials are kept: what every store promises, and how a URL becomes one."""
+"""Where studies and trials are kept: what every store promises."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from search_space.objective import EpochReport, Outcome
-from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError, mask_url
+from trials_db.errors import StudyConflictError, StudyNotFoundError
 from trials_db.records import (
     Claim,
     Lead,
@@ -19,8 +18,6 @@ from trials_db.records import (
     is_covered,
     study_differences,
 )
-
-_EXAMPLES = "Use sqlite:///runs/x/trials.sqlite or mongodb://host/database"
 
 
 class TrialStore(ABC):
@@ -204,41 +201,6 @@ class TrialStore(ABC):
     @abstractmethod
     def now(self) -> float:
         """The store's time, in seconds since the epoch."""
-
-
-def open_store(url: str, *, create: bool = True) -> TrialStore:
-    """Open the store that a URL names.
-
-    Args:
-        url: `sqlite:///` with a path, relative (`sqlite:///runs/x/trials.sqlite`) or absolute (`sqlite:////data/t.sqlite`).
-        create: Make the file and its folder where they are missing; else that is an error.
-
-    Returns:
-        An open store; close it, or use it in a `with` statement.
-
-    Raises:
-        StoreError: The URL names no store this version knows, the store is missing, damaged or of a later
-            version, or cannot be read or written.
-    """
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme in ("mongodb", "mongodb+srv"):
-        raise StoreError(
-            "This version has the SQLite store only",
-            received=mask_url(url),
-            remedy="Use sqlite:///runs/x/trials.sqlite; workers on one machine share it",
-        )
-    if not separator or scheme != "sqlite":
-        raise StoreError("The study store is named by a URL", received=mask_url(url), remedy=_EXAMPLES)
-    path = rest.removeprefix("/")
-    if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
-        raise StoreError(
-            "A SQLite store is a file, named after sqlite:/// (four slashes for an absolute path)",
-            received=url,
-            remedy="Use sqlite:///runs/x/trials.sqlite",
-        )
-    from trials_db.sqlite_store import SqliteStore
-
-    return SqliteStore(Path(path).expanduser(), create=create)
 
 
 def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collection[str] = ()) -> None:

@@ -60,7 +60,7 @@ def load_study(options: argparse.Namespace) -> Study:
 
 def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
     """Open the study's trial store."""
-    from trials_db.store import open_store
+    from trials_db.opening import open_store
 
     return open_store(study.store_url, create=create)
 
@@ -92,7 +92,7 @@ def _store_option(options: argparse.Namespace) -> str | None:
 
 def _searched_study(name: str, store_url: str | None) -> Study:
     if store_url:
-        from trials_db.store import open_store
+        from trials_db.opening import open_store
 
         with open_store(store_url, create=False) as store:
             record = store.load_study(name)

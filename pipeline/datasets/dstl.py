@@ -197,7 +197,10 @@ def read_planes(path: Path, num_bands: int) -> NDArray[Any]:
     """
     try:
         pixels: NDArray[Any] = np.asarray(tifffile.imread(path))
+    except MemoryError:
+        raise
     except Exception as error:
+        # Damaged bytes make the reader and its codecs raise nearly anything.
         raise DataError(f"{path}: the TIFF file cannot be read: {error}", remedy="Fetch it again") from error
     shape = pixels.shape
     if pixels.ndim == 2:

@@ -10,8 +10,8 @@ import pytest
 from search_space.decode import canonical_json
 from trials_db import sqlite_file
 from trials_db.errors import StoreError, mask_url
+from trials_db.opening import open_store
 from trials_db.sqlite_store import SqliteStore
-from trials_db.store import open_store
 
 
 def _refused(url: str, **options: bool) -> str:

@@ -9,8 +9,9 @@ import pytest
 from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
+from trials_db.opening import open_store
 from trials_db.records import Claim, NewTrial, StudyRecord, TrialState, WorkerRecord
-from trials_db.store import TrialStore, open_store
+from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
 FAILED = Outcome(state="failed", reason="ValueError: no (here.py:3)")

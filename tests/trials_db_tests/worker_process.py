@@ -5,8 +5,8 @@ from pathlib import Path
 
 from trial_objectives import Waits
 
+from trials_db.opening import open_store
 from trials_db.stopping import stop_on_signals
-from trials_db.store import open_store
 from trials_db.worker import Worker, WorkerLimits
 
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
-from trials_db.store import open_store
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240
