@@ -1,9 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that one process at a time writes to."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from search_space.errors import MapgroveError
+
+LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -23,3 +28,24 @@ def written_beside(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep every other process that asks out of a folder; the lock goes with the process, however it ends.
+
+    Args:
+        folder: It is made where it is missing; an empty lock file stays in it.
+
+    Raises:
+        MapgroveError: Another process writes to it now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MapgroveError(
+                "another process is writing to the folder", received=str(folder), remedy="Wait for it, or stop it first"
+            ) from None
+        yield

@@ -1,5 +1,6 @@
 """What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.atomic import written_beside
 from pipeline.cube import make_cube
 from pipeline.datasets.table import open_dataset
 from pipeline.drawing import natural_colour
@@ -23,11 +25,27 @@ from pipeline.rasters import (
 )
 from pipeline.scene import Georeference
 from pipeline.scoring import Score, score_masks
+from search_space.decode import Frozen, decode, encode
 from search_space.errors import MapgroveError
 from search_space.study import DataSettings, PredictionSettings
 
 PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
 OVERLAY, COMPARISON = "overlay.png", "comparison.png"
+MAP_FILE = "map.json"
+
+
+class MapRecord(Frozen):
+    """`map.json`: where a map comes from. Written last, so it is there only when the whole map is.
+
+    Attributes:
+        scene: Id of the scene.
+        models: Fingerprint of the model set that drew it.
+        prediction: How tiles became the map.
+    """
+
+    scene: str
+    models: str
+    prediction: PredictionSettings
 
 
 class MapScene(Imagery, Protocol):
@@ -57,6 +75,19 @@ class ImageScene:
     cube: NDArray[np.float32]
     valid: NDArray[np.bool_]
     georeference: Georeference
+
+
+@dataclass(frozen=True)
+class ScoredMaps:
+    """Maps held against labels.
+
+    Attributes:
+        score: How well they agree.
+        models: Fingerprint of the model set that drew all of them.
+    """
+
+    score: Score
+    models: str
 
 
 @dataclass(frozen=True)
@@ -110,40 +141,59 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     # NaN, where there is no data, is below every threshold.
     masks = probabilities >= models.thresholds
     folder, names = out / scene.id, models.classes
+    (folder / MAP_FILE).unlink(missing_ok=True)
     polygons = {name: vectorise(masks[..., k], settings.min_area_px) for k, name in enumerate(names)}
     thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
     write_probabilities(folder / PROBABILITIES, probabilities, scene.georeference, names)
-    write_masks(folder / MASKS, masks, scene.georeference, names)
+    write_masks(folder / MASKS, masks, np.asarray(scene.valid), scene.georeference, names)
     write_geojson(folder / POLYGONS, polygons, scene.georeference, masks.shape[:2], thresholds)
     rgb = natural_colour(scene.cube, (*models.description.bands, *models.description.indices), scene.valid)
     write_overlay_png(folder / OVERLAY, rgb, masks, names, scene.id)
     if isinstance(scene, PreparedScene) and scene.labelled:
         classes = [models.description.classes.index(name) for name in names]
         write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
+    record = MapRecord(scene=scene.id, models=models.description.fingerprint, prediction=settings)
+    with written_beside(folder / MAP_FILE) as beside:
+        beside.write_text(json.dumps(encode(record), indent=1), encoding="utf-8")
     num_valid = max(1, int(np.count_nonzero(scene.valid)))
     shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
     return WrittenMap(scene.id, folder, shares)
 
 
-def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path) -> Score:
+def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path) -> ScoredMaps:
     """Score written masks against the labels of prepared scenes, pixel by pixel over known ground.
 
     Raises:
-        MapgroveError: A scene has no labels, or was not mapped, or its map is of other classes or another size.
+        MapgroveError: A scene was not mapped, or the maps were drawn by different models, or a map is of classes or a
+            size that the data set does not have.
     """
-    found = [(scene_id, *_read_map(maps / scene_id)) for scene_id in scene_ids]
+    models = {read_map_record(maps / scene_id).models for scene_id in scene_ids}
+    if len(models) > 1:
+        raise MapgroveError("the maps were drawn by different models", remedy="Run `predict` again for all scenes")
+    found = [(scene_id, *read_masks(maps / scene_id / MASKS)) for scene_id in scene_ids]
     names = found[0][2]
-    if any(other != names for _, _, other in found):
-        raise MapgroveError("the maps show different classes", remedy="Run `predict` again for all scenes")
     unknown = [name for name in names if name not in dataset.classes]
     if unknown:
         raise MapgroveError("the maps show classes that the data set does not have", received=unknown)
     classes = [dataset.classes.index(name) for name in names]
     scenes = ((masks, dataset.scene(name)) for name, masks, _ in found)
-    return score_masks(((masks, truth.masks[..., classes], truth.known) for masks, truth in scenes), names)
+    score = score_masks(((masks, truth.masks[..., classes], truth.known) for masks, truth in scenes), names)
+    return ScoredMaps(score, models.pop())
 
 
-def _read_map(folder: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    if not (folder / MASKS).is_file():
-        raise MapgroveError(f"scene {folder.name} has no map in {folder.parent}", remedy="Run `predict` for it first")
-    return read_masks(folder / MASKS)
+def read_map_record(folder: Path) -> MapRecord:
+    """Read where the map in `folder` comes from.
+
+    Raises:
+        MapgroveError: There is no whole map.
+    """
+    path = folder / MAP_FILE
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MapgroveError(
+            f"scene {folder.name} has no map in {folder.parent}", remedy="Run `predict` for it first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `predict` again") from None
+    return decode(MapRecord, plain, where=str(path))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline import indices as spectral
-from pipeline.atomic import written_beside
+from pipeline.atomic import sole_writer, written_beside
 from pipeline.cube import Cube, make_cube
 from pipeline.datasets.base import Adapter, check_names
 from pipeline.datasets.table import open_dataset
@@ -81,12 +81,18 @@ def prepare(settings: DataSettings, on_progress: Callable[[Progress], None] | No
     Raises:
         DataError: A problem of the data set as a whole, or, at the end, scenes that failed.
         MalformedError: Options that the adapter does not understand.
+        MapgroveError: Another process prepares into the same folder.
     """
-    adapter = open_dataset(settings)
-    plan = _Plan.make(settings, adapter)
+    plan = _Plan.make(settings, open_dataset(settings))
     folder = Path(settings.prepared)
     _make_folder(folder)
-    scene_ids = adapter.scene_ids
+    with sole_writer(folder):
+        _prepare_scenes(plan, folder, on_progress)
+    return PreparedDataset.open(folder)
+
+
+def _prepare_scenes(plan: "_Plan", folder: Path, on_progress: Callable[[Progress], None] | None) -> None:
+    scene_ids = plan.adapter.scene_ids
     records: list[SceneRecord] = []
     failures: dict[str, str] = {}
     for number, scene_id in enumerate(scene_ids, start=1):
@@ -105,14 +111,13 @@ def prepare(settings: DataSettings, on_progress: Callable[[Progress], None] | No
     _remove_stale(folder, set(scene_ids))
     manifest = Manifest(
         version=FORMAT_VERSION,
-        classes=settings.classes,
+        classes=plan.settings.classes,
         bands=plan.output_bands,
-        same_ground=tuple(group for group in adapter.same_ground if set(group) <= set(scene_ids)),
+        same_ground=tuple(group for group in plan.adapter.same_ground if set(group) <= set(scene_ids)),
         scenes=tuple(sorted(records, key=lambda record: record.id)),
     )
     with written_beside(folder / MANIFEST) as beside:
         beside.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    return PreparedDataset.open(folder)
 
 
 @dataclass(frozen=True)

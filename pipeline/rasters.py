@@ -68,8 +68,8 @@ def read_probabilities(path: Path) -> ProbabilityMap:
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    stored, classes, nodata = _read(path)
-    if nodata != NO_DATA:
+    stored, classes, scaled = _read(path)
+    if not scaled:
         raise RasterError(f"{path} holds no probabilities", remedy="Name a file that `predict` wrote")
     probabilities = stored.astype(np.float32) / np.float32(PROBABILITY_STEPS)
     probabilities[stored == NO_DATA] = np.nan
@@ -77,23 +77,33 @@ def read_probabilities(path: Path) -> ProbabilityMap:
 
 
 def read_masks(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
-    """Read what `write_masks` wrote: 0 or 1 `(H, W, K)`, and the K names.
+    """Read what `write_masks` wrote: 0 or 1 `(H, W, K)`, 0 where there is no data, and the K names.
 
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    stored, classes, nodata = _read(path)
-    if nodata is not None or stored.max(initial=0) > 1:
+    stored, classes, scaled = _read(path)
+    if scaled or np.any((stored > 1) & (stored < NO_DATA)):
         raise RasterError(f"{path} holds no masks", remedy="Name a file that `predict` wrote")
+    stored[stored == NO_DATA] = 0
     return stored, classes
 
 
-def write_masks(path: Path, masks: Masks, georeference: Georeference, classes: Sequence[str]) -> None:
-    """Write masks as a tiled, compressed GeoTIFF with one named band of 0 and 1 per class; whole or not at all.
+def write_masks(
+    path: Path,
+    masks: Masks,
+    valid: npt.NDArray[np.bool_],
+    georeference: Georeference,
+    classes: Sequence[str],
+) -> None:
+    """Write masks as a tiled, compressed GeoTIFF with one named band per class; whole or not at all.
+
+    A byte is 1 where the class is, 0 where it is not, and 255 where there is no data.
 
     Args:
         path: File to write.
         masks: Bool or 0/1 `(H, W, K)`.
+        valid: Bool `(H, W)`, False where there is no data.
         georeference: Where the scene lies.
         classes: K names.
 
@@ -101,7 +111,11 @@ def write_masks(path: Path, masks: Masks, georeference: Georeference, classes: S
         RasterError: Shapes that do not belong together, or an unknown CRS.
     """
     _check_bands(masks.shape, classes)
-    _write(path, lambda k: (masks[..., k] > 0).astype(np.uint8), masks.shape, georeference, classes, scaled=False)
+    if valid.shape != masks.shape[:2]:
+        raise RasterError("masks and the pixels with data must be of one size", received=(masks.shape, valid.shape))
+    _write(
+        path, lambda k: np.where(valid, masks[..., k] > 0, NO_DATA), masks.shape, georeference, classes, scaled=False
+    )
 
 
 def write_picture(path: Path, rgb: Picture) -> None:
@@ -155,7 +169,7 @@ def write_comparison_png(path: Path, rgb: Picture, truth: Masks, predicted: Mask
 
 def _write(
     path: Path,
-    band: Callable[[int], npt.NDArray[np.uint8]],
+    band: Callable[[int], npt.NDArray[np.integer]],
     shape: tuple[int, ...],
     georeference: Georeference,
     classes: Sequence[str],
@@ -172,7 +186,7 @@ def _write(
         "count": count,
         "crs": _known_crs(georeference.crs),
         "transform": None if affine is None else rasterio.Affine(*affine),
-        "nodata": NO_DATA if scaled else None,
+        "nodata": NO_DATA,
         "tiled": True,
         "blockxsize": 256,
         "blockysize": 256,
@@ -184,7 +198,7 @@ def _write(
         if scaled:
             target.scales = (1.0 / PROBABILITY_STEPS,) * count
         for k, name in enumerate(classes):
-            target.write(band(k), k + 1)
+            target.write(band(k).astype(np.uint8, copy=False), k + 1)
             target.set_band_description(k + 1, name)
 
 
@@ -201,15 +215,15 @@ def _to_bytes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return stored
 
 
-def _read(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...], float | None]:
-    """Bytes `(H, W, K)`, the names of the bands, and the value that stands for no data."""
+def _read(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...], bool]:
+    """Bytes `(H, W, K)`, the names of the bands, and whether the bytes are steps of a scale."""
     try:
         with _placeless_is_fine(), rasterio.open(path) as source:
-            if set(source.dtypes) != {"uint8"}:
+            if set(source.dtypes) != {"uint8"} or source.nodata != NO_DATA:
                 raise RasterError(f"{path} is no map", remedy="Name a file that `predict` wrote")
             stored = np.moveaxis(source.read(), 0, -1)
             classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
-            return stored, classes, source.nodata
+            return stored, classes, set(source.scales) != {1.0}
     except RasterioError as error:
         raise RasterError(f"{path} cannot be read as a GeoTIFF", received=str(error)) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import written_beside
+from pipeline.atomic import sole_writer, written_beside
 from pipeline.model_set import MODEL_SET_FILE, NORMALISATION_FILE, STUDY_FILE, read_model_set
 from pipeline.study_data import StudyData
 from pipeline.training import train
@@ -45,7 +45,8 @@ def retrain(
         The model set with every class trained so far.
 
     Raises:
-        MapgroveError: A class is not labelled in the training or validation scenes, or training diverged.
+        MapgroveError: A class is not labelled in the training or validation scenes, or training diverged, or another
+            process retrains into the same folder.
     """
     data = StudyData.open(study)
     absent = [name for name in candidates if name in data.fold.absent_in_validation]
@@ -54,7 +55,17 @@ def retrain(
             f"no validation scene has {', '.join(absent)}, so no threshold can be chosen",
             remedy="Hold out another scene in [folds], or leave the class out with --classes",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        return _retrain(study, data, candidates, folder, on_epoch)
+
+
+def _retrain(
+    study: Study,
+    data: StudyData,
+    candidates: Mapping[str, tuple[int, Candidate]],
+    folder: Path,
+    on_epoch: Callable[[str, EpochReport], None],
+) -> ModelSet:
     _write_json(folder / NORMALISATION_FILE, encode(data.normalisation))
     _write_json(folder / STUDY_FILE, encode(study.with_store("")))
     members = _earlier_members(data, folder)

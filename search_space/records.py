@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
-from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
 from search_space.objective import EpochReport
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
@@ -67,6 +67,11 @@ class ModelSet(Frozen):
             raise ValueError(f"a model maps a class that the set does not have: {', '.join(strangers)}")
         return self
 
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits by which maps and scores know the models that made them."""
+        return fingerprint(self)
+
     def member(self, class_name: str) -> ModelMember | None:
         """The model of a class, None where it has not been retrained."""
         return next((each for each in self.members if each.class_name == class_name), None)
@@ -96,6 +101,7 @@ class ScoreRecord(Frozen):
         counts: The pixels behind `jaccard`, per class.
         mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
         rule: How pixels were counted, in one sentence.
+        models: Fingerprint of the model set that drew the maps.
     """
 
     fold: str
@@ -104,3 +110,4 @@ class ScoreRecord(Frozen):
     counts: dict[str, Counts] = {}
     mean_jaccard: Share | None = None
     rule: str = ""
+    models: str = ""

@@ -10,6 +10,7 @@ Examples:
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
     named = dict.fromkeys(each for name in options.scenes for each in _scene_names(study, name))
+    _refuse_shared_folders(named)
     use_backend()
     models = LoadedModelSet.open(folder)
     for number, name in enumerate(named, start=1):
@@ -66,6 +68,18 @@ def _scene_names(study: Study, name: str) -> list[str]:
     if not scenes:
         raise MapgroveError(f"the fold {name!r} has no scenes", remedy="Name scenes, or another fold")
     return scenes
+
+
+def _refuse_shared_folders(names: Iterable[str]) -> None:
+    """Two images of one name would overwrite each other's map."""
+    by_folder: dict[str, str] = {}
+    for name in names:
+        folder = Path(name).stem if Path(name).is_file() else name
+        if by_folder.setdefault(folder, name) != name:
+            raise MapgroveError(
+                f"{by_folder[folder]} and {name} would both be mapped into the folder {folder!r}",
+                remedy="Map one of them with another --out",
+            )
 
 
 def _open(study: Study, name: str) -> "MapScene":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.records import ScoreRecord
+from search_space.records import ModelSet, ScoreRecord
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say
 
@@ -32,13 +32,14 @@ def run(options: argparse.Namespace) -> None:
     with open_study_store(study) as store:
         record, trials = store.load_study(study.name), store.trials(study.name)
     models = study.folder / MODELS
+    model_set = read_model_set(models) if (models / MODEL_SET_FILE).is_file() else None
     given = ReportInput(
         study=study,
         trials=trials,
         data_fingerprint=record.data_fingerprint,
-        model_set=read_model_set(models) if (models / MODEL_SET_FILE).is_file() else None,
-        score=_read_score(study),
-        pictures=_pictures(study),
+        model_set=model_set,
+        score=_read_score(study, model_set),
+        pictures=_pictures(study, model_set),
         config_file=str(options.study),
         made_s=time.time(),
     )
@@ -48,21 +49,31 @@ def run(options: argparse.Namespace) -> None:
     say(f"Report: {page}")
 
 
-def _read_score(study: Study) -> ScoreRecord | None:
+def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
+    """The score, if it is one of these models."""
     path = study.folder / SCORE_FILE
-    if not path.is_file():
+    if models is None or not path.is_file():
         return None
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MapgroveError(f"{path} is damaged ({error})", remedy="Run `score` again") from None
-    return decode(ScoreRecord, plain, where=str(path))
+    score = decode(ScoreRecord, plain, where=str(path))
+    if score.models != models.fingerprint:
+        say("The score is one of earlier models and is left out. Next: predict and score again")
+        return None
+    return score
 
 
-def _pictures(study: Study) -> list[tuple[Path, str]]:
-    """Maps beside their labels where there are any, else maps alone."""
+def _pictures(study: Study, models: ModelSet | None) -> list[tuple[Path, str]]:
+    """Maps that these models drew, beside their labels where there are any, else alone."""
+    from pipeline.maps import MAP_FILE, read_map_record
+
     pictures = []
-    for folder in sorted((study.folder / PREDICTIONS).glob("*/")):
+    for folder in sorted(path.parent for path in (study.folder / PREDICTIONS).glob(f"*/{MAP_FILE}")):
+        if models is None or read_map_record(folder).models != models.fingerprint:
+            say(f"The map of {folder.name} was drawn by earlier models and is left out. Next: predict again")
+            continue
         for name, what in (("comparison.png", "imagery, labels and the map"), ("overlay.png", "the map")):
             if (folder / name).is_file():
                 pictures.append((folder / name, f"Scene {folder.name}: {what}"))

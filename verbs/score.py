@@ -15,7 +15,7 @@ from pathlib import Path
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ScoreRecord
-from verbs.common import PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json
+from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json
 
 RULE = "TP / (TP + FP + FN) over all known pixels of all scenes together; a class that is nowhere counts as 1"
 
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.atomic import written_beside
     from pipeline.folds import make_fold
     from pipeline.maps import score_maps
+    from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
     from results.report import score_table
     from results.text import render_table
@@ -42,7 +43,14 @@ def run(options: argparse.Namespace) -> None:
     scenes = getattr(make_fold(study.folds, dataset), options.fold)
     if not scenes:
         raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
-    score = score_maps(dataset, scenes, options.maps or study.folder / PREDICTIONS)
+    scored = score_maps(dataset, scenes, options.maps or study.folder / PREDICTIONS)
+    if not options.maps and scored.models != read_model_set(study.folder / MODELS).fingerprint:
+        raise MapgroveError(
+            "the maps were drawn by other models than the study has now",
+            received=str(study.folder / PREDICTIONS),
+            remedy=f"Run: run_search.py predict --study {options.study} {options.fold}",
+        )
+    score = scored.score
     record = ScoreRecord(
         fold=options.fold,
         scenes=scenes,
@@ -50,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
         counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
         mean_jaccard=score.mean_jaccard,
         rule=RULE,
+        models=scored.models,
     )
     with written_beside(study.folder / SCORE_FILE) as beside:
         beside.write_text(json.dumps(encode(record), indent=1), encoding="utf-8")

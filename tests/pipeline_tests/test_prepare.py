@@ -142,7 +142,7 @@ def test_scenes_that_are_gone_are_removed_and_strangers_stay(data: DataSettings)
     (Path(data.folder) / "masks" / "a.png").unlink()
     dataset, _ = run(data)
     assert dataset.scene_ids == ("b", "c")
-    assert sorted(path.name for path in dataset.folder.iterdir()) == ["b", "c", "manifest.json", "notes"]
+    assert sorted(path.name for path in dataset.folder.iterdir()) == [".lock", "b", "c", "manifest.json", "notes"]
 
 
 def test_a_scene_that_fails_does_not_stop_the_others(data: DataSettings) -> None:
@@ -154,7 +154,7 @@ def test_a_scene_that_fails_does_not_stop_the_others(data: DataSettings) -> None
     assert states(told) == {"a": "prepared", "b": "failed", "c": "prepared"}
     assert "cut short" in told[1].reason
     folder = Path(data.prepared)
-    assert sorted(path.name for path in folder.iterdir()) == ["a", "c"], "no manifest, nothing half-written"
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "a", "c"], "no manifest, nothing half-written"
     with pytest.raises(DataError, match=r"only partly prepared.*run_search\.py prepare --study"):
         PreparedDataset.open(folder)
     write_scene(Path(data.folder), "b", seed=1)

@@ -9,6 +9,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from pipeline.drawing import DrawingError
 from pipeline.rasters import (
     RasterError,
+    read_masks,
     read_probabilities,
     write_comparison_png,
     write_masks,
@@ -53,7 +54,13 @@ def test_a_gis_finds_place_scale_names_and_no_data(tmp_path):
 
 
 def test_the_dstl_grid_spans_the_image_by_the_competitions_formula(tmp_path):
-    write_masks(tmp_path / "m.tif", np.ones((100, 200, 1), bool), Georeference(xmax=0.0092, ymin=-0.009), ["a"])
+    write_masks(
+        tmp_path / "m.tif",
+        np.ones((100, 200, 1), bool),
+        np.ones((100, 200), bool),
+        Georeference(xmax=0.0092, ymin=-0.009),
+        ["a"],
+    )
     with rasterio.open(tmp_path / "m.tif") as source:
         x_unit, _, _, _, y_unit, _ = tuple(source.transform)[:6]
     assert x_unit * 200 * 200 / 201 == pytest.approx(0.0092)
@@ -63,17 +70,30 @@ def test_the_dstl_grid_spans_the_image_by_the_competitions_formula(tmp_path):
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
 def test_masks_come_back(tmp_path, dtype):
     masks = (np.random.default_rng(0).random((33, 47, 2)) < 0.4).astype(dtype)
-    write_masks(tmp_path / "m.tif", masks, Georeference(), CLASSES)
+    valid = np.random.default_rng(1).random((33, 47)) < 0.9
+    write_masks(tmp_path / "m.tif", masks, valid, Georeference(), CLASSES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(tmp_path / "m.tif") as source:
-            np.testing.assert_array_equal(np.moveaxis(source.read(), 0, -1), masks)
+            stored = np.moveaxis(source.read(), 0, -1)
             assert source.descriptions == CLASSES
+            assert source.nodata == 255
+    np.testing.assert_array_equal(stored[valid], masks[valid])
+    assert (stored[~valid] == 255).all()
+    read, classes = read_masks(tmp_path / "m.tif")
+    np.testing.assert_array_equal(read, masks * valid[..., None])
+    assert classes == CLASSES
+
+
+def test_probabilities_are_no_masks(tmp_path):
+    write_probabilities(tmp_path / "p.tif", probabilities(), UTM, CLASSES)
+    with pytest.raises(RasterError, match="holds no masks"):
+        read_masks(tmp_path / "p.tif")
 
 
 def test_what_is_no_probability_map_is_refused(tmp_path):
     (tmp_path / "text.tif").write_text("no image")
-    write_masks(tmp_path / "m.tif", np.ones((9, 9, 1), bool), UTM, ["a"])
+    write_masks(tmp_path / "m.tif", np.ones((9, 9, 1), bool), np.ones((9, 9), bool), UTM, ["a"])
     for name, message in [("text.tif", "cannot be read"), ("none.tif", "cannot be read"), ("m.tif", "no probab")]:
         with pytest.raises(RasterError, match=message) as caught:
             read_probabilities(tmp_path / name)
@@ -91,7 +111,7 @@ def test_a_map_with_other_classes_is_refused_and_an_older_file_stays(tmp_path):
 def test_a_write_that_breaks_off_leaves_nothing(tmp_path):
     place = Georeference(crs="PROJECTION OF MY DREAMS", transform=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
     with pytest.raises(RasterError, match="DREAMS"):
-        write_masks(tmp_path / "m.tif", np.ones((9, 9, 1), bool), place, ["a"])
+        write_masks(tmp_path / "m.tif", np.ones((9, 9, 1), bool), np.ones((9, 9), bool), place, ["a"])
     assert not list(tmp_path.iterdir())
 
 

@@ -217,7 +217,7 @@ def test_the_rest_of_the_job(job: Job) -> None:
 
     job.run("predict", "test")
     made = {path.name for path in (folder / "predictions" / "c").iterdir()}
-    assert made == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png", "comparison.png"}
+    assert made == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png", "comparison.png", "map.json"}
     scores = json.loads(job.run("score", "--json"))
     assert scores["fold"] == "test"
     assert scores["jaccard"]["bright"] > 0.6
@@ -225,6 +225,21 @@ def test_the_rest_of_the_job(job: Job) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "tiny" in page
     assert "data:image/png;base64," in page
+
+    job.run("retrain", "--set", "retrain.epochs=1")
+    assert "drawn by other models" in job.run("score", code=1)
+    told = job.run("report")
+    assert "score is one of earlier models" in told
+    assert "map of c was drawn by earlier models" in told
+
+
+@pytest.mark.slow
+def test_two_images_of_one_name_are_not_mapped_into_one_folder(job: Job, tmp_path: Path) -> None:
+    job.run("retrain")
+    image = job.folder / "imagery" / "images" / "a.png"
+    (tmp_path / "a.png").write_bytes(image.read_bytes())
+
+    assert "both be mapped" in job.run("predict", str(image), str(tmp_path / "a.png"), code=1)
 
 
 @pytest.mark.slow

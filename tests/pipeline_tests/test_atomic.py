@@ -1,0 +1,46 @@
+"""Files that are whole or not there, and folders with one writer."""
+
+import contextlib
+import multiprocessing
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from pipeline.atomic import sole_writer, written_beside
+from search_space.errors import MapgroveError
+
+
+def test_a_block_that_raises_leaves_the_older_file(tmp_path):
+    path = tmp_path / "a" / "file.txt"
+    with written_beside(path) as beside:
+        beside.write_text("older")
+
+    with contextlib.suppress(KeyError), written_beside(path) as beside:
+        beside.write_text("newer")
+        raise KeyError
+
+    assert path.read_text() == "older"
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def hold(folder: Path, held: Event, release: Event) -> None:
+    with sole_writer(folder):
+        held.set()
+        release.wait(60)
+
+
+def test_a_folder_has_one_writer_and_a_killed_one_leaves_it_free(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path / "new", held, release))
+    other.start()
+    assert held.wait(60)
+    with pytest.raises(MapgroveError, match="another process"), sole_writer(tmp_path / "new"):
+        pass
+
+    other.kill()
+    other.join(60)
+
+    with sole_writer(tmp_path / "new"):
+        pass
