@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -35,30 +36,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(next((word for word in words if word in VERBS), None)).parse_args(words)
-    logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
-    from search_space.errors import MapgroveError
-
+    verb = next((word for word in words if word in VERBS), "run_search.py")
     try:
-        verb = importlib.import_module(_module(options.verb))
-        return int(verb.run(options) or EXIT_OK)
-    except MapgroveError as error:
-        if options.debug:
-            raise
-        sys.stderr.write(f"{options.verb}: {error}\n")
-        return EXIT_FAILED
+        return _run(words)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{options.verb}: stopped. The same command goes on where it left off.\n")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.stderr.write(f"\n{verb}: stopped. The same command goes on where it left off.\n")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; Python would complain again on closing.
         sys.stdout = None
         return EXIT_OK
     except OSError as error:
+        if "--debug" in words:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{verb}: {place}{error.strerror or error}. Check free space (df) and rights (ls -l).\n")
+        return EXIT_FAILED
+
+
+def _run(words: list[str]) -> int:
+    options = _parser(next((word for word in words if word in VERBS), None)).parse_args(words)
+    logging.basicConfig(level=logging.DEBUG if options.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    # GDAL tells of damaged files in words of its own, before the error that names the file.
+    logging.getLogger("rasterio").setLevel(logging.DEBUG if options.debug else logging.CRITICAL)
+    from search_space.errors import MapgroveError, UsageError
+
+    try:
+        return int(importlib.import_module(_module(options.verb)).run(options) or EXIT_OK)
+    except MapgroveError as error:
         if options.debug:
             raise
-        sys.stderr.write(f"{options.verb}: {error}. Check free space (df) and rights (ls -l) there.\n")
-        return EXIT_FAILED
+        sys.stderr.write(f"{options.verb}: {error}\n")
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+def _stop_on_hang_up() -> None:
+    """A closed terminal and a polite `kill` end a verb as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -85,4 +106,5 @@ def _module(verb: str) -> str:
 
 
 if __name__ == "__main__":
+    _stop_on_hang_up()
     sys.exit(main())

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sklearn.ensemble import HistGradientBoostingClassifier
+try:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+except ImportError:
+    sys.exit("scikit-learn is needed for this comparison: pip install -r requirements-dev.txt")
 
 from pipeline.confusion import ThresholdCounts
 from pipeline.prepared import PreparedScene

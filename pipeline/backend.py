@@ -10,10 +10,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_VARIABLE = "MAPGROVE_BACKEND"
+
+
+def backend_name() -> str:
+    """The backend that `MAPGROVE_BACKEND` names, TensorFlow unless set; nothing is imported.
+
+    Raises:
+        UsageError: There is no such backend.
+    """
+    name = os.environ.get(BACKEND_VARIABLE) or BACKENDS[0]
+    if name not in BACKENDS:
+        raise UsageError(
+            f"{BACKEND_VARIABLE} must be one of {', '.join(BACKENDS)}",
+            received=name,
+            remedy=f"Unset it, or `export {BACKEND_VARIABLE}={BACKENDS[0]}`",
+        )
+    return name
 
 
 def use_backend(num_threads: int = 0) -> str:
@@ -27,15 +43,10 @@ def use_backend(num_threads: int = 0) -> str:
         The backend's name.
 
     Raises:
-        MapgroveError: An unknown or uninstalled backend, or Keras already runs on another.
+        UsageError: There is no such backend.
+        MapgroveError: It is not installed, or Keras already runs on another.
     """
-    name = os.environ.get(BACKEND_VARIABLE) or "tensorflow"
-    if name not in BACKENDS:
-        raise MapgroveError(
-            f"{BACKEND_VARIABLE} must be one of {', '.join(BACKENDS)}",
-            received=name,
-            remedy=f"Unset it, or `export {BACKEND_VARIABLE}=tensorflow`",
-        )
+    name = backend_name()
     loaded = sys.modules.get("keras")
     if loaded is not None and loaded.config.backend() != name:
         raise MapgroveError(f"Keras already runs on {loaded.config.backend()}", received=name)

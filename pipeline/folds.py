@@ -20,7 +20,7 @@ class Fold:
         training: Labelled scenes that are not held out.
         validation: Scenes that rank candidates and choose thresholds.
         test: Scenes that nothing looks at before `score`.
-        unlabelled: Scenes without labels that no fold names; they can only be predicted.
+        unlabelled: Scenes without a labelled pixel, which no fold names; they can only be predicted.
         absent_in_validation: Classes that no validation scene has; they cannot be ranked.
         absent_in_test: Classes that no test scene has; empty where there are no test scenes.
     """
@@ -63,8 +63,9 @@ def make_fold(settings: FoldSettings, dataset: PreparedDataset) -> Fold:
     for fold_name, names in (("validation", settings.validation), ("test", settings.test)):
         blank = [name for name in names if name not in labelled]
         if blank:
+            why = "labelled pixels with data" if dataset.scene(blank[0]).labelled else "labels"
             raise DataError(
-                f"folds.{fold_name}: a scene without labels cannot be scored",
+                f"folds.{fold_name}: a scene without {why} cannot be scored",
                 received=blank,
                 remedy="Leave it out; run_search.py predict can still map it",
             )

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import written_beside
 from pipeline.cube import make_cube
-from pipeline.datasets.table import open_dataset
+from pipeline.datasets.masks import read_image
 from pipeline.drawing import natural_colour
+from pipeline.files import sha256_of, write_json
 from pipeline.model_set import LoadedModelSet
 from pipeline.normalisation import Imagery
 from pipeline.polygons import vectorise, write_geojson
@@ -39,11 +39,13 @@ class MapRecord(Frozen):
 
     Attributes:
         scene: Id of the scene.
+        source: What the scene was made from.
         models: Fingerprint of the model set that drew it.
         prediction: How tiles became the map.
     """
 
     scene: str
+    source: str
     models: str
     prediction: PredictionSettings
 
@@ -56,6 +58,14 @@ class MapScene(Imagery, Protocol):
         """Its name, also of its map's folder."""
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands, indices last."""
+
+    @property
+    def source(self) -> str:
+        """Changes when what the scene was made from changes."""
+
+    @property
     def georeference(self) -> Georeference:
         """Where it lies."""
 
@@ -66,12 +76,16 @@ class ImageScene:
 
     Attributes:
         id: Its file's name without the ending.
+        bands: Names of the bands, indices last.
+        source: SHA-256 of the file.
         cube: float32 `(H, W, B)`, NaN where there is no data.
         valid: bool `(H, W)`.
         georeference: Where it lies.
     """
 
     id: str
+    bands: tuple[str, ...]
+    source: str
     cube: NDArray[np.float32]
     valid: NDArray[np.bool_]
     georeference: Georeference
@@ -97,12 +111,12 @@ class WrittenMap:
     Attributes:
         scene_id: The scene.
         folder: Where its files are.
-        class_shares: Share of the pixels with data that each class covers.
+        class_shares: Share of the pixels with data that each class covers; None for a map of an earlier call.
     """
 
     scene_id: str
     folder: Path
-    class_shares: dict[str, float]
+    class_shares: dict[str, float] | None
 
 
 def open_image(path: Path, data: DataSettings) -> ImageScene:
@@ -117,16 +131,20 @@ def open_image(path: Path, data: DataSettings) -> ImageScene:
             received=str(path),
             remedy="Prepare it with the data set and name its id",
         )
-    options = {**data.options, "images": f"*{path.suffix}", "masks": ""}
-    adapter = open_dataset(data.model_copy(update={"folder": str(path.parent), "options": options}))
-    bands = data.bands or tuple(band.name for band in adapter.bands)
-    scene = adapter.read(path.stem, bands)
-    cube = make_cube(scene, bands, data.indices, ())
-    return ImageScene(path.stem, cube.bands, cube.valid, scene.georeference)
+    scene = read_image(path, data.options)
+    available = scene.groups[0].names
+    missing = [name for name in data.bands if name not in available]
+    if missing:
+        raise MapgroveError(
+            f"{path}: the image lacks the bands {', '.join(missing)}", received=f"{len(available)} bands"
+        )
+    cube = make_cube(scene, data.bands or available, data.indices, ())
+    names = (*(data.bands or available), *data.indices)
+    return ImageScene(scene.id, names, sha256_of(path), cube.bands, cube.valid, scene.georeference)
 
 
 def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:
-    """Predict a scene and write `out/<scene>/`.
+    """Predict a scene and write `out/<scene>/`; a whole map of the same models, scene and settings is kept.
 
     Args:
         models: One per class.
@@ -136,7 +154,14 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
 
     Returns:
         What was written.
+
+    Raises:
+        MapgroveError: The scene has other bands than the models read.
     """
+    record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
+    if _kept_record(out / scene.id) == record:
+        return WrittenMap(scene.id, out / scene.id, None)
+    models.check_bands(scene.bands)
     probabilities = models.predict(scene, settings)
     # NaN, where there is no data, is below every threshold.
     masks = probabilities >= models.thresholds
@@ -152,9 +177,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     if isinstance(scene, PreparedScene) and scene.labelled:
         classes = [models.description.classes.index(name) for name in names]
         write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
-    record = MapRecord(scene=scene.id, models=models.description.fingerprint, prediction=settings)
-    with written_beside(folder / MAP_FILE) as beside:
-        beside.write_text(json.dumps(encode(record), indent=1), encoding="utf-8")
+    write_json(folder / MAP_FILE, encode(record))
     num_valid = max(1, int(np.count_nonzero(scene.valid)))
     shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
     return WrittenMap(scene.id, folder, shares)
@@ -167,7 +190,14 @@ def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path)
         MapgroveError: A scene was not mapped, or the maps were drawn by different models, or a map is of classes or a
             size that the data set does not have.
     """
-    models = {read_map_record(maps / scene_id).models for scene_id in scene_ids}
+    records = [read_map_record(maps / scene_id) for scene_id in scene_ids]
+    for record in records:
+        if record.source != dataset.scene(record.scene).source:
+            raise MapgroveError(
+                f"the map of {record.scene} shows the scene as it was before it was prepared again",
+                remedy="Run `predict` again",
+            )
+    models = {record.models for record in records}
     if len(models) > 1:
         raise MapgroveError("the maps were drawn by different models", remedy="Run `predict` again for all scenes")
     found = [(scene_id, *read_masks(maps / scene_id / MASKS)) for scene_id in scene_ids]
@@ -179,6 +209,13 @@ def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path)
     scenes = ((masks, dataset.scene(name)) for name, masks, _ in found)
     score = score_masks(((masks, truth.masks[..., classes], truth.known) for masks, truth in scenes), names)
     return ScoredMaps(score, models.pop())
+
+
+def _kept_record(folder: Path) -> MapRecord | None:
+    try:
+        return read_map_record(folder)
+    except MapgroveError:
+        return None
 
 
 def read_map_record(folder: Path) -> MapRecord:
@@ -196,4 +233,4 @@ def read_map_record(folder: Path) -> MapRecord:
         ) from None
     except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `predict` again") from None
-    return decode(MapRecord, plain, where=str(path))
+    return decode(MapRecord, plain, where=str(path), remedy="Run `predict` again")

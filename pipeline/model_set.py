@@ -102,6 +102,8 @@ class LoadedModelSet:
         Returns:
             Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
         """
+        if not np.any(scene.valid):
+            return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
         scaling = self.normalisation.for_scene(scene)
         maps = [
             predict_scene(predict, scene, scaling, _tiling(settings, member))
@@ -123,8 +125,9 @@ def _load(path: Path) -> Predictor:
     try:
         return model_predictor(saving.load_model(path, compile=False))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise MapgroveError(f"{path} is no model that can be loaded ({reason})", remedy="Run `retrain` again") from None
+        # Keras calls a damaged file one that is not found.
+        reason = "it is damaged" if path.is_file() else "it is missing"
+        raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error
 
 
 def _read(model: type[Model], path: Path) -> Model:
@@ -137,4 +140,4 @@ def _read(model: type[Model], path: Path) -> Model:
         ) from None
     except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `retrain` again") from None
-    return decode(model, plain, where=str(path))
+    return decode(model, plain, where=str(path), remedy="Run `retrain` again")

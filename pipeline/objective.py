@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
+from search_space.errors import MapgroveError, UnableError
 from search_space.objective import Outcome, TrialContext
 from search_space.study import Study
 
@@ -28,13 +29,18 @@ class TrainingObjective:
         Raises:
             InfeasibleError: No network can be built from the candidate within the study's limits.
             DivergedError: Its training loss became NaN or infinite.
+            UnableError: The prepared data are gone or others than the study's.
         """
         candidate.check_feasible()
         self.warm_up()
         from pipeline.study_data import StudyData
         from pipeline.training import train
 
-        data = StudyData.open(self.study)
+        try:
+            data = StudyData.open(self.study)
+        except (MapgroveError, OSError) as error:
+            # Were this the trial's failure, one unmounted disk would end a whole search.
+            raise UnableError(f"the prepared data cannot be used: {error}") from error
         classes = self.study.data.classes
         trained = train(
             candidate,

@@ -18,7 +18,7 @@ from rasterio.errors import CRSError
 from rasterio.features import shapes
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.atomic import written_beside
+from pipeline.files import written_beside
 from pipeline.scene import Affine, Georeference
 from search_space.errors import MapgroveError
 

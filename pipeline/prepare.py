@@ -1,8 +1,8 @@
 """`prepare`: from files as they come to cubes, masks and a manifest; resumes, and skips what is unchanged."""
 
-import hashlib
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline import indices as spectral
-from pipeline.atomic import sole_writer, written_beside
 from pipeline.cube import Cube, make_cube
 from pipeline.datasets.base import Adapter, check_names
 from pipeline.datasets.table import open_dataset
 from pipeline.drawing import natural_colour
+from pipeline.files import sha256_of, sole_writer, written_beside
 from pipeline.prepared import (
     CUBE,
     FORMAT_VERSION,
@@ -28,8 +28,10 @@ from pipeline.prepared import (
     RECORD,
     VALID,
     BandStatistics,
+    MadeFor,
     Manifest,
     PreparedDataset,
+    PreparedScene,
     SceneRecord,
     SourceFile,
 )
@@ -54,6 +56,7 @@ class Progress:
         total: Number of scenes.
         state: "prepared" now, "unchanged" since last time, or "failed".
         labelled: Whether it has labels.
+        has_data: Whether any pixel has data.
         reason: Why it failed; empty otherwise.
     """
 
@@ -62,6 +65,7 @@ class Progress:
     total: int
     state: Literal["prepared", "unchanged", "failed"]
     labelled: bool = False
+    has_data: bool = True
     reason: str = ""
 
 
@@ -83,8 +87,9 @@ def prepare(settings: DataSettings, on_progress: Callable[[Progress], None] | No
         MalformedError: Options that the adapter does not understand.
         MapgroveError: Another process prepares into the same folder.
     """
-    plan = _Plan.make(settings, open_dataset(settings))
     folder = Path(settings.prepared)
+    _refuse_own_imagery(folder, Path(settings.folder))
+    plan = _Plan.make(settings, open_dataset(settings))
     _make_folder(folder)
     with sole_writer(folder):
         _prepare_scenes(plan, folder, on_progress)
@@ -94,23 +99,29 @@ def prepare(settings: DataSettings, on_progress: Callable[[Progress], None] | No
 def _prepare_scenes(plan: "_Plan", folder: Path, on_progress: Callable[[Progress], None] | None) -> None:
     scene_ids = plan.adapter.scene_ids
     records: list[SceneRecord] = []
-    failures: dict[str, str] = {}
+    failed: list[str] = []
     for number, scene_id in enumerate(scene_ids, start=1):
         try:
             record, state = _prepare_scene(plan, scene_id, folder)
+        except FullDiskError:
+            # No later scene would fare better.
+            raise
         except (MapgroveError, OSError, MemoryError) as error:
-            failures[scene_id] = reason = str(error) or type(error).__name__
+            failed.append(scene_id)
+            reason = str(error) or type(error).__name__
             (folder / MANIFEST).unlink(missing_ok=True)
             logger.error("%s: %s", scene_id, reason)
             _tell(on_progress, Progress(scene_id, number, len(scene_ids), "failed", reason=reason))
         else:
             records.append(record)
-            _tell(on_progress, Progress(scene_id, number, len(scene_ids), state, record.labelled))
-    if failures:
-        raise _failed(failures, len(scene_ids))
+            has_data = record.valid_share > 0
+            _tell(on_progress, Progress(scene_id, number, len(scene_ids), state, record.labelled, has_data))
+    if failed:
+        raise _failed(failed, len(scene_ids))
     _remove_stale(folder, set(scene_ids))
     manifest = Manifest(
         version=FORMAT_VERSION,
+        made_for=MadeFor.of(plan.settings),
         classes=plan.settings.classes,
         bands=plan.output_bands,
         same_ground=tuple(group for group in plan.adapter.same_ground if set(group) <= set(scene_ids)),
@@ -133,6 +144,7 @@ class _Plan:
 
     @classmethod
     def make(cls, settings: DataSettings, adapter: Adapter) -> "_Plan":
+        _refuse_odd_names(adapter.scene_ids)
         known = {band.name: band for band in adapter.bands}
         check_names("data.classes: the class", settings.classes, adapter.class_names)
         check_names("data.bands: the band", settings.bands, known)
@@ -146,11 +158,8 @@ class _Plan:
     def source(self, path: Path) -> SourceFile:
         """Size and hash; files that several scenes share are read once."""
         if path not in self.hashes:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                size = file.tell()
             relative = path.relative_to(self.settings.folder).as_posix()
-            self.hashes[path] = SourceFile(path=relative, size_bytes=size, sha256=digest)
+            self.hashes[path] = SourceFile(path=relative, size_bytes=path.stat().st_size, sha256=sha256_of(path))
         return self.hashes[path]
 
     def key(self, sources: Sequence[SourceFile]) -> str:
@@ -192,14 +201,14 @@ def _prepare_scene(plan: _Plan, scene_id: str, folder: Path) -> tuple[SceneRecor
 def _kept_record(folder: Path, key: str) -> SceneRecord | None:
     try:
         record = SceneRecord.model_validate_json((folder / RECORD).read_bytes())
-    except (OSError, ValidationError):
+        PreparedScene(folder, record).check()
+    except (OSError, ValidationError, DataError):
         return None
-    whole = all((folder / name).is_file() for name in (CUBE, MASKS, VALID, KNOWN, QUICKLOOK))
-    return record if whole and record.key == key else None
+    return record if record.key == key and (folder / QUICKLOOK).is_file() else None
 
 
 def _write_scene(folder: Path, cube: Cube, record: SceneRecord, plan: _Plan) -> None:
-    beside = folder.with_name(f"{folder.name}.tmp")
+    beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -208,6 +217,7 @@ def _write_scene(folder: Path, cube: Cube, record: SceneRecord, plan: _Plan) -> 
         _write_quicklook(beside / QUICKLOOK, cube, record, plan)
         (beside / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
         if folder.exists():
+            _refuse_foreign(folder)
             shutil.rmtree(folder)
         beside.replace(folder)
     finally:
@@ -218,7 +228,8 @@ def _write_quicklook(path: Path, cube: Cube, record: SceneRecord, plan: _Plan) -
     rgb = natural_colour(cube.bands, [band.name for band in plan.output_bands], cube.valid)
     if record.labelled:
         rgb[cube.valid & ~cube.known] //= 2
-    title = record.id if record.labelled else f"{record.id} (no labels)"
+    missing = "no data" if not record.valid_share else "no labels" if not record.labelled else ""
+    title = f"{record.id} ({missing})" if missing else record.id
     write_overlay_png(path, rgb, cube.masks, plan.settings.classes, title)
 
 
@@ -262,12 +273,47 @@ def _statistics(name: str, plane: NDArray[np.float32], valid: NDArray[np.bool_])
     )
 
 
+class FullDiskError(DataError):
+    """The disk has no room for what must be written."""
+
+
+def _refuse_own_imagery(prepared: Path, imagery: Path) -> None:
+    if prepared.resolve() == imagery.resolve():
+        raise DataError(
+            "data.prepared must be another folder than data.folder",
+            received=str(prepared),
+            remedy="Name a new folder, such as runs/prepared/NAME",
+        )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Only what `prepare` has made may be replaced."""
+    if not (folder / RECORD).is_file() and any(folder.iterdir()):
+        raise DataError(
+            f"{folder} holds files that `prepare` did not make",
+            remedy="Move them away, or name another data.prepared",
+        )
+
+
+def _refuse_odd_names(scene_ids: Sequence[str]) -> None:
+    """Each scene gets a folder of its name."""
+    for scene_id in scene_ids:
+        if not scene_id or scene_id.startswith(".") or "/" in scene_id:
+            raise DataError(
+                "a scene's name must fit a folder: not empty, without /, not starting with a dot",
+                received=scene_id,
+                remedy="Rename its files, or mend the pattern",
+            )
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise DataError(
-            f"data.prepared: the folder cannot be made: {error.strerror}",
+            f"data.prepared: the folder cannot be written: {error.strerror}",
             received=str(folder),
             remedy="Name another one",
         ) from error
@@ -277,9 +323,9 @@ def _refuse_full_disk(folder: Path, scene: Scene, num_bands: int, num_classes: i
     needed = scene.height_px * scene.width_px * (4 * num_bands + num_classes + 2)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(
-            f"{folder}: the disk is too full for the scene, which takes {needed / 1e9:.1f} GB",
-            received=f"{free / 1e9:.1f} GB free",
+        raise FullDiskError(
+            f"{folder}: the disk is too full for the scene {scene.id}, which takes {needed / 1e6:,.1f} MB",
+            received=f"{free / 1e6:,.1f} MB free",
             remedy="Make room, name another data.prepared, or keep fewer bands in data.bands",
         )
 
@@ -294,12 +340,9 @@ def _remove_stale(folder: Path, scene_ids: set[str]) -> None:
         shutil.rmtree(path)
 
 
-def _failed(failures: dict[str, str], total: int) -> DataError:
-    scene_id, reason = next(iter(failures.items()))
-    others = [name for name in failures if name != scene_id]
-    also = f" (also failed: {', '.join(others)})" if others else ""
+def _failed(scene_ids: Sequence[str], total: int) -> DataError:
     return DataError(
-        f"{len(failures)} of {total} scenes could not be prepared: {scene_id}: {reason.rstrip('.')}{also}",
+        f"{len(scene_ids)} of {total} scenes could not be prepared: {', '.join(scene_ids)}",
         remedy="Mend them or leave them out, then run prepare again; finished scenes are kept",
     )
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from pipeline.datasets.base import did_you_mean
 from pipeline.scene import Band, DataError, Georeference
-from search_space.decode import Frozen, ListAsTuple, fingerprint
+from search_space.decode import Frozen, ListAsTuple, canonical_json, encode, fingerprint
+from search_space.study import DataSettings
 
 FORMAT_VERSION = 1
 MANIFEST, RECORD, QUICKLOOK = "manifest.json", "scene.json", "quicklook.png"
@@ -90,11 +91,35 @@ class SceneRecord(Frozen):
     valid_share: float
 
 
+class MadeFor(Frozen):
+    """The settings that shaped the arrays; a study with others cannot use them.
+
+    Attributes:
+        format: As in `DataSettings`, like all others.
+        options: What only the adapter understands.
+        classes: Classes asked for.
+        bands: Bands asked for; all where empty.
+        indices: Spectral indices asked for.
+    """
+
+    format: str
+    options: dict[str, Any]
+    classes: Names
+    bands: Names
+    indices: Names
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> "MadeFor":
+        """Take them from a study's `[data]`."""
+        return cls(**{name: getattr(settings, name) for name in cls.model_fields})
+
+
 class Manifest(Frozen):
     """`manifest.json`: the whole data set as prepared; written last, so it is there only when everything is.
 
     Attributes:
         version: Of the layout on disk.
+        made_for: The settings that shaped the arrays.
         classes: In the order of the masks' last axis.
         bands: In the order of the cubes' last axis; spectral indices last, without wavelengths.
         same_ground: Groups of scenes that no fold may split.
@@ -102,6 +127,7 @@ class Manifest(Frozen):
     """
 
     version: int
+    made_for: MadeFor
     classes: Names
     bands: Annotated[tuple[Band, ...], ListAsTuple]
     same_ground: Groups
@@ -144,6 +170,16 @@ class PreparedScene:
     def georeference(self) -> Georeference:
         """Where it lies."""
         return self.record.georeference
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in the order of the cube's last axis, indices last."""
+        return tuple(band.name for band in self.record.bands)
+
+    @property
+    def source(self) -> str:
+        """Changes when anything the scene was made from changes."""
+        return self.record.key
 
     @property
     def quicklook(self) -> Path:
@@ -205,8 +241,27 @@ class PreparedDataset:
     manifest: Manifest
 
     @classmethod
+    def open_for(cls, settings: DataSettings) -> "PreparedDataset":
+        """Open what `prepare` has written for a study's `[data]`.
+
+        Raises:
+            DataError: It is missing, unfinished, damaged, of another version, or was made with other settings; the
+                first one that differs is named.
+        """
+        dataset = cls.open(Path(settings.prepared))
+        made, asked = encode(dataset.manifest.made_for), encode(MadeFor.of(settings))
+        for name in made:
+            if canonical_json(made[name]) != canonical_json(asked[name]):
+                raise DataError(
+                    f"{dataset.folder} was prepared with another data.{name} than the study's",
+                    received={"prepared": made[name], "study": asked[name]},
+                    remedy="Run `prepare` again, or give the study a data.prepared of its own",
+                )
+        return dataset
+
+    @classmethod
     def open(cls, folder: Path) -> "PreparedDataset":
-        """Open what `prepare` has written.
+        """Open what `prepare` has written, whatever for.
 
         Raises:
             DataError: It is missing, unfinished, damaged, or of another version.

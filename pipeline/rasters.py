@@ -13,8 +13,8 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from pipeline.atomic import written_beside
 from pipeline.drawing import Masks, Picture, compose, draw_overlay, to_display_size
+from pipeline.files import written_beside
 from pipeline.scene import Georeference
 from search_space.errors import MapgroveError
 
@@ -194,12 +194,15 @@ def _write(
         "interleave": "band",
         "bigtiff": "if_safer",
     }
-    with _placeless_is_fine(), written_beside(path) as beside, rasterio.open(beside, "w", **profile) as target:
-        if scaled:
-            target.scales = (1.0 / PROBABILITY_STEPS,) * count
-        for k, name in enumerate(classes):
-            target.write(band(k).astype(np.uint8, copy=False), k + 1)
-            target.set_band_description(k + 1, name)
+    try:
+        with _placeless_is_fine(), written_beside(path) as beside, rasterio.open(beside, "w", **profile) as target:
+            if scaled:
+                target.scales = (1.0 / PROBABILITY_STEPS,) * count
+            for k, name in enumerate(classes):
+                target.write(band(k).astype(np.uint8, copy=False), k + 1)
+                target.set_band_description(k + 1, name)
+    except RasterioError as error:
+        raise RasterError(f"{path} cannot be written", remedy="Check free space (df) and rights (ls -l)") from error
 
 
 def _known_crs(text: str | None) -> CRS | None:

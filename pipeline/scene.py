@@ -17,6 +17,9 @@ from search_space.errors import MapgroveError
 Affine = tuple[float, float, float, float, float, float]
 """`(a, b, c, d, e, f)`: x = a·column + b·row + c, y = d·column + e·row + f, as rasterio orders it."""
 
+LARGEST = 1e18
+"""Pixels beyond it are no measurements, and their squares would leave float32."""
+
 Span = Annotated[tuple[float, float], ListAsTuple]
 
 
@@ -103,16 +106,17 @@ class BandGroup:
     valid: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse not-a-number and infinite pixels where there is data."""
+        """Refuse not-a-number, infinite and overlarge pixels where there is data."""
         if not np.issubdtype(self.planes.dtype, np.floating):
             return
         for name, plane in zip(self.names, self.planes, strict=True):
-            bad = ~np.isfinite(plane)
+            # Not-a-number compares as False too.
+            bad = ~(np.abs(plane) <= LARGEST)
             num_bad = int(np.count_nonzero(bad if self.valid is None else bad & self.valid))
             if num_bad:
                 raise DataError(
-                    f"{self.path}: pixels must be numbers",
-                    received=f"{num_bad} not-a-number or infinite pixels in band {name}",
+                    f"{self.path}: pixels must be numbers up to {LARGEST:.0e}",
+                    received=f"{num_bad} not-a-number, infinite or larger pixels in band {name}",
                     remedy="Replace them, or mark them as no-data in the file or with the option `nodata`",
                 )
 

@@ -7,7 +7,6 @@ from pipeline.folds import Fold, make_fold
 from pipeline.normalisation import Normalisation
 from pipeline.prepared import PreparedDataset
 from pipeline.sampler import TrainingScene
-from search_space.errors import MapgroveError
 from search_space.study import Study
 
 
@@ -30,15 +29,9 @@ class StudyData:
         """Open the prepared data set and split it.
 
         Raises:
-            MapgroveError: Not prepared, prepared with other classes, bands or indices, or a fold that cannot be made.
+            DataError: Not prepared, prepared with other settings, or a fold that cannot be made.
         """
-        dataset = PreparedDataset.open(study.prepared)
-        if dataset.classes != study.data.classes:
-            raise MapgroveError(
-                f"the prepared data in {study.prepared} has other classes than the study",
-                received={"prepared": list(dataset.classes), "study": list(study.data.classes)},
-                remedy="Prepare it again: run_search.py prepare --study ...",
-            )
+        dataset = PreparedDataset.open_for(study.data)
         fold = make_fold(study.folds, dataset)
         training = (dataset.scene(scene_id) for scene_id in fold.training)
         return cls(dataset, fold, Normalisation.fit(study.data.normalise, training))

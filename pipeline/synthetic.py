@@ -1,7 +1,6 @@
 """A small synthetic data set in the exact file format of the DSTL competition, for demos and tests."""
 
 import csv
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +80,8 @@ def write_synthetic_dstl(folder: Path, num_scenes: int = 8, size_px: int = 360, 
             received=str(folder),
             remedy="Remove it, or name another one",
         )
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
     try:
         _write_all(beside, ids, size_px, seed)
         (beside / MARK).write_text(mark, encoding="utf-8")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from results.dimensions import dimension_value, searched_dimensions
 from results.facts import mean_jaccard, ordered_classes, training_s
+from results.files import write_text
 from results.tables import jaccard_column
 from search_space.decode import encode
 from trials_db.records import Trial
@@ -82,6 +83,9 @@ def write_csv(path: Path, trials: Iterable[Trial], classes: Sequence[str] = ()) 
 
     Returns:
         `path`.
+
+    Raises:
+        PlaceError: `path` is a folder, or a folder on the way to it is a file.
     """
     return write_text(path, trials_frame(trials, classes).to_csv(index=False, lineterminator="\n"))
 
@@ -91,19 +95,10 @@ def write_json_lines(path: Path, trials: Iterable[Trial]) -> Path:
 
     Returns:
         `path`.
+
+    Raises:
+        PlaceError: `path` is a folder, or a folder on the way to it is a file.
     """
     documents = [encode(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
     lines = [json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n" for document in documents]
     return write_text(path, "".join(lines))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 file beside its place and rename it, so that nothing half-written is left.
-
-    Returns:
-        `path`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    return beside.replace(path)

@@ -1,17 +1,15 @@
-"""The figures of a study: search progress, learning curves, Jaccard per class."""
+"""The figures of a study: the progress of its search, and Jaccard per class."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from results.facts import mean_jaccard, ranked, trial_title
-from results.phrases import is_missing
+from results.facts import FINISHED, mean_jaccard
+from results.phrases import counted, is_missing
 from results.style import LIGHT, SMALL_PT, TEXT_PT, Theme, new_figure, plain_text, style_axes, title
-from search_space.objective import EpochReport
 from trials_db.records import Trial
 
 MARKS = {"pruned": ("v", "stopped early"), "infeasible": ("s", "infeasible"), "failed": ("X", "failed")}
@@ -39,14 +37,20 @@ def search_progress(trials: Iterable[Trial], startup_trials: int = 0, theme: The
     if done:
         _draw_progress(axes, done, last, theme)
     else:
-        axes.text(0.5, 0.5, "no trial is done yet", transform=axes.transAxes, ha="center", **plain_text(theme, TEXT_PT))
+        axes.text(0.5, 0.5, _nothing_done(trials), transform=axes.transAxes, ha="center", **plain_text(theme, TEXT_PT))
     _mark_unfinished(axes, trials, low - 0.07 * (high - low), theme)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
     axes.set_xlabel("trial", **plain_text(theme))
-    trials_done = "1 trial" if len(done) == 1 else f"{len(done)} trials"
-    title(axes, f"Mean validation Jaccard of {trials_done}", theme)
+    of_trials = f" of {counted(len(done), 'trial')}" if done else ""
+    title(axes, f"Mean validation Jaccard{of_trials}", theme)
     return figure
+
+
+def _nothing_done(trials: Sequence[Trial]) -> str:
+    if trials and all(trial.state in FINISHED for trial in trials):
+        return f"{counted(len(trials), 'trial')} ended, none with a result"
+    return "no trial is done yet"
 
 
 def _frame(values: Sequence[float]) -> tuple[float, float]:
@@ -114,109 +118,6 @@ def _mark_unfinished(axes: Axes, trials: Sequence[Trial], height: float, theme: 
         )
         for text in legend.get_texts():
             text.set_color(theme.quiet)
-
-
-def learning_curves(curves: Mapping[str, Sequence[EpochReport]], theme: Theme = LIGHT) -> Figure:
-    """Mean validation Jaccard and training loss per epoch, one line per run.
-
-    Args:
-        curves: Name of the run to its epochs; runs without epochs are left out. The first is drawn strongest.
-        theme: Colours.
-    """
-    runs = {name: list(reports) for name, reports in curves.items() if reports}
-    scores = {name: [report.mean_jaccard for report in reports] for name, reports in runs.items()}
-    losses = {name: [report.training_loss for report in reports] for name, reports in runs.items()}
-    figure = new_figure(8.6, 3.9, theme)
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _draw_curves(left, "Mean validation Jaccard", scores, runs, theme)
-    _draw_curves(right, "Training loss", losses, runs, theme)
-    if len(runs) > 1:
-        remark = "each run minimises its own loss:\ncompare shapes, not heights"
-        right.text(1.0, 0.98, remark, transform=right.transAxes, ha="right", va="top", **plain_text(theme))
-    left.set_ylim(bottom=0.0)
-    _label_ends(left, scores, runs, theme)
-    return figure
-
-
-Lines = Mapping[str, Sequence[float | None]]
-
-
-def _draw_curves(axes: Axes, text: str, lines: Lines, runs: Mapping[str, Sequence[EpochReport]], theme: Theme) -> None:
-    style_axes(axes, theme)
-    title(axes, text, theme)
-    axes.set_xlabel("epoch", **plain_text(theme))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-    for place, (name, values) in enumerate(lines.items()):
-        _draw_curve(axes, [report.epoch for report in runs[name]], values, place, theme)
-    if not runs:
-        axes.text(0.5, 0.5, "no epochs yet", transform=axes.transAxes, ha="center", **plain_text(theme, TEXT_PT))
-
-
-def _draw_curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
-    colour = theme.series[place % len(theme.series)]
-    numbers = [np.nan if value is None else value for value in values]
-    axes.plot(
-        epochs,
-        numbers,
-        color=colour,
-        linewidth=2.2 if place == 0 else 1.5,
-        zorder=3 if place == 0 else 2,
-        marker="o",
-        markersize=3.5 if len(epochs) <= 12 else 0.0,
-    )
-
-
-def _label_ends(
-    axes: Axes,
-    lines: Lines,
-    runs: Mapping[str, Sequence[EpochReport]],
-    theme: Theme,
-) -> None:
-    """Write each run's name at the end of its line, spread so that names do not overlap."""
-    ends = []
-    for place, (name, values) in enumerate(lines.items()):
-        known = [(report.epoch, value) for report, value in zip(runs[name], values, strict=True) if value is not None]
-        if known:
-            ends.append((*known[-1], name, theme.series[place % len(theme.series)]))
-    if not ends:
-        return
-    low, high = axes.get_ylim()
-    right = max(epoch for epoch, *_ in ends)
-    heights = spread([value for _, value, _, _ in ends], 0.075 * (high - low))
-    too_high = max(0.0, max(heights) - high)
-    heights = [height - too_high for height in heights]
-    for height, (epoch, value, name, colour) in zip(heights, ends, strict=True):
-        text = axes.annotate(
-            name,
-            (right, height),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            annotation_clip=False,
-            **{**plain_text(theme), "color": colour},
-        )
-        text.set_in_layout(True)
-        if epoch < right:
-            axes.plot([epoch, right], [value, height], color=colour, linewidth=0.7, linestyle=":")
-
-
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move heights apart so that neighbours keep at least `gap`, in their order and about their mean."""
-    order = sorted(range(len(heights)), key=lambda index: heights[index])
-    placed: list[float] = []
-    for index in order:
-        placed.append(max(heights[index], placed[-1] + gap) if placed else heights[index])
-    shift = sum(placed) / len(placed) - sum(heights) / len(heights) if placed else 0.0
-    result = [0.0] * len(heights)
-    for index, height in zip(order, placed, strict=True):
-        result[index] = height - shift
-    return result
-
-
-def best_learning_curves(trials: Iterable[Trial], top: int = 5, theme: Theme = LIGHT) -> Figure:
-    """Learning curves of the best trials, the best first."""
-    best = [trial for trial in ranked(trials) if trial.reports][:top]
-    return learning_curves({trial_title(trial): trial.reports for trial in best}, theme)
 
 
 def jaccard_per_class(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from results.dimensions import Value, dimension_value, searched_dimensions
 from results.facts import mean_jaccard
+from results.phrases import counted
 from trials_db.records import Trial
 
 MIN_TRIALS = 8
@@ -73,6 +74,15 @@ def dimension_effects(trials: Iterable[Trial]) -> list[DimensionEffect]:
         if effect is not None:
             effects.append(effect)
     return sorted(effects, key=lambda effect: (-effect.explained, effect.path))
+
+
+def effects_missing(trials: Iterable[Trial]) -> str:
+    """Why `dimension_effects` says nothing, in a few words; empty where it says something."""
+    trials = list(trials)
+    num_done = sum(mean_jaccard(trial) is not None for trial in trials)
+    if num_done < MIN_TRIALS:
+        return f"{counted(num_done, 'trial')} of the {MIN_TRIALS} that it takes {'is' if num_done == 1 else 'are'} done"
+    return "" if dimension_effects(trials) else "what was tried, or what came of it, differs too little"
 
 
 def _effect(path: str, pairs: Sequence[tuple[str | float, float]]) -> DimensionEffect | None:

@@ -44,8 +44,9 @@ figure{margin:1rem 0 1.6rem}.scroll{overflow-x:auto}.scroll img{min-width:36rem}
 .columns .facts{width:100%;min-width:0}
 figure img{display:block;max-width:100%;height:auto;border-radius:.4rem}
 figcaption{margin-top:.5rem;max-width:44rem;overflow-wrap:anywhere}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.25rem}
-.pictures figure{margin:0}
+.pictures{display:flex;flex-wrap:wrap;justify-content:center;gap:1.75rem 1.25rem;width:calc(100vw - 2.5rem);
+position:relative;left:50%;transform:translateX(-50%)}
+.pictures figure{margin:0;max-width:100%}.pictures img{min-width:var(--readable)}
 .next{background:var(--card);border-left:.25rem solid var(--accent);border-radius:.3rem;
 padding:.8rem 1.1rem;margin:1rem 0}
 .next p{margin:0 0 .4rem}.next pre{margin:0;padding:0;background:none}
@@ -54,8 +55,12 @@ pre,code{font:.86rem/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{background:var(--card);border-radius:.6rem;padding:1rem 1.1rem;overflow-x:auto;margin:.6rem 0}
 details{border-top:1px solid var(--line);padding:.7rem 0}summary{cursor:pointer;font-weight:600}
 footer{margin-top:4rem;color:var(--quiet);font-size:.85rem}
-@media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+@media print{main{max-width:none;padding:0}.pictures{width:100%}.pictures img{min-width:0}
+h2{break-after:avoid}figure,tr{break-inside:avoid}}
 """
+
+READABLE_SHARE = 0.6
+"""A picture is not squeezed below this share of its width: lettering in it would be too small to read."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -154,7 +159,7 @@ def chart(draw: Callable[[Theme], Figure | None], words: str, caption: str = "")
 
 
 def picture(path: Path, caption: str) -> str:
-    """A PNG file, embedded.
+    """A PNG file, embedded, at its own size where the page is wide enough; on a narrow one it scrolls sideways.
 
     Raises:
         PictureError: The file is missing or is no PNG file.
@@ -165,9 +170,24 @@ def picture(path: Path, caption: str) -> str:
         raise PictureError(
             f"a picture for the report cannot be read ({error.strerror})", received=str(path), remedy="Make it again"
         ) from error
-    if not content.startswith(PNG_SIGNATURE):
-        raise PictureError("a picture for the report is no PNG file", received=str(path))
-    return f'<figure><img src="{_data_url(content)}" alt="{escape(caption)}">{_caption(caption)}</figure>'
+    width_px, height_px = _png_size(content, path)
+    return (
+        f'<figure style="--readable:{round(READABLE_SHARE * width_px)}px"><div class="scroll">'
+        f'<img src="{_data_url(content)}" width="{width_px}" height="{height_px}" alt="{escape(caption)}"></div>'
+        f"{_caption(caption)}</figure>"
+    )
+
+
+def pictures(items: Iterable[tuple[Path, str]]) -> str:
+    """PNG files with their captions, which may use the full width of the window; see `picture`."""
+    return f'<div class="pictures">{"".join(picture(path, caption) for path, caption in items)}</div>'
+
+
+def _png_size(content: bytes, path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the chunk that every PNG file begins with."""
+    if not content.startswith(PNG_SIGNATURE) or content[12:16] != b"IHDR" or len(content) < 24:
+        raise PictureError("a picture for the report is no PNG file", received=str(path), remedy="Make it again")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
 def _caption(text: str) -> str:

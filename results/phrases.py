@@ -1,13 +1,20 @@
 """Short wordings of numbers, candidates and reasons, the same in tables, figures and the report."""
 
 import math
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from search_space.architecture import Architecture, Block
 from search_space.training_plan import LossMix
+from trials_db.records import Trial
 
 NOTHING = "–"
+
+FAILURES = ("failed", "infeasible")
+"""The states in which a trial has ended without a result and with a reason."""
 
 _ACTIVATIONS = {
     "relu": "ReLU",
@@ -24,7 +31,7 @@ def architecture_phrase(architecture: Architecture) -> str:
     return ", ".join(
         (
             f"depth {architecture.depth}",
-            f"{architecture.base_filters} filters ×{architecture.growth:g}",
+            f"{counted(architecture.base_filters, 'filter')} ×{architecture.growth:g}",
             architecture.block.kind,
             _pooling(architecture),
             activation_name(architecture.activation),
@@ -71,6 +78,11 @@ def count_text(value: float | None) -> str:
     return f"{round(value):,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """A number of things, such as "1 trial" or "1 200 steps"; `plural` where an s alone does not make it."""
+    return f"{count_text(number)} {noun if round(number) == 1 else plural or noun + 's'}"
+
+
 def duration_text(seconds: float | None) -> str:
     """A duration in its two leading units, such as "4.2 s", "3 min 20 s" or "2 h 05 min"."""
     if seconds is None or is_missing(seconds):
@@ -87,10 +99,45 @@ def duration_text(seconds: float | None) -> str:
     return f"{days} d {hours} h"
 
 
+def failure_counts(trials: Iterable[Trial]) -> str:
+    """How many trials failed or are infeasible, such as "1 failed, 2 infeasible"; empty where none is."""
+    counts = Counter(str(trial.state) for trial in trials)
+    return ", ".join(f"{counts[state]} {state}" for state in FAILURES if counts[state])
+
+
+def failures_line(trials: Iterable[Trial], limit: int = 160) -> str:
+    """Why trials have no result, in one line for a terminal; empty where every trial has one or may still get one.
+
+    Reasons that differ in their numbers only are taken as one.
+
+    Args:
+        trials: All trials of a study.
+        limit: Characters of the reason at most.
+
+    Returns:
+        Such as "1 failed, 2 infeasible; most frequent reason, as in trial 4: over its time limit of 120 s"; where no
+        reason occurs twice, that of the first such trial.
+    """
+    lost = sorted((trial for trial in trials if trial.state in FAILURES), key=lambda trial: trial.number)
+    if not lost:
+        return ""
+    reasons = [trial.outcome.reason or "" if trial.outcome else "" for trial in lost]
+    kinds = [re.sub(r"\d[\d,.]*", "#", reason) for reason in reasons]
+    kind, times = Counter(kinds).most_common(1)[0]
+    place = kinds.index(kind)
+    lead = "most frequent reason, as in trial" if times > 1 else "trial"
+    return f"{failure_counts(lost)}; {lead} {lost[place].number}: {safe_line(shortened(reasons[place], limit))}"
+
+
 def shortened(text: str | None, limit: int = 100) -> str:
     """One line of at most `limit` characters; what was cut is marked by an ellipsis."""
     line = " ".join((text or "").split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def safe_line(text: str) -> str:
+    """One line without control characters, so that no name can steer the terminal."""
+    return "".join(" " if unicodedata.category(character) in ("Cc", "Cf") else character for character in text)
 
 
 def is_missing(value: object) -> bool:

@@ -1,7 +1,6 @@
 """The report: one page that shows a study, its best networks, and how well they map."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,16 +9,26 @@ from pathlib import Path
 import pandas as pd
 
 from results import page
+from results.commands import StudyCommands
+from results.curve_figures import best_learning_curves, retraining_curves
 from results.effect_figures import what_mattered
-from results.export import write_text
 from results.facts import FINISHED, mean_jaccard, ranked, training_s
-from results.figures import best_learning_curves, jaccard_per_class, learning_curves, search_progress
-from results.importance import MIN_TRIALS
-from results.phrases import architecture_phrase, duration_text, jaccard_text
+from results.figures import jaccard_per_class, search_progress
+from results.files import write_text
+from results.importance import effects_missing
+from results.phrases import (
+    architecture_phrase,
+    count_text,
+    counted,
+    duration_text,
+    failure_counts,
+    failures_line,
+    jaccard_text,
+)
 from results.tables import all_trials, candidate_details, jaccard_column, leader_board
 from search_space.decode import encode
-from search_space.records import ModelSet, ScoreRecord
-from search_space.study import Study
+from search_space.records import ModelMember, ModelSet, ScoreRecord
+from search_space.study import Budget, Study
 from trials_db.records import Trial
 
 
@@ -37,6 +46,7 @@ class ReportInput:
         config_file: The study as the user named it, for the commands.
         commands: How to do it all again; the usual verbs in order where empty.
         made_s: When the page is made, in seconds since the epoch; left out where None.
+        options: Further words that every command needs, such as `--store URL` or `--set KEY=VALUE`.
     """
 
     study: Study
@@ -48,15 +58,32 @@ class ReportInput:
     config_file: str = ""
     commands: Sequence[str] = field(default=())
     made_s: float | None = None
+    options: Sequence[str] = ()
 
     @property
     def best(self) -> Trial | None:
         """The best trial that is done, None where none is."""
         return next(iter(ranked(self.trials)), None)
 
-    def command(self, verb: str) -> str:
-        """The command line of a verb on this study."""
-        return f"python run_search.py {verb} --study {shlex.quote(self.config_file or self.study.name)}"
+    @property
+    def members(self) -> tuple[ModelMember, ...]:
+        """The retrained models, none before `retrain`."""
+        return self.model_set.members if self.model_set else ()
+
+    @property
+    def ended(self) -> list[Trial]:
+        """The trials that have ended, however."""
+        return [trial for trial in self.trials if trial.state in FINISHED]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the search has nothing left to try."""
+        return len(self.ended) >= self.study.limits.max_trials
+
+    @property
+    def lines(self) -> StudyCommands:
+        """The command lines of the study."""
+        return StudyCommands(self.study, self.config_file, self.options)
 
 
 def write_report(path: Path, given: ReportInput) -> Path:
@@ -71,6 +98,7 @@ def write_report(path: Path, given: ReportInput) -> Path:
 
     Raises:
         PictureError: A picture is missing or no PNG file.
+        PlaceError: `path` is a folder, or a folder on the way to it is a file.
     """
     return write_text(path, report_html(given))
 
@@ -84,13 +112,14 @@ def report_html(given: ReportInput) -> str:
 
 def _headline(given: ReportInput) -> list[str]:
     study, best = given.study, given.best
-    finished = [trial for trial in given.trials if trial.state in FINISHED]
-    test = given.score.mean_jaccard if given.score else None
+    score = given.score
+    where = _scenes_phrase(score.fold if score else given.lines.scored_fold)
+    spent_s = sum(training_s(trial) or 0.0 for trial in given.ended)
     values = [
         (jaccard_text(mean_jaccard(best)) if best else "–", "best mean Jaccard of the search, validation scenes"),
-        (jaccard_text(test), f"mean Jaccard of the retrained models, {_fold_words(given)}"),
-        (f"{len(finished)} of {study.limits.max_trials}", "trials finished"),
-        (duration_text(sum(training_s(trial) or 0.0 for trial in finished)), "spent in trials, all workers together"),
+        (jaccard_text(score.mean_jaccard if score else None), f"mean Jaccard of the retrained models, {where}"),
+        _ended_tile(given),
+        (duration_text(spent_s), "spent in trials, all workers together"),
     ]
     known = [
         ("data", f"{study.data.folder} ({study.data.format})"),
@@ -99,7 +128,7 @@ def _headline(given: ReportInput) -> list[str]:
         ("bands", ", ".join((*(study.data.bands or ("all",)), *study.data.indices))),
         ("validation scenes", ", ".join(study.folds.validation)),
         ("held-out test scenes", ", ".join(study.folds.test) or "none"),
-        ("budget of a trial", f"{study.budget.epochs} epochs of {study.budget.steps_per_epoch} steps"),
+        ("budget of a trial", _budget_phrase(study.budget)),
         ("seed", str(study.study.seed)),
     ]
     return [
@@ -111,51 +140,78 @@ def _headline(given: ReportInput) -> list[str]:
     ]
 
 
+def _ended_tile(given: ReportInput) -> tuple[str, str]:
+    num_ended, limit = len(given.ended), given.study.limits.max_trials
+    over = f"more than limits.max_trials = {limit}" if num_ended > limit else ""
+    value = count_text(num_ended) if over else f"{count_text(num_ended)} of {count_text(limit)}"
+    noun = "trial" if limit == 1 and not over else "trials"
+    return value, ", ".join(filter(None, (f"{noun} ended", over, failure_counts(given.trials))))
+
+
+def _budget_phrase(budget: Budget) -> str:
+    return f"{counted(budget.epochs, 'epoch')} of {counted(budget.steps_per_epoch, 'step')}"
+
+
 def _summary(given: ReportInput) -> str:
     best = given.best
     if best is None:
+        if given.is_complete:
+            return "All trials ended without a result; the reasons are below."
         return "No trial is done yet; this page fills as the search goes on."
-    finished = sum(trial.state in FINISHED for trial in given.trials) >= given.study.limits.max_trials
-    standing = "Best of all" if finished else "Best so far"
+    standing = "Best of all" if given.is_complete else "Best so far"
     text = f"{standing} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
     score = given.score
     if score is not None and score.mean_jaccard is not None:
-        text += f" The retrained models reach a mean Jaccard of {score.mean_jaccard:.3f} on {_fold_words(given)}."
+        reached = f"a mean Jaccard of {score.mean_jaccard:.3f} on {_scenes_phrase(score.fold)}"
+        text += f" The retrained models reach {reached}."
     return text
 
 
-def _fold_words(given: ReportInput) -> str:
-    fold = given.score.fold if given.score else "test"
+def _scenes_phrase(fold: str) -> str:
     return "held-out test scenes" if fold == "test" else f"{fold} scenes"
 
 
 def _leaders(given: ReportInput) -> list[str]:
+    title = page.heading("Leader board")
     board = leader_board(given.trials, given.study.data.classes, top=10)
+    failures = failures_line(given.trials)
+    why = page.paragraph(f"Without a result: {failures}", "quiet") if failures else ""
     if board.empty:
-        step = page.next_step("Start the search, or let it go on:", [given.command("search") + " --workers 2"])
-        return [page.heading("Leader board"), step]
+        return [title, why, _search_step(given)]
     return [
-        page.heading("Leader board"),
+        title,
         page.paragraph(
             "Jaccard per class on the validation scenes, each at the threshold that serves it best there: "
             "good for ranking, a little flattering as a promise.",
             "quiet",
         ),
         page.table(board, first_is_best=True),
+        why,
     ]
+
+
+def _search_step(given: ReportInput) -> str:
+    if given.is_complete:
+        text = (
+            "The search is over. Mend the reason in the study's file, then search under another study.name, "
+            "or go on with a higher limits.max_trials. This lists every reason:"
+        )
+        return page.next_step(text, [given.lines.line("trials")])
+    return page.next_step("Start the search, or let it go on:", [given.lines.search()])
 
 
 def _progress(given: ReportInput) -> list[str]:
     if not given.trials:
         return []
     startup = given.study.search.startup_trials
+    first = "The first trial was" if startup == 1 else f"The first {startup} trials were"
     return [
         page.heading("The search"),
         page.chart(
             lambda theme: search_progress(given.trials, startup, theme),
             "Mean validation Jaccard of every trial in order, with the best so far",
-            f"Each dot is a trial, the line the best so far. The first {startup} trials were drawn at random; "
-            "after them TPE proposed. Trials without a result lie on the strip below.",
+            f"Each dot is a trial, the line the best so far. {first} drawn at random; after them TPE "
+            "proposed. Trials without a result lie on the strip below.",
         ),
         page.chart(
             lambda theme: best_learning_curves(given.trials, 4, theme) if given.best else None,
@@ -170,15 +226,14 @@ def _effects(given: ReportInput) -> list[str]:
     figure = page.chart(
         lambda theme: what_mattered(given.trials, theme=theme),
         "Jaccard against the value of the most telling dimensions",
-        f"From {num_done} trials. Each dimension is looked at by itself: the share of the trials' ranking that goes "
-        "with it, corrected for its number of values. What chance reaches in more than one of twenty shuffles is "
-        "grey. Interplay is not seen, and the search tried what went well more often.",
+        f"From {counted(num_done, 'trial')}. Each dimension is looked at by itself: the share of the trials' ranking "
+        "that goes with it, corrected for its number of values. What chance reaches in more than one of twenty "
+        "shuffles is grey. Interplay is not seen, and the search tried what went well more often.",
     )
-    few = page.paragraph(
-        f"{num_done} trials are done. From {MIN_TRIALS} on, this section shows which dimensions go with good results.",
-        "quiet",
-    )
-    return [page.heading("What mattered"), figure or few]
+    if not figure:
+        reason = effects_missing(given.trials)
+        figure = page.paragraph(f"Which dimensions go with good results cannot be told: {reason}.", "quiet")
+    return [page.heading("What mattered"), figure]
 
 
 def _best(given: ReportInput) -> list[str]:
@@ -195,7 +250,8 @@ def _best(given: ReportInput) -> list[str]:
 def _retrained(given: ReportInput) -> list[str]:
     title = page.heading("Retrained models")
     if given.model_set is None or not given.model_set.members:
-        step = page.next_step("Train the best architecture once per class, longer:", [given.command("retrain")])
+        text = "Train the best architecture once per class, longer:"
+        step = page.next_step(text, given.lines.retrain(given.best))
         return [title, step] if given.best else []
     models = given.model_set
     parts = [title]
@@ -207,17 +263,15 @@ def _retrained(given: ReportInput) -> list[str]:
                 "warning",
             )
         )
-    curves = {member.class_name: member.reports for member in models.members if member.reports}
-    budget = given.study.retrain
     return [
         *parts,
         page.paragraph(
-            f"One model per class, with a budget of {budget.epochs} epochs of {budget.steps_per_epoch} steps. "
+            f"One model per class, with a budget of {_budget_phrase(given.study.retrain)}. "
             f"Thresholds were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
             "quiet",
         ),
         page.table(model_table(models, given.score)),
-        page.chart(lambda theme: learning_curves(curves, theme) if curves else None, "Learning curves of retraining"),
+        page.chart(lambda theme: retraining_curves(models.members, theme), "Learning curves of retraining"),
     ]
 
 
@@ -245,25 +299,31 @@ def model_table(models: ModelSet, score: ScoreRecord | None = None) -> pd.DataFr
 
 
 def _scores(given: ReportInput) -> list[str]:
-    if given.model_set is None or not given.model_set.members:
+    if not given.members:
         return []
     score = given.score
     if score is None:
-        text = "Map the held-out scenes and compare them with their labels:"
-        step = page.next_step(text, [given.command("predict"), given.command("score")])
-        return [page.heading("Scores on held-out scenes"), step]
-    validation = {member.class_name: member.validation_jaccard for member in given.model_set.members}
+        text = f"Map the {_scenes_phrase(given.lines.scored_fold)} and compare the maps with their labels:"
+        step = page.next_step(text, given.lines.map_and_score())
+        return [page.heading(f"Scores on {_scenes_phrase(given.lines.scored_fold)}"), step]
     honest = "Neither the search nor the retraining looked at these scenes." if score.fold == "test" else ""
     where = f"Scenes scored: {', '.join(score.scenes)}. {honest} {score.rule}"
     return [
-        page.heading(f"Scores on {_fold_words(given)}"),
+        page.heading(f"Scores on {_scenes_phrase(score.fold)}"),
         page.paragraph(" ".join(where.split()), "quiet"),
         page.chart(
-            lambda theme: jaccard_per_class(validation, score.jaccard if score.fold == "test" else None, theme),
-            "Bars of Jaccard per class on validation and held-out test scenes",
+            lambda theme: jaccard_per_class(*jaccard_of_folds(given), theme),
+            f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}scenes",
         ),
         page.table(score_table(score)),
     ]
+
+
+def jaccard_of_folds(given: ReportInput) -> tuple[dict[str, float | None], dict[str, float | None] | None]:
+    """Jaccard per class of the retrained models on the validation scenes, and on held-out test scenes where known."""
+    validation = {member.class_name: member.validation_jaccard for member in given.members}
+    score = given.score
+    return validation, dict(score.jaccard) if score is not None and score.fold == "test" else None
 
 
 def score_table(score: ScoreRecord) -> pd.DataFrame:
@@ -287,8 +347,7 @@ def score_table(score: ScoreRecord) -> pd.DataFrame:
 def _pictures(given: ReportInput) -> list[str]:
     if not given.pictures:
         return []
-    inner = "".join(page.picture(path, caption) for path, caption in given.pictures)
-    return [page.heading("Pictures"), f'<div class="pictures">{inner}</div>']
+    return [page.heading("Pictures"), page.pictures(given.pictures)]
 
 
 def _trials(given: ReportInput) -> list[str]:
@@ -305,14 +364,13 @@ def _trials(given: ReportInput) -> list[str]:
 
 
 def _again(given: ReportInput) -> list[str]:
-    verbs = ("prepare", "search", "retrain", "predict", "score", "report")
-    lines = given.commands or [given.command(verb) for verb in verbs]
+    fold = given.score.fold if given.score else ""
     return [
         page.heading("Do it again"),
         page.paragraph(
             "The same study, seed and data give the same proposals; on one machine also the same losses.", "quiet"
         ),
-        page.commands(lines),
+        page.commands(given.commands or given.lines.everything(given.best, given.model_set, fold)),
     ]
 
 

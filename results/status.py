@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from results.facts import FINISHED, STATES, mean_jaccard, ranked
-from results.phrases import NOTHING, architecture_phrase, duration_text, jaccard_text
+from results.phrases import NOTHING, architecture_phrase, count_text, counted, duration_text, jaccard_text
 from results.tables import DETAIL_COLUMNS
 from results.text import plain_rows
 from trials_db.records import Trial, WorkerRecord
@@ -123,11 +123,11 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
     """A status to read: columns `group`, `name` and `value`, all text, without the workers."""
     left_s = None if status.end_s is None else status.end_s - now_s
     end = f"about {_clock(status.end_s, now_s)}, in {duration_text(left_s)}" if status.end_s is not None else NOTHING
-    states = ", ".join(f"{number} {state}" for state, number in status.counts.items() if number)
+    states = ", ".join(f"{count_text(number)} {state}" for state, number in status.counts.items() if number)
     rows = [
-        ("finished", f"{status.num_finished} of {status.max_trials} trials"),
+        ("finished", _finished(status)),
         ("states", states or "no trial yet"),
-        ("pace", NOTHING if status.trials_per_h is None else f"{status.trials_per_h:,.0f} trials per hour"),
+        ("pace", _pace(status.trials_per_h)),
         ("estimated end", end),
     ]
     if status.best is not None:
@@ -136,6 +136,21 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
             ("", architecture_phrase(status.best.decoded().architecture)),
         ]
     return pd.DataFrame([(f"study {status.study}", *row) for row in rows], columns=DETAIL_COLUMNS)
+
+
+def _finished(status: StudyStatus) -> str:
+    if status.num_finished > status.max_trials:
+        return f"{counted(status.num_finished, 'trial')}, more than limits.max_trials = {status.max_trials}"
+    return f"{count_text(status.num_finished)} of {counted(status.max_trials, 'trial')}"
+
+
+def _pace(trials_per_h: float | None) -> str:
+    """How fast trials end: of slow ones the time that one takes, which says more than "0 trials per hour"."""
+    if trials_per_h is None:
+        return NOTHING
+    if trials_per_h < 10.0:
+        return f"one trial in {duration_text(3600.0 / trials_per_h)}"
+    return f"{counted(trials_per_h, 'trial')} per hour"
 
 
 def _clock(moment_s: float | None, now_s: float) -> str:

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from results.files import write_bytes
+
 TEXT_PT = 10.0
 SMALL_PT = 8.5
 TITLE_PT = 12.0
@@ -100,8 +102,8 @@ def save_png(figure: Figure, path: Path, dpi: int = 160) -> Path:
 
     Returns:
         `path`.
+
+    Raises:
+        PlaceError: `path` is a folder, or a folder on the way to it is a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_bytes(png_bytes(figure, dpi))
-    return beside.replace(path)
+    return write_bytes(path, png_bytes(figure, dpi))

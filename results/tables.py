@@ -11,6 +11,7 @@ from results.phrases import (
     architecture_phrase,
     block_phrase,
     count_text,
+    counted,
     duration_text,
     jaccard_text,
     loss_phrase,
@@ -26,68 +27,68 @@ def jaccard_column(class_name: str) -> str:
     return f"jaccard[{class_name}]"
 
 
+def trial_table(trials: Iterable[Trial], classes: Sequence[str] = (), *, top: int | None = None) -> pd.DataFrame:
+    """All that tables show of trials, one row each, in one form whichever are asked for.
+
+    Args:
+        trials: All trials of a study.
+        classes: Classes in the order of their columns; others that occur follow.
+        top: How many at most of those that are done, the best first; where None every trial by its number.
+
+    Returns:
+        Columns `rank` (equal results share a rank; NaN unless done), `trial`, `state`, `mean_jaccard`,
+        `jaccard[CLASS]` (NaN where the class is absent from the validation scenes), `num_parameters`, `train_s`,
+        `architecture`, `note`: why a trial failed or is infeasible, shortened, or how far it is.
+    """
+    trials = list(trials)
+    names = ordered_classes(trials, classes)
+    best = ranked(trials)
+    ranks = _ranks(best)
+    chosen = sorted(trials, key=lambda trial: trial.number) if top is None else best[:top]
+    columns = [
+        *("rank", "trial", "state", "mean_jaccard"),
+        *map(jaccard_column, names),
+        *("num_parameters", "train_s", "architecture", "note"),
+    ]
+    rows = [{"rank": ranks.get(trial.number), **_cells(trial, names)} for trial in chosen]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ranks(best: Sequence[Trial]) -> dict[int, int]:
+    """Number of the trial to its rank; trials of one result share the rank of the first."""
+    first: dict[float | None, int] = {}
+    return {trial.number: first.setdefault(mean_jaccard(trial), place) for place, trial in enumerate(best, start=1)}
+
+
 def leader_board(trials: Iterable[Trial], classes: Sequence[str] = (), *, top: int | None = 10) -> pd.DataFrame:
-    """The best trials, one row each.
+    """The best trials, one row each: `trial_table` without `state` and `note`.
 
     Args:
         trials: All trials of a study; those that are not done are left out.
         classes: Classes in the order of their columns; others that occur follow.
         top: Number of rows at most, None for all.
-
-    Returns:
-        Columns `rank` (equal results share a rank), `trial`, `mean_jaccard`, `jaccard[CLASS]` (NaN where the class
-        is absent from the validation scenes), `num_parameters`, `train_s`, `architecture`.
     """
     trials = list(trials)
-    names = ordered_classes(trials, classes)
-    columns = [
-        "rank",
-        "trial",
-        "mean_jaccard",
-        *map(jaccard_column, names),
-        "num_parameters",
-        "train_s",
-        "architecture",
-    ]
-    rows: list[dict[str, Any]] = []
-    for place, trial in enumerate(ranked(trials)[:top], start=1):
-        tie = bool(rows) and rows[-1]["mean_jaccard"] == mean_jaccard(trial)
-        rows.append({"rank": rows[-1]["rank"] if tie else place, **_result_cells(trial, names)})
-    return pd.DataFrame(rows, columns=columns)
+    table = trial_table(trials, classes, top=len(trials) if top is None else top)
+    return table.drop(columns=["state", "note"])
 
 
 def all_trials(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.DataFrame:
-    """Every trial in the order of its number.
-
-    Returns:
-        Columns `trial`, `state`, `mean_jaccard`, `jaccard[CLASS]`, `num_parameters`, `train_s`, `architecture`,
-        `note`: why a trial failed or is infeasible, shortened, or how far it is.
-    """
-    trials = sorted(trials, key=lambda trial: trial.number)
-    names = ordered_classes(trials, classes)
-    columns = [
-        "trial",
-        "state",
-        "mean_jaccard",
-        *map(jaccard_column, names),
-        "num_parameters",
-        "train_s",
-        "architecture",
-        "note",
-    ]
-    rows = [{"state": str(trial.state), "note": note(trial), **_result_cells(trial, names)} for trial in trials]
-    return pd.DataFrame(rows, columns=columns)
+    """Every trial in the order of its number: `trial_table` without `rank`."""
+    return trial_table(trials, classes).drop(columns="rank")
 
 
-def _result_cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
+def _cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
     per_class = trial.outcome.jaccard if trial.outcome else {}
     return {
         "trial": trial.number,
+        "state": str(trial.state),
         "mean_jaccard": mean_jaccard(trial),
         **{jaccard_column(name): per_class.get(name) for name in names},
         "num_parameters": figure(trial, "num_parameters"),
         "train_s": training_s(trial),
         "architecture": architecture_phrase(trial.decoded().architecture),
+        "note": note(trial),
     }
 
 
@@ -113,7 +114,7 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "optimizer", plan.optimizer),
         ("training plan", "learning rate", f"{plan.learning_rate:.3g}"),
         ("training plan", "patch", f"{plan.patch_px} × {plan.patch_px} px"),
-        ("training plan", "batch", f"{plan.batch_size} patches"),
+        ("training plan", "batch", counted(plan.batch_size, "patch", "patches")),
         ("training plan", "turns and mirrors", plan.augmentation.turns),
         ("training plan", "jitter of channels", f"± {plan.augmentation.jitter:.3g}"),
     ]

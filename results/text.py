@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.phrases import NOTHING, count_text, duration_text, is_missing, jaccard_text
+from results.phrases import NOTHING, count_text, duration_text, is_missing, jaccard_text, safe_line
 
 GAP = "  "
 MIN_VALUE_CELLS = 16
@@ -174,11 +174,6 @@ def _character_cells(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def safe_line(text: str) -> str:
-    """One line without control characters, so that no name can steer the terminal."""
-    return "".join(" " if unicodedata.category(character) in ("Cc", "Cf") else character for character in text)
-
-
 def render_details(frame: pd.DataFrame, cells: int | None = None) -> str:
     """Lay out a table of `group`, `name` and `value` under one heading per group."""
     room = terminal_cells() if cells is None else cells
@@ -216,4 +211,4 @@ def _plain(column: str, value: Any) -> Any:
         value = value.item()
     if is_missing(value):
         return None
-    return int(value) if column.startswith("num_") or column in ("current_trial",) else value
+    return int(value) if column.startswith("num_") or column in ("rank", "current_trial") else value

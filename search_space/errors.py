@@ -39,9 +39,17 @@ def _rebuild(kind: type[MapgroveError], what: str, received: object, remedy: str
     return kind(what, received=received, remedy=remedy)
 
 
+class UsageError(MapgroveError):
+    """What was typed on the command line cannot be meant; programs end with exit code 2."""
+
+
 class MalformedError(MapgroveError):
     """Plain data that does not describe the object it should: an unknown key or a wrong type."""
 
 
 class InfeasibleError(MapgroveError):
     """A well-formed candidate from which no model can be built or trained within the limits."""
+
+
+class UnableError(MapgroveError):
+    """No trial can run here now: the machine's or the data's fault, not the candidate's."""

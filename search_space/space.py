@@ -5,14 +5,16 @@ Paths are those of `Candidate`. A part in brackets makes a dimension conditional
 """
 
 import difflib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
-from search_space.errors import MalformedError
+from search_space.errors import InfeasibleError, MalformedError
 
 Space = Mapping[str, Dimension]
 
@@ -62,21 +64,19 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
         The space in the order of `base`.
 
     Raises:
-        MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, or one that
-            leaves the values `Candidate` allows.
+        MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, one that leaves
+            the values `Candidate` allows, or overrides that leave no network which can be built.
     """
     space = dict(base)
     for path, plain in overrides.items():
         if path not in base:
-            near = difflib.get_close_matches(path, base, n=1, cutoff=0.3)
-            raise MalformedError(
-                f"space: unknown dimension {path!r}",
-                remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
-            )
+            raise _unknown(path, plain, base)
         if not isinstance(plain, Mapping):
-            raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {{ fix = {plain!r} }}")
+            override = {"choices" if isinstance(plain, (list, tuple)) else "fix": plain}
+            raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {_as_toml(override)}")
         space[path] = decode(Override, plain, where=f"space.{path}").apply(base[path], path)
     _check_ends(space)
+    _check_some_feasible(space)
     return space
 
 
@@ -103,6 +103,39 @@ def hyperopt_space(space: Space) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = _expression(hp, path, dimension, space)
     return tree
+
+
+def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
+    """Tell an unknown dimension, or one whose dotted name lacks its quotes, which TOML reads as nested tables."""
+    for name, inner in _joined(path, plain):
+        if name in base:
+            override = _as_toml(inner)
+            return MalformedError(
+                f"space: unknown dimension {path!r}, as the dotted name {name!r} needs quotes",
+                remedy=f"""Under [space] write "{name}" = {override}, after --set 'space."{name}"={override}'""",
+            )
+    is_group = any(name.startswith(f"{path}.") for name in base)
+    near = [] if is_group else difflib.get_close_matches(path, base, n=1, cutoff=0.3)
+    return MalformedError(
+        f"space: unknown dimension {path!r}",
+        remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
+    )
+
+
+def _joined(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
+    """Every dotted name into nested tables, with what it leads to."""
+    yield path, plain
+    if isinstance(plain, Mapping):
+        for part, inner in plain.items():
+            yield from _joined(f"{path}.{part}", inner)
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_as_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _children(path: str, kind: str, space: Space) -> dict[str, Dimension]:
@@ -144,15 +177,43 @@ def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
 def _check_ends(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
-        match dimension:
-            case Choice(options):
-                values: tuple[Any, ...] = options
-            case Fixed(value):
-                values = (value,)
-            case Real(low, high, _) | Integer(low, high):
-                values = (low, high)
-        for value in values:
+        for value in _ends(dimension):
             decode(Candidate, _candidate_with(path, value, space), where="space")
+
+
+def _ends(dimension: Dimension) -> Sequence[Any]:
+    match dimension:
+        case Choice(options):
+            return options
+        case Fixed(value):
+            return (value,)
+        case Real(low, high, _) | Integer(low, high):
+            return (low, high)
+
+
+def _check_some_feasible(space: Space) -> None:
+    """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
+    depth, patch_px = space["architecture.depth"], space["plan.patch_px"]
+    if not any(_feasible(*pair) for pair in product(_whole_values(depth), _whole_values(patch_px))):
+        divisor = 2 ** min(map(int, _whole_values(depth)))
+        raise MalformedError(
+            "space: no plan.patch_px is divisible by 2**architecture.depth, so no network can be built",
+            received={"plan.patch_px": str(patch_px), "architecture.depth": str(depth)},
+            remedy=f"Let plan.patch_px hold a multiple of {divisor}",
+        )
+
+
+def _whole_values(dimension: Dimension) -> Sequence[Any]:
+    return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else _ends(dimension)
+
+
+def _feasible(depth: float, patch_px: float) -> bool:
+    plain = {"architecture": {"depth": depth}, "plan": {"patch_px": patch_px}}
+    try:
+        decode(Candidate, plain, where="space").check_feasible()
+    except InfeasibleError:
+        return False
+    return True
 
 
 def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.decode import Frozen, Whole
+from search_space.names import ClassNames, Names, StudyName, Text
 from search_space.space import resolve_space
 
 MAY_CHANGE = (
@@ -23,7 +24,6 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
-Names = Annotated[tuple[str, ...], ListAsTuple]
 Count = Annotated[Whole, Field(ge=1)]
 
 
@@ -31,13 +31,13 @@ class StudySettings(Frozen):
     """`[study]`: its name, its seed and where its files go.
 
     Attributes:
-        name: Letters, digits, `-`, `_` and `.`; also the name of its folder.
+        name: ASCII letters, digits, `-`, `_` and `.`; also the name of its folder.
         seed: Everything random derives from it.
         folder: Everything the study writes; `runs/<name>` unless given.
         store: URL of the trial store; a SQLite file in `folder` unless given.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: StudyName
     seed: Annotated[Whole, Field(ge=0)] = 0
     folder: str = ""
     store: str = ""
@@ -50,7 +50,7 @@ class DataSettings(Frozen):
         format: Name of the data set's adapter.
         folder: Where the imagery lies.
         prepared: Where `prepare` writes cubes; several studies may share it.
-        classes: Classes to be mapped, in order; names as the adapter knows them.
+        classes: Classes to be mapped, in order; names as the adapter knows them, which also name files.
         bands: Bands to keep, in order; all where empty.
         indices: Spectral indices to add as further bands.
         normalise: Fit percentiles, means and deviations on all training scenes, or on each scene by itself.
@@ -58,21 +58,13 @@ class DataSettings(Frozen):
     """
 
     format: str
-    folder: str
-    prepared: str
-    classes: Annotated[Names, Field(min_length=1)]
+    folder: Text
+    prepared: Text
+    classes: Annotated[ClassNames, Field(min_length=1)]
     bands: Names = ()
     indices: Names = ()
     normalise: Literal["dataset", "scene"] = "dataset"
     options: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> Self:
-        for field in ("classes", "bands", "indices"):
-            names = getattr(self, field)
-            if len(set(names)) < len(names):
-                raise ValueError(f"`{field}` names something twice: {', '.join(names)}")
-        return self
 
 
 class FoldSettings(Frozen):
@@ -172,7 +164,7 @@ class Study(Frozen):
     limits: LimitSettings
     search: SearchSettings = SearchSettings()
     prediction: PredictionSettings = PredictionSettings()
-    space: dict[str, dict[str, Any]] = {}
+    space: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _space_resolves(self) -> Self:

@@ -1,13 +1,13 @@
 """Reading a study from its TOML file, with values set on the command line."""
 
-import json
+import copy
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from search_space.decode import decode
-from search_space.errors import MalformedError, MapgroveError
+from search_space.errors import MalformedError, MapgroveError, UsageError
 from search_space.study import Study
 
 
@@ -23,50 +23,80 @@ def read_study(path: Path, assignments: Sequence[str] = ()) -> Study:
         The study with every default filled in.
 
     Raises:
+        UsageError: An assignment that cannot be meant, or one that spoils a valid file.
         MapgroveError: The file is missing or no TOML, an unknown key, or a value that is not allowed.
     """
+    plain = _read_toml(path)
+    changed = copy.deepcopy(plain)
+    for assignment in assignments:
+        _assign(changed, assignment)
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        return decode(Study, changed, where=f"{path} with --set" if assignments else str(path))
+    except MalformedError as error:
+        if not _is_study(plain):
+            raise
+        raise UsageError(error.what, received=error.received, remedy=error.remedy) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MapgroveError(f"no study file {path}", remedy="Examples lie in configs/") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read as TOML ({error})") from None
-    for assignment in assignments:
-        _assign(plain, assignment)
-    return decode(Study, plain, where=str(path))
+
+
+def _is_study(plain: dict[str, Any]) -> bool:
+    try:
+        decode(Study, plain, where="")
+    except MalformedError:
+        return False
+    return True
 
 
 def _assign(plain: dict[str, Any], assignment: str) -> None:
     key, equals, value = assignment.partition("=")
-    if not equals or not key.strip():
-        raise MalformedError(
-            "--set takes KEY=VALUE", received=assignment, remedy="For example: --set limits.max_trials=40"
+    path = _key_path(key)
+    if not equals or not path:
+        raise UsageError(
+            "--set takes KEY=VALUE, the key's parts joined by dots, those with dots or brackets in quotes",
+            received=assignment,
+            remedy="For example: --set limits.max_trials=40",
         )
-    path = _key_path(key, assignment)
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        parsed = tomllib.loads(f"value = {_quoted(value)}")
     node = plain
     for part in path[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise MalformedError(f"--set: {part!r} is a value, not a table", received=assignment)
-    node[path[-1]] = parsed["value"]
+            raise UsageError(f"--set: {part!r} is a value, not a table", received=assignment)
+    node[path[-1]] = _value(value, assignment)
 
 
-def _key_path(key: str, assignment: str) -> list[str]:
-    """The parts of a dotted TOML key, quoted parts whole."""
+def _key_path(key: str) -> list[str]:
+    """The parts of a dotted TOML key, quoted parts whole; none where it is no key."""
     try:
         node: Any = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError as error:
-        raise MalformedError(f"--set: the key cannot be read as TOML ({error})", received=assignment) from None
+    except tomllib.TOMLDecodeError:
+        return []
     path = []
     while isinstance(node, dict):
+        if len(node) != 1:
+            return []
         [(part, node)] = node.items()
         path.append(part)
     return path
 
 
-def _quoted(value: str) -> str:
-    return json.dumps(value.strip())
+def _value(text: str, assignment: str) -> Any:
+    """A TOML value; what is none is a bare word, unless it begins like a list, a table or quoted text."""
+    try:
+        [value] = tomllib.loads(f"value = {text}").values()
+    except ValueError:
+        if text.lstrip().startswith(("[", "{", '"', "'")):
+            raise UsageError(
+                "--set: the value is no TOML",
+                received=assignment,
+                remedy="Keep its quotes from the shell, as in --set 'data.classes=[\"road\"]'",
+            ) from None
+        return text.strip()
+    return value

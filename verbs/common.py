@@ -3,15 +3,17 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_space.decode import decode, encode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
 from search_space.study_file import read_study
 
 if TYPE_CHECKING:
+    from results.commands import StudyCommands
     from trials_db.store import TrialStore
 
 STUDY_FILE = "study.json"
@@ -54,7 +56,7 @@ def load_study(options: argparse.Namespace) -> Study:
         store = _store_option(options)
         return study.with_store(store) if store else study
     if options.assignments:
-        raise MapgroveError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
+        raise UsageError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
     return _searched_study(name, _store_option(options))
 
 
@@ -67,13 +69,34 @@ def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
 
 def save_study(study: Study) -> None:
     """Keep the resolved study beside what it makes, so that it can be named without its file."""
-    from pipeline.atomic import written_beside
+    from pipeline.files import write_json
 
-    with written_beside(study.folder / STUDY_FILE) as beside:
-        # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
-        plain = encode(study)
-        plain["study"]["store"] = "" if "@" in study.study.store else study.study.store
-        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    plain = encode(study)
+    # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
+    plain["study"]["store"] = "" if "@" in study.study.store else study.study.store
+    write_json(study.folder / STUDY_FILE, plain)
+
+
+def study_commands(study: Study, options: argparse.Namespace) -> "StudyCommands":
+    """The command lines of other verbs for the study as it was named here."""
+    from results.commands import StudyCommands
+
+    words = [word for assignment in options.assignments for word in ("--set", assignment)]
+    # The URL of a store may hold a password.
+    if options.store and "@" not in options.store:
+        words += ["--store", options.store]
+    return StudyCommands(study, str(options.study), words)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number from `least`, as the type of an option."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
+        return int(text)
+
+    return number
 
 
 def say(text: str = "") -> None:

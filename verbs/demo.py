@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from search_space.study_file import read_study
-from verbs.common import say
+from verbs.common import at_least, say
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.toml"
 NUM_SCENES, SIZE_PX = 8, 360
@@ -32,7 +32,7 @@ STEPS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--seed", type=int, default=11, help="of the synthetic landscape (default 11)")
+    parser.add_argument("--seed", type=at_least(0), default=11, help="of the synthetic landscape (default 11)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="as in the other verbs"
     )

@@ -61,7 +61,9 @@ def _backend() -> str:
 
 
 def _disk(study: Study) -> str:
-    there = next(folder for folder in (study.folder, *study.folder.parents) if folder.is_dir())
+    there = next(folder for folder in (study.folder, *study.folder.parents) if folder.exists())
+    if not there.is_dir():
+        raise MapgroveError(f"{study.folder} cannot be made, as {there} is a file", remedy="Name another study.folder")
     with tempfile.NamedTemporaryFile(dir=there):
         free_gb = shutil.disk_usage(there).free / 1e9
     if free_gb < LEAST_FREE_GB:
@@ -81,17 +83,18 @@ def _data(study: Study) -> str:
     if not Path(study.prepared).is_dir():
         num_scenes = len(open_dataset(study.data).scene_ids)
         raise MapgroveError(f"{num_scenes} scenes are not prepared yet", remedy="Run `prepare`")
-    dataset = PreparedDataset.open(study.prepared)
+    dataset = PreparedDataset.open_for(study.data)
     fold = make_fold(study.folds, dataset)
     return f"{len(dataset.scene_ids)} scenes prepared, {len(fold.training)} of them train"
 
 
 def _store(study: Study) -> str:
+    from results.phrases import counted
     from trials_db.errors import StoreError
 
     try:
         with open_study_store(study) as store:
-            return f"{len(store.list_studies())} studies in it"
+            return f"{counted(len(store.list_studies()), 'study', 'studies')} in it"
     except StoreError as error:
         if study.folder.joinpath("trials.sqlite").exists() or study.study.store:
             raise

@@ -2,7 +2,7 @@
 
 Scenes are named by their id, by a fold ("test", "validation", "training", "unlabelled" or "all"), or by the path of an
 image with the study's bands. Each gets a folder with probabilities.tif, masks.tif, polygons.geojson, overlay.png, and,
-where labels are known, comparison.png.
+where labels are known, comparison.png. A map that is there already, of the same models and settings, is kept.
 
 Examples:
   python run_search.py predict --study demo test
@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, add_study, load_study, say
 
 if TYPE_CHECKING:
-    from pipeline.maps import MapScene
+    from pipeline.maps import WrittenMap
+    from pipeline.prepared import PreparedDataset, PreparedScene
 
 FOLDS = ("training", "validation", "test", "unlabelled", "all")
 
@@ -35,60 +36,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Predict scene by scene."""
     from pipeline.backend import use_backend
-    from pipeline.maps import write_map
+    from pipeline.maps import open_image, write_map
     from pipeline.model_set import LoadedModelSet, read_model_set_study
 
     if not (options.study or options.models):
-        raise MapgroveError("predict needs models", remedy="Give --study NAME or --models FOLDER")
+        raise UsageError("predict needs models", remedy="Give --study NAME or --models FOLDER")
     study = load_study(options) if options.study else read_model_set_study(options.models)
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
-    named = dict.fromkeys(each for name in options.scenes for each in _scene_names(study, name))
-    _refuse_shared_folders(named)
+    places = _places(study, options.scenes)
     use_backend()
     models = LoadedModelSet.open(folder)
-    for number, name in enumerate(named, start=1):
-        written = write_map(models, _open(study, name), study.prediction, out)
-        shares = ", ".join(f"{class_name} {share:.1%}" for class_name, share in written.class_shares.items())
-        say(f"  {number}/{len(named)} {written.scene_id}: {shares} -> {written.folder}")
+    for number, place in enumerate(places.values(), start=1):
+        scene = open_image(place, study.data) if isinstance(place, Path) else place
+        written = write_map(models, scene, study.prediction, out)
+        say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
     say(f"Maps: {out}")
 
 
-def _scene_names(study: Study, name: str) -> list[str]:
-    """The scenes that a word on the command line stands for."""
-    if name not in FOLDS:
-        return [name]
+def _shares(written: "WrittenMap") -> str:
+    if written.class_shares is None:
+        return "mapped before"
+    return ", ".join(f"{class_name} {share:.1%}" for class_name, share in written.class_shares.items())
+
+
+def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Path]":
+    """What is mapped, by the name of its folder: prepared scenes, and files of images.
+
+    Raises:
+        MapgroveError: A word that is no fold, scene or file, or two images that would share a folder.
+    """
+    from pipeline.datasets.base import did_you_mean
+
+    places: dict[str, PreparedScene | Path] = {}
+    dataset = _dataset(study)
+    for word in words:
+        if word in FOLDS:
+            places.update(_fold_scenes(study, word))
+        elif dataset is not None and word in dataset.scene_ids:
+            places[word] = dataset.scene(word)
+        elif Path(word).is_file():
+            path = Path(word)
+            if places.setdefault(path.stem, path) != path:
+                raise MapgroveError(
+                    f"{word} and another scene would both be mapped into the folder {path.stem!r}",
+                    remedy="Map one of them with another --out",
+                )
+        else:
+            known = [] if dataset is None else dataset.scene_ids
+            raise MapgroveError(
+                "there is no such scene, fold or image", received=word, remedy=did_you_mean(word, known)
+            )
+    return places
+
+
+def _dataset(study: Study) -> "PreparedDataset | None":
+    """The study's prepared scenes, if there are any: images can be mapped without."""
+    from pipeline.prepared import MANIFEST, PreparedDataset
+
+    return PreparedDataset.open_for(study.data) if (study.prepared / MANIFEST).is_file() else None
+
+
+def _fold_scenes(study: Study, fold: str) -> "dict[str, PreparedScene]":
     from pipeline.folds import make_fold
     from pipeline.prepared import PreparedDataset
 
-    dataset = PreparedDataset.open(study.prepared)
-    if name == "all":
-        return list(dataset.scene_ids)
-    scenes = list(getattr(make_fold(study.folds, dataset), name))
-    if not scenes:
-        raise MapgroveError(f"the fold {name!r} has no scenes", remedy="Name scenes, or another fold")
-    return scenes
-
-
-def _refuse_shared_folders(names: Iterable[str]) -> None:
-    """Two images of one name would overwrite each other's map."""
-    by_folder: dict[str, str] = {}
-    for name in names:
-        folder = Path(name).stem if Path(name).is_file() else name
-        if by_folder.setdefault(folder, name) != name:
-            raise MapgroveError(
-                f"{by_folder[folder]} and {name} would both be mapped into the folder {folder!r}",
-                remedy="Map one of them with another --out",
-            )
-
-
-def _open(study: Study, name: str) -> "MapScene":
-    from pipeline.maps import open_image
-    from pipeline.prepared import PreparedDataset
-
-    path = Path(name)
-    if path.is_file():
-        return open_image(path, study.data)
-    if path.suffix:
-        raise MapgroveError(f"there is no image {name}")
-    return PreparedDataset.open(study.prepared).scene(name)
+    dataset = PreparedDataset.open_for(study.data)
+    scene_ids = dataset.scene_ids if fold == "all" else getattr(make_fold(study.folds, dataset), fold)
+    if not scene_ids:
+        raise MapgroveError(f"the fold {fold!r} has no scenes", remedy="Name scenes, or another fold")
+    return {scene_id: dataset.scene(scene_id) for scene_id in scene_ids}

@@ -6,7 +6,7 @@ Example:
 
 import argparse
 
-from verbs.common import add_study, load_study, say
+from verbs.common import add_study, load_study, say, study_commands
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,10 @@ def run(options: argparse.Namespace) -> None:
     study = load_study(options)
 
     def tell(progress: Progress) -> None:
-        labels = "" if progress.labelled or progress.state == "failed" else ", without labels"
-        say(f"  {progress.number}/{progress.total} {progress.scene_id}: {progress.state}{labels}")
+        lacks = "" if progress.has_data else ", no pixel has data"
+        if not progress.labelled and progress.state != "failed":
+            lacks += ", without labels"
+        say(f"  {progress.number}/{progress.total} {progress.scene_id}: {progress.state}{lacks}")
 
     say(f"Preparing {study.data.folder} into {study.prepared}")
     dataset = prepare(study.data, tell)
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     say(
         f"{len(dataset.scene_ids)} scenes of {len(dataset.bands)} bands, {len(dataset.classes)} classes: "
         f"{len(fold.training)} train, {len(fold.validation)} validate, {len(fold.test)} test, "
-        f"{len(fold.unlabelled)} without labels"
+        f"{len(fold.unlabelled)} without labelled pixels"
     )
     say(f"Quick-looks: {study.prepared}/*/quicklook.png")
-    say(f"Fingerprint {dataset.fingerprint}. Next: run_search.py search --study {options.study} --workers 2")
+    say(f"Fingerprint {dataset.fingerprint}. Next: {study_commands(study, options).search()}")

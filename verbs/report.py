@@ -13,7 +13,7 @@ from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.records import ModelSet, ScoreRecord
 from search_space.study import Study
-from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say
+from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say, study_commands
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
     from pipeline.model_set import MODEL_SET_FILE, read_model_set
-    from results.figure_files import write_figures
+    from results.figure_files import left_out_line, write_figures
     from results.report import ReportInput, write_report
 
-    study = load_study(options)
-    with open_study_store(study) as store:
-        record, trials = store.load_study(study.name), store.trials(study.name)
+    named = load_study(options)
+    with open_study_store(named) as store:
+        record, trials = store.load_study(named.name), store.trials(named.name)
+    # What the search was last told counts, such as a raised limit; places are those of this call.
+    searched = decode(Study, record.settings, where=f"study {named.name}")
+    study = searched.model_copy(update={"study": named.study, "data": named.data})
     models = study.folder / MODELS
     model_set = read_model_set(models) if (models / MODEL_SET_FILE).is_file() else None
     given = ReportInput(
@@ -41,11 +44,14 @@ def run(options: argparse.Namespace) -> None:
         score=_read_score(study, model_set),
         pictures=_pictures(study, model_set),
         config_file=str(options.study),
+        options=study_commands(study, options).options,
         made_s=time.time(),
     )
     page = write_report(options.out or study.folder / "report.html", given)
     figures = write_figures(study.folder / "figures", given)
     say(f"Figures: {study.folder / 'figures'} ({', '.join(path.name for path in figures)})")
+    if left_out := left_out_line(given):
+        say(left_out)
     say(f"Report: {page}")
 
 
@@ -58,7 +64,7 @@ def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MapgroveError(f"{path} is damaged ({error})", remedy="Run `score` again") from None
-    score = decode(ScoreRecord, plain, where=str(path))
+    score = decode(ScoreRecord, plain, where=str(path), remedy="Run `score` again")
     if score.models != models.fingerprint:
         say("The score is one of earlier models and is left out. Next: predict and score again")
         return None

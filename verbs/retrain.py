@@ -10,9 +10,9 @@ Example:
 import argparse
 from typing import TYPE_CHECKING
 
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.objective import EpochReport
-from verbs.common import MODELS, add_study, load_study, open_study_store, say
+from verbs.common import MODELS, add_study, load_study, open_study_store, say, study_commands
 
 if TYPE_CHECKING:
     from trials_db.records import Trial
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     classes = options.classes or list(study.data.classes)
     for name in classes:
         if name not in study.data.classes:
-            raise MapgroveError(
+            raise UsageError(
                 "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
             )
     chosen = {name: _choose(trials, name, options) for name in classes}
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
             f"{member.class_name}: trial {member.trial}, validation Jaccard {member.validation_jaccard or 0:.3f} "
             f"at threshold {member.threshold:.2f}"
         )
-    say(f"Model set: {study.folder / MODELS}")
+    say(f"Model set: {study.folder / MODELS}. Next: {study_commands(study, options).map_and_score()[0]}")
 
 
 def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":

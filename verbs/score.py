@@ -9,7 +9,6 @@ Examples:
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from search_space.decode import encode
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, print, and keep the score with the study."""
-    from pipeline.atomic import written_beside
+    from pipeline.files import write_json
     from pipeline.folds import make_fold
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from results.text import render_table
 
     study = load_study(options)
-    dataset = PreparedDataset.open(study.prepared)
+    dataset = PreparedDataset.open_for(study.data)
     scenes = getattr(make_fold(study.folds, dataset), options.fold)
     if not scenes:
         raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
@@ -60,8 +59,7 @@ def run(options: argparse.Namespace) -> None:
         rule=RULE,
         models=scored.models,
     )
-    with written_beside(study.folder / SCORE_FILE) as beside:
-        beside.write_text(json.dumps(encode(record), indent=1), encoding="utf-8")
+    write_json(study.folder / SCORE_FILE, encode(record))
     if options.json:
         say_json(encode(record))
         return

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import encode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import MAY_CHANGE, Study
-from verbs.common import STORE_VARIABLE, add_study, load_study, open_study_store, save_study, say
+from verbs.common import STORE_VARIABLE, add_study, load_study, open_study_store, save_study, say, study_commands
 from verbs.progress import SearchProgress
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Open or continue the study, propose, show the leader board."""
+    from pipeline.backend import backend_name
+    from results.facts import ranked
+    from results.phrases import counted, failures_line
     from results.tables import leader_board
     from results.text import render_table
     from trials_db.local_workers import LocalWorkers, TendedStop
@@ -44,13 +47,15 @@ def run(options: argparse.Namespace) -> int:
 
     study = load_study(options)
     _check_workers(options.workers, study)
+    backend_name()
+    commands = study_commands(study, options)
     record = _study_record(study)
     with open_study_store(study, create=True) as store:
         record = store.open_study(record, MAY_CHANGE)
         save_study(study)
-        say(f"Study {study.name}: up to {study.limits.max_trials} trials, store {study.folder}")
+        say(f"Study {study.name}: up to {counted(study.limits.max_trials, 'trial')}, folder {study.folder}")
         if not options.workers and not store.workers(study.name):
-            say(f"No worker serves it yet. Start some: run_search.py worker --study {options.study}")
+            say(f"No worker serves it yet. Start some: {commands.line('worker')}")
         master = Master(store, record, resolve_space(study.space), study.search, study.limits.max_trials)
         workers = LocalWorkers(0 if _is_complete(store, study) else options.workers, *_worker_process(study))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
@@ -58,9 +63,19 @@ def run(options: argparse.Namespace) -> int:
             if stop.is_set():
                 say("Stopping the workers; their trials are handed back ...")
         trials = store.trials(study.name)
-    say("\n" + render_table(leader_board(trials, study.data.classes)))
+    best = next(iter(ranked(trials)), None)
+    board = leader_board(trials, study.data.classes)
+    say("\n" + render_table(board))
+    if failures := failures_line(trials):
+        say(failures)
+    if progress.is_complete and best is None:
+        raise MapgroveError(
+            f"{counted(progress.num_ended, 'trial')} ended, none with a result",
+            remedy="Mend the reason above, and search again under another study.name",
+        )
     if progress.is_complete:
-        say(f"\n{progress.num_ended} trials have ended. Next: run_search.py retrain --study {options.study}")
+        have = "has" if progress.num_ended == 1 else "have"
+        say(f"\n{counted(progress.num_ended, 'trial')} {have} ended. Next: {commands.retrain(best)[0]}")
         return 0
     if workers.failure:
         raise MapgroveError(f"no worker is left: {workers.failure}", remedy="Its own line is above")
@@ -74,7 +89,7 @@ def _study_record(study: Study) -> "StudyRecord":
     from pipeline.prepared import PreparedDataset
     from trials_db.records import StudyRecord
 
-    dataset = PreparedDataset.open(study.prepared)
+    dataset = PreparedDataset.open_for(study.data)
     make_fold(study.folds, dataset)
     return StudyRecord(
         name=study.name,
@@ -92,9 +107,9 @@ def _is_complete(store: "TrialStore", study: Study) -> bool:
 
 def _check_workers(num_workers: int, study: Study) -> None:
     if num_workers < 0:
-        raise MapgroveError("--workers takes a number from 0", received=num_workers)
+        raise UsageError("--workers takes a number from 0", received=num_workers)
     if num_workers > study.search.lookahead:
-        raise MapgroveError(
+        raise UsageError(
             f"only search.lookahead = {study.search.lookahead} trials are in flight, so workers would idle",
             received=f"--workers {num_workers}",
             remedy="Raise search.lookahead in a new study, or start fewer workers",

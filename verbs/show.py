@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> None:
     with open_study_store(study) as store:
         trials = store.trials(study.name)
     chosen = ranked(trials)[:1] if options.trial == "best" else [t for t in trials if str(t.number) == options.trial]
+    if not chosen and options.trial == "best":
+        raise MapgroveError("no trial has a result yet", received=study.name, remedy="`status` shows how far it is")
     if not chosen:
         raise MapgroveError(
             f"study {study.name} has no such trial", received=options.trial, remedy="`trials` lists them"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from rasterio.crs import CRS
 
 from pipeline.datasets.base import existing_folder
 from pipeline.datasets.raster import Raster, read_raster
@@ -22,6 +23,10 @@ logger = logging.getLogger(__name__)
 Colour = Annotated[tuple[Whole, Whole, Whole], ListAsTuple]
 Code = Whole | Colour
 Names = Annotated[tuple[str, ...], ListAsTuple]
+
+
+SIDECARS = (".xml", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".msk", ".txt", ".csv", ".json")
+"""Endings of files that lie beside pictures and are none."""
 
 
 class MasksOptions(Frozen):
@@ -105,11 +110,9 @@ class MasksAdapter:
     @cached_property
     def bands(self) -> tuple[Band, ...]:
         """As named in the options, otherwise by the number of bands of the first image."""
-        if self._options.band_names:
-            return tuple(Band(name=name) for name in self._options.band_names)
-        first = self._files.images[self.scene_ids[0]]
-        num_bands = len(read_raster(first).planes)
-        names = ("red", "green", "blue") if num_bands == 3 else tuple(f"band{n + 1}" for n in range(num_bands))
+        names = self._options.band_names
+        if not names:
+            names = _band_names(len(read_raster(self._files.images[self.scene_ids[0]]).planes))
         return tuple(Band(name=name) for name in names)
 
     @cached_property
@@ -152,27 +155,11 @@ class MasksAdapter:
             raise DataError(
                 f"{path}: the image must have {len(names)} bands ({', '.join(names)})",
                 received=len(image.planes),
-                remedy="Name its bands in data.options.band_names, or leave it out of the pattern",
+                remedy="Mend data.options.band_names if that is the number of all images, else leave this one out",
             )
-        height, width = image.planes.shape[1:]
         mask = self._files.masks.get(scene_id)
-        return Scene(
-            id=scene_id,
-            height_px=height,
-            width_px=width,
-            groups=(BandGroup(names, image.planes, path, self._valid(image)),),
-            labels=None if mask is None else self._read_labels(mask, path, image),
-            georeference=Georeference(crs=image.crs, transform=image.transform),
-        )
-
-    def _valid(self, image: Raster) -> NDArray[np.bool_] | None:
-        nodata = image.nodata if self._options.nodata is None else float(self._options.nodata)
-        if nodata is None:
-            return image.opaque
-        empty = np.isnan(image.planes) if np.isnan(nodata) else image.planes == nodata
-        # One band may hold the value by chance; a hole shows in all of them, not-a-number in any.
-        valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(nodata) else empty.all(axis=0))
-        return valid if image.opaque is None else valid & image.opaque
+        labels = None if mask is None else self._read_labels(mask, path, image)
+        return _scene(scene_id, path, image, names, self._options.nodata, labels)
 
     def _read_labels(self, path: Path, image_path: Path, image: Raster) -> RasterLabels:
         mask = read_raster(path, unfold_palette=self._options.coloured)
@@ -181,6 +168,12 @@ class MasksAdapter:
                 f"{path}: the label raster must be as large as its image {image_path}",
                 received={"label": mask.planes.shape[1:], "image": image.planes.shape[1:]},
                 remedy="Export it again in the image's size (rows, columns)",
+            )
+        if _lie_apart(mask, image):
+            raise DataError(
+                f"{path}: the label raster lies elsewhere on Earth than its image {image_path}",
+                received={"label": mask.transform, "image": image.transform},
+                remedy="Export it again on the image's grid, or without a georeference",
             )
         codes = _as_colours(mask.planes, path) if self._options.coloured else _as_values(mask.planes, path)
         by_class = {name: codes == _number(code) for name, code in self._options.values.items()}
@@ -203,6 +196,73 @@ class MasksAdapter:
                 received=f"{int(strange.sum())} such values",
                 remedy="Add it to data.options.values, ignore or background",
             )
+
+
+def read_image(path: Path, options: Mapping[str, Any]) -> Scene:
+    """Read one image by itself, with the bands and the no-data value that a data set's options tell.
+
+    Args:
+        path: The image.
+        options: Plain `MasksOptions` of the data set whose bands it has; its patterns do not matter.
+
+    Returns:
+        A scene named like the file, without labels.
+
+    Raises:
+        DataError: A missing or corrupt file, or another number of bands than the options name.
+    """
+    decoded = decode(MasksOptions, options, where="data.options")
+    image = read_raster(path)
+    names = decoded.band_names or _band_names(len(image.planes))
+    if len(image.planes) != len(names):
+        raise DataError(f"{path}: the image must have the bands {', '.join(names)}", received=len(image.planes))
+    return _scene(path.stem, path, image, names, decoded.nodata, None)
+
+
+def _scene(
+    scene_id: str,
+    path: Path,
+    image: Raster,
+    names: Names,
+    nodata: float | Literal["nan"] | None,
+    labels: RasterLabels | None,
+) -> Scene:
+    height, width = image.planes.shape[1:]
+    return Scene(
+        id=scene_id,
+        height_px=height,
+        width_px=width,
+        groups=(BandGroup(names, image.planes, path, _valid(image, nodata)),),
+        labels=labels,
+        georeference=Georeference(crs=image.crs, transform=image.transform),
+    )
+
+
+def _valid(image: Raster, wished: float | Literal["nan"] | None) -> NDArray[np.bool_] | None:
+    nodata = image.nodata if wished is None else float(wished)
+    if nodata is None:
+        return image.opaque
+    empty = np.isnan(image.planes) if np.isnan(nodata) else image.planes == nodata
+    # One band may hold the value by chance; a hole shows in all of them, not-a-number in any.
+    valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(nodata) else empty.all(axis=0))
+    return valid if image.opaque is None else valid & image.opaque
+
+
+def _band_names(num_bands: int) -> Names:
+    return ("red", "green", "blue") if num_bands == 3 else tuple(f"band{n + 1}" for n in range(num_bands))
+
+
+def _lie_apart(mask: Raster, image: Raster) -> bool:
+    """Whether both have a place, and these differ by more than half a pixel somewhere."""
+    if mask.transform is None or image.transform is None:
+        return False
+    if mask.crs and image.crs and CRS.from_wkt(mask.crs) != CRS.from_wkt(image.crs):
+        return True
+    height, width = image.planes.shape[1:]
+    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1)])
+    ours, theirs = (corners @ np.reshape(transform, (2, 3)).T for transform in (mask.transform, image.transform))
+    pixel = max(abs(value) for value in (*image.transform[:2], *image.transform[3:5]))
+    return bool(np.abs(ours - theirs).max() > pixel / 2)
 
 
 def _number(code: int | tuple[int, int, int]) -> int:
@@ -232,9 +292,10 @@ def _as_values(planes: NDArray[Any], path: Path) -> NDArray[np.int64]:
             received=f"{len(planes)} different bands",
             remedy="Give colours [R, G, B] in data.options.values",
         )
+    if not np.issubdtype(first.dtype, np.integer) and not (np.isfinite(first) & (np.trunc(first) == first)).all():
+        received = f"fractions or not-a-number in {first.dtype}"
+        raise DataError(f"{path}: labels must be whole numbers", received=received, remedy="Export it again")
     values: NDArray[np.int64] = first.astype(np.int64)
-    if not np.issubdtype(first.dtype, np.integer) and not np.array_equal(values, first):
-        raise DataError(f"{path}: labels must be whole numbers", received=str(first.dtype), remedy="Export it again")
     return values
 
 
@@ -251,7 +312,7 @@ def _find(folder: Path, pattern: str, option: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.glob(re.sub(r"([\[?])", r"[\1]", pattern))):
         match = matcher.fullmatch(path.relative_to(folder).with_suffix("").as_posix())
-        if match is None or path.name.startswith(".") or not path.is_file():
+        if match is None or _is_beside(path) or not path.is_file():
             continue
         scene_id = "_".join(part for part in match.groups() if part)
         if scene_id in found:
@@ -262,6 +323,11 @@ def _find(folder: Path, pattern: str, option: str) -> dict[str, Path]:
             )
         found[scene_id] = path
     return found
+
+
+def _is_beside(path: Path) -> bool:
+    """Hidden files, and what GIS programs leave beside a picture."""
+    return path.name.startswith(".") or path.suffix.lower() in SIDECARS
 
 
 def _named_like(names: list[str]) -> str:

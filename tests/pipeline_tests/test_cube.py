@@ -85,7 +85,7 @@ def test_absent_classes_are_empty_and_no_labels_means_nothing_is_known() -> None
 def test_pixels_that_are_no_numbers_are_refused(bad: float) -> None:
     plane = np.ones((1, 3, 3), np.float32)
     plane[0, 1, 1] = bad
-    with pytest.raises(DataError, match=r"a\.tif.*1 not-a-number or infinite pixels in band red"):
+    with pytest.raises(DataError, match=r"a\.tif.*1 not-a-number, infinite or larger pixels in band red"):
         group("red", plane)
     valid = np.ones((3, 3), bool)
     valid[1, 1] = False

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.folds import make_fold
-from pipeline.prepared import FORMAT_VERSION, Manifest, PreparedDataset, SceneRecord
+from pipeline.prepared import FORMAT_VERSION, MadeFor, Manifest, PreparedDataset, SceneRecord
 from pipeline.scene import DataError, Georeference
 from search_space.study import FoldSettings
 
@@ -29,7 +29,15 @@ def dataset(
         )
         for name, share in sorted(shares.items())
     )
-    manifest = Manifest(version=FORMAT_VERSION, classes=classes, bands=(), same_ground=same_ground, scenes=records)
+    made_for = MadeFor(format="masks", options={}, classes=classes, bands=(), indices=())
+    manifest = Manifest(
+        version=FORMAT_VERSION,
+        made_for=made_for,
+        classes=classes,
+        bands=(),
+        same_ground=same_ground,
+        scenes=records,
+    )
     return PreparedDataset(Path("nowhere"), manifest)
 
 

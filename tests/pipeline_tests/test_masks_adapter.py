@@ -8,7 +8,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from pipeline.datasets.masks import MasksAdapter
+from pipeline.datasets.masks import MasksAdapter, read_image
 from pipeline.scene import DataError, RasterLabels, Scene
 from search_space.errors import MalformedError
 
@@ -138,7 +138,7 @@ def test_not_a_number_is_refused_unless_it_means_no_data(folder: Path) -> None:
     planes = np.ones((3, 6, 8), np.float32)
     planes[1, 2, 3] = np.nan
     write_tiff(folder / "images" / "a.tif", planes)
-    with pytest.raises(DataError, match=r"a\.tif.*1 not-a-number or infinite pixels in band green.*no-data"):
+    with pytest.raises(DataError, match=r"a\.tif.*1 not-a-number, infinite or larger pixels in band green.*no-data"):
         read(folder)
     assert read(folder, nodata="nan").groups[0].valid.sum() == 47
     planes[1, 2, 3] = np.inf
@@ -256,3 +256,53 @@ def test_hidden_files_are_left_alone(folder: Path) -> None:
 def test_options_that_make_no_sense_are_malformed(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises(MalformedError, match=told):
         MasksAdapter(tmp_path, options)
+
+
+def test_a_label_raster_elsewhere_on_earth_is_refused(folder: Path) -> None:
+    mask = np.zeros((1, 6, 8), np.uint8)
+    (folder / "masks" / "a.png").unlink()
+    write_tiff(folder / "masks" / "a.tif", mask)
+    assert not labels_of(read(folder)).by_class["road"].any()
+
+    write_tiff(folder / "masks" / "a.tif", mask, crs="EPSG:32634")
+    with pytest.raises(DataError, match="lies elsewhere"):
+        read(folder)
+
+    write_tiff(folder / "masks" / "a.tif", mask, transform=Affine(0.5, 0.0, 500_000.3, 0.0, -0.5, 4_000_000.0))
+    with pytest.raises(DataError, match="lies elsewhere"):
+        read(folder)
+
+
+def test_labels_that_are_not_a_number_are_refused(folder: Path) -> None:
+    mask = np.zeros((1, 6, 8), np.float32)
+    (folder / "masks" / "a.png").unlink()
+    write_tiff(folder / "masks" / "a.tif", mask)
+    assert not labels_of(read(folder)).by_class["road"].any()
+    mask[0, 0, 0] = np.nan
+    write_tiff(folder / "masks" / "a.tif", mask)
+    with pytest.raises(DataError, match="must be whole numbers"):
+        read(folder)
+
+
+def test_what_lies_beside_an_image_is_no_scene(folder: Path) -> None:
+    for name in ("a.tif.aux.xml", "a.tfw", ".hidden.tif"):
+        (folder / "images" / name).write_text("x")
+    adapter = MasksAdapter(folder, ROAD)
+    adapter.check()
+    assert adapter.scene_ids == ("a",)
+
+
+def test_one_image_is_read_without_a_look_at_its_neighbours(folder: Path) -> None:
+    (folder / "images" / "0.tif").write_text("no picture")
+    scene = read_image(folder / "images" / "a.tif", ROAD)
+    assert (scene.id, scene.labels, scene.groups[0].names) == ("a", None, ("band1", "band2", "band3", "band4"))
+    with pytest.raises(DataError, match="must have the bands red, nir"):
+        read_image(folder / "images" / "a.tif", ROAD | {"band_names": ["red", "nir"]})
+
+
+def test_huge_pixels_are_refused(folder: Path) -> None:
+    planes = np.ones((4, 6, 8))
+    planes[1, 2, 3] = 1e300
+    write_tiff(folder / "images" / "a.tif", planes)
+    with pytest.raises(DataError, match=r"a\.tif: pixels must be numbers up to 1e\+18.*band2"):
+        read(folder)

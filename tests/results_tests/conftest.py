@@ -163,6 +163,12 @@ def study() -> Study:
     return make_study()
 
 
+@pytest.fixture
+def study_with() -> Callable[..., Study]:
+    """Make the study with other sections, such as `limits={"max_trials": 1}`."""
+    return make_study
+
+
 @pytest.fixture(scope="session")
 def trials() -> list[Trial]:
     return synthetic_trials()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from results.figure_files import write_figures
+from results.figure_files import left_out_line, write_figures
 from results.page import PictureError
 from results.report import ReportInput, model_table, report_html, score_table, write_report
 from search_space.candidate import Candidate
@@ -105,21 +105,62 @@ def test_the_full_page_is_well_formed_and_needs_no_other_file(tmp_path, study, t
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
 def test_a_young_study_says_what_to_do_next(study, trials, count):
     page = Page(report_html(ReportInput(study, trials[:count], config_file="my study.toml")))
-    step = "retrain" if count else "search"
-    assert f"python run_search.py {step} --study 'my study.toml'" in page.text
+    step = "retrain --study 'my study.toml'" if count else "search --study 'my study.toml' --workers 2"
+    assert f"python run_search.py {step}" in page.text
+
+
+def test_trials_that_failed_are_counted_with_their_most_frequent_reason(study, trial):
+    ended = [trial(0, {"Water": 0.5}), *(trial(n, state="failed", reason=f"GPU {n} on fire") for n in (1, 2))]
+    text = Page(report_html(ReportInput(study, [*ended, trial(3, state="infeasible", reason="too large")]))).text
+    assert "4 of 60 trials ended, 2 failed, 1 infeasible" in text
+    assert "2 failed, 1 infeasible; most frequent reason, as in trial 1: GPU 1 on fire" in text
+    assert "trials finished" not in text
 
 
 def test_only_failed_trials_make_a_page_with_their_reasons(study, trial):
     failed = [trial(n, state="failed", reason="GPU on fire") for n in range(3)]
-    page = Page(report_html(ReportInput(study, failed)))
-    assert page.text.count("GPU on fire") == 6
-    assert "No trial is done yet" in page.text
+    text = Page(report_html(ReportInput(study, failed))).text
+    assert text.count("GPU on fire") == 1 + 2 * 3
+    assert "No trial is done yet" in text
+    assert "search --study india --workers 2" in text
+
+
+def test_a_search_that_is_over_without_a_result_does_not_ask_to_let_it_go_on(study_with, trial):
+    over = study_with(limits={"max_trials": 2})
+    text = Page(report_html(ReportInput(over, [trial(n, state="failed") for n in range(2)]))).text
+    assert "All trials ended without a result" in text
+    assert "let it go on" not in text
+    assert "run_search.py trials --study india" in text
+
+
+def test_more_trials_than_the_limit_are_told_as_such(study_with, trial):
+    lowered = study_with(limits={"max_trials": 1})
+    text = Page(report_html(ReportInput(lowered, [trial(n, {"Water": 0.5}) for n in range(3)]))).text
+    assert "3 trials ended, more than limits.max_trials = 1" in text
+    assert "3 of 1" not in text
+
+
+def test_one_of_a_thing_is_not_told_in_the_plural(study_with, trial, models):
+    one = {"epochs": 1, "steps_per_epoch": 1}
+    small = study_with(limits={"max_trials": 1}, search={"startup_trials": 1}, budget=one, retrain=one)
+    text = Page(report_html(ReportInput(small, [trial(0, {"Water": 0.5})], "f00d", models))).text
+    assert "1 of 1 trial ended" in text
+    assert text.count("1 epoch of 1 step") == 2
+    assert "The first trial was drawn at random" in text
+    assert not re.search(r"\b1 (trials|epochs|steps)\b", text)
 
 
 def test_retrained_but_not_scored_asks_for_predict_and_score(study, trials, models):
     text = Page(report_html(ReportInput(study, trials, "f00d", models))).text
-    assert "run_search.py predict --study india" in text
-    assert "run_search.py score --study india" in text
+    assert "run_search.py predict --study india test python run_search.py score --study india" in text
+    assert "Scores on held-out test scenes" in text
+
+
+def test_without_test_scenes_the_validation_scenes_are_mapped_and_scored(study_with, trials, models):
+    text = Page(report_html(ReportInput(study_with(folds={"validation": ["a"]}), trials, "f00d", models))).text
+    steps = "run_search.py predict --study india validation python run_search.py score --study india --fold validation"
+    assert text.count(steps) == 2
+    assert "held-out scenes" not in text
 
 
 def test_models_of_other_data_are_flagged(study, trials, models):
@@ -129,11 +170,10 @@ def test_models_of_other_data_are_flagged(study, trials, models):
 
 def test_hostile_names_stay_text(study, trial, models):
     evil = '<script>alert("1")</script>'
-    settings = encode(study)
-    settings["data"]["classes"] = [evil]
-    settings["data"]["folder"] = '"><img src=x onerror=alert(1)>'
-    settings["folds"]["validation"] = ["</style><script>"]
-    hostile = decode(type(study), settings, where="test")
+    # Past the checks of study files, which would refuse such names.
+    data = study.data.model_copy(update={"classes": (evil,), "folder": '"><img src=x onerror=alert(1)>'})
+    folds = study.folds.model_copy(update={"validation": ("</style><script>",)})
+    hostile = study.model_copy(update={"data": data, "folds": folds})
     given = [trial(0, {evil: 0.5}), trial(1, state="failed", reason=evil)]
     member = models.members[0].model_copy(update={"class_name": evil})
     model_set = ModelSet(study=evil, data_fingerprint=evil, classes=(evil,), bands=(evil,), members=(member,))
@@ -185,9 +225,20 @@ def test_numbers_do_not_break_between_their_groups(study, trials):
     assert re.search(r"33\xa0000", html)
 
 
+def test_pictures_keep_their_size_and_a_cut_file_is_refused(tmp_path, study):
+    path = tmp_path / "wide.png"
+    cv2.imwrite(str(path), np.zeros((20, 1800, 3), np.uint8))
+    html = report_html(ReportInput(study, [], pictures=[(path, "wide")]))
+    assert 'width="1800" height="20"' in html
+    path.write_bytes(path.read_bytes()[:12])
+    with pytest.raises(PictureError, match="no PNG"):
+        report_html(ReportInput(study, [], pictures=[(path, "cut")]))
+
+
 def test_figure_files_are_written_where_there_is_something_to_show(tmp_path, study, trials, models, score):
     assert write_figures(tmp_path / "none", ReportInput(study, [])) == []
-    files = write_figures(tmp_path / "all", ReportInput(study, trials, "f00d", models, score))
+    given = ReportInput(study, trials, "f00d", models, score)
+    files = write_figures(tmp_path / "all", given)
     assert [file.stem for file in files] == [
         "search_progress",
         "learning_curves",
@@ -196,3 +247,26 @@ def test_figure_files_are_written_where_there_is_something_to_show(tmp_path, stu
         "jaccard_per_class",
     ]
     assert all(cv2.imread(str(file)).std() > 1 for file in files)
+    assert left_out_line(given) == ""
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_every_figure_is_either_written_or_named_as_left_out(tmp_path, study, trials, count):
+    given = ReportInput(study, trials[:count])
+    written = {file.name for file in write_figures(tmp_path, given)}
+    left_out = set(re.findall(r"\w+\.png", left_out_line(given)))
+    assert written.isdisjoint(left_out)
+    assert len(written | left_out) == 5
+    assert "\n" not in left_out_line(given)
+
+
+def test_what_is_left_out_comes_with_its_reason(study, trials, trial):
+    line = left_out_line(ReportInput(study, trials[:3]))
+    assert line == (
+        "Left out: what_mattered.png (3 trials of the 8 that it takes are done), "
+        "retraining.png and jaccard_per_class.png (nothing is retrained)"
+    )
+    alike = [trial(n, {"a": 0.5}, point={"architecture.depth": 2.0}) for n in range(9)]
+    assert "what_mattered.png (what was tried, or what came of it, differs too little)" in left_out_line(
+        ReportInput(study, alike)
+    )

@@ -1,16 +1,22 @@
 import warnings
+from itertools import pairwise
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.text import Text
+from scipy.optimize import minimize
 from scipy.stats import kruskal
 
+from results.curve_figures import best_learning_curves, learning_curves, retraining_curves, spread, within
 from results.effect_figures import what_mattered
-from results.figures import best_learning_curves, jaccard_per_class, learning_curves, search_progress, spread
+from results.figures import jaccard_per_class, search_progress
 from results.importance import MIN_TRIALS, dimension_effects, group_numbers
 from results.style import DARK, png_bytes, save_png
+from search_space.candidate import Candidate
 from search_space.objective import EpochReport
+from search_space.records import ModelMember
 
 
 def texts(figure):
@@ -43,6 +49,29 @@ def test_progress_of_no_trials_says_so(startup):
     assert "no trial is done yet" in texts(search_progress([], startup))
 
 
+def test_progress_of_trials_that_all_failed_does_not_promise_results(trial):
+    ended = [trial(0, state="failed"), trial(1, state="infeasible")]
+    said = texts(search_progress(ended))
+    assert "2 trials ended, none with a result" in said
+    assert "Mean validation Jaccard" in said
+    assert "no trial is done yet" in texts(search_progress([*ended, trial(2, state="running")]))
+
+
+def one_epoch(**jaccard):
+    return {
+        name: [EpochReport(epoch=1, training_loss=2 - value, jaccard={"a": value})] for name, value in jaccard.items()
+    }
+
+
+def label_of(figure, name):
+    return next(text for text in figure.axes[0].texts if text.get_text() == name)
+
+
+def box_px(label):
+    """The box of the words alone, without the line that leads to them."""
+    return Text.get_window_extent(label)
+
+
 def test_learning_curves_draw_each_run_with_its_numbers(trials):
     figure = best_learning_curves(trials, 3)
     left, right = figure.axes
@@ -60,11 +89,76 @@ def test_learning_curves_without_epochs_or_without_jaccard_can_be_drawn():
     assert png_bytes(figure)
 
 
-def test_labels_are_spread_in_order():
-    heights = spread([0.5, 0.51, 0.2], 0.1)
-    assert heights[1] - heights[0] == pytest.approx(0.1)
-    assert heights[2] < heights[0]
+def test_a_single_epoch_lies_well_inside_the_axes():
+    figure = learning_curves(one_epoch(x=0.625, y=0.25))
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        highest = max(line.get_ydata()[0] for line in axes.lines)
+        assert low < highest < high - 0.05 * (high - low)
+
+
+def test_the_axis_of_a_perfect_jaccard_has_no_tick_above_one():
+    axes = learning_curves(one_epoch(x=1.0)).axes[0]
+    assert max(axes.get_yticks()) == 1.0
+    assert axes.get_ylim()[1] > 1.0
+
+
+def test_a_thin_line_leads_from_each_label_to_the_end_of_its_line(trials):
+    figure = best_learning_curves(trials, 4)
+    for line in figure.axes[0].lines:
+        end = (line.get_xdata()[-1], line.get_ydata()[-1])
+        [label] = [text for text in figure.axes[0].texts if tuple(text.xy) == end]
+        assert label.arrow_patch is not None
+        assert label.get_color() == line.get_color()
+
+
+def test_labels_of_many_runs_do_not_overlap():
+    curves = one_epoch(**{f"class_{n}": 0.9 + 0.001 * n for n in range(17)})
+    figure = learning_curves(curves)
+    figure.draw_without_rendering()
+    boxes = sorted((box_px(label_of(figure, name)) for name in curves), key=lambda box: box.y0)
+    assert all(upper.y0 > lower.y1 for lower, upper in pairwise(boxes))
+    assert boxes[0].y0 >= 0
+    assert boxes[-1].y1 <= figure.bbox.y1
+
+
+def test_the_remark_on_losses_lies_below_the_axis_where_there_is_more_than_one_run():
+    figure = learning_curves(one_epoch(x=0.5, y=0.25))
+    figure.draw_without_rendering()
+    [remark] = [text for text in figure.axes[1].texts if "minimises its own loss" in text.get_text()]
+    assert 0 <= box_px(remark).y0 < box_px(remark).y1 < figure.axes[1].get_window_extent().y0
+    assert not [text for text in texts(learning_curves(one_epoch(x=0.5))) if "minimises" in text]
+
+
+def test_retraining_is_titled_by_class_and_trials_by_their_mean(trials):
+    reports = (EpochReport(epoch=1, training_loss=1.0, jaccard={"roads": 0.5}),)
+    member = ModelMember(class_name="roads", file="r", candidate=Candidate(), threshold=0.5, reports=reports)
+    assert "Validation Jaccard per class" in texts(retraining_curves([member]))
+    assert "Mean validation Jaccard" in texts(best_learning_curves(trials))
+    assert retraining_curves([member.model_copy(update={"reports": ()})]) is None
+
+
+def test_labels_are_spread_in_order_and_no_further_than_needed():
+    assert spread([0.5, 0.51, 0.2], 0.1) == pytest.approx([0.455, 0.555, 0.2])
+    assert spread([0.0, 1.0, 0.5], 0.1) == [0.0, 1.0, 0.5]
+    assert spread([0.5, 0.5, 0.5], 0.2) == pytest.approx([0.3, 0.5, 0.7])
     assert spread([], 0.1) == []
+
+
+def test_no_other_spread_moves_labels_less():
+    wanted = np.random.default_rng(1).uniform(0, 1, 9)
+    # An independent solution: least squares under the gaps is what SciPy's general solver finds.
+    order = np.argsort(wanted)
+    gaps = [{"type": "ineq", "fun": lambda h, a=a, b=b: h[b] - h[a] - 0.09} for a, b in pairwise(order)]
+    solved = minimize(lambda h: np.sum((h - wanted) ** 2), wanted, constraints=gaps, method="SLSQP", tol=1e-12)
+    np.testing.assert_allclose(spread(list(wanted), 0.09), solved.x, atol=1e-5)
+
+
+def test_spread_labels_are_shifted_into_the_axes():
+    assert within([0.9, 1.1], 0.0, 1.0) == pytest.approx([0.8, 1.0])
+    assert within([-0.2, 0.1], 0.0, 1.0) == pytest.approx([0.0, 0.3])
+    assert within([-0.5, 1.0], 0.0, 1.0) == pytest.approx([-0.5, 1.0])
+    assert within([], 0.0, 1.0) == []
 
 
 def test_effects_find_the_dimensions_that_decide(trials):

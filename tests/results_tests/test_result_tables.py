@@ -5,9 +5,17 @@ import pandas as pd
 import pytest
 
 from results.facts import ranked, training_s
-from results.phrases import architecture_phrase, count_text, duration_text, loss_phrase, shortened
+from results.phrases import (
+    architecture_phrase,
+    count_text,
+    counted,
+    duration_text,
+    failures_line,
+    loss_phrase,
+    shortened,
+)
 from results.status import plain_status, status_details, study_status, trials_per_h, worker_table
-from results.tables import all_trials, candidate_details, leader_board, trial_details
+from results.tables import all_trials, candidate_details, leader_board, trial_details, trial_table
 from results.text import plain_rows, render_details, render_table, text_cells
 from search_space.architecture import Architecture, InceptionBlock
 from search_space.candidate import Candidate
@@ -123,6 +131,31 @@ def test_counts_and_shortening():
     assert shortened("abcdef", 4) == "abc…"
 
 
+def test_one_is_told_in_the_singular():
+    assert [counted(number, "trial") for number in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert counted(1, "patch", "patches") == "1 patch"
+    assert counted(8, "patch", "patches") == "8 patches"
+    assert counted(103_244.6, "trial") == "103\xa0245 trials"
+
+
+def test_failures_are_told_in_one_line_with_their_most_frequent_reason(trial):
+    slow = [trial(n, state="failed", reason=f"over its time limit of\n{n}0 s") for n in (5, 2)]
+    large = trial(1, state="infeasible", reason="too large")
+    assert failures_line([]) == ""
+    assert failures_line([trial(0, {"a": 0.5}), trial(3, state="running"), trial(4, state="pruned")]) == ""
+    assert failures_line([large, trial(0, {"a": 0.5})]) == "1 infeasible; trial 1: too large"
+    assert failures_line([slow[0], large]) == "1 failed, 1 infeasible; trial 1: too large"
+    assert failures_line([*slow, large]) == (
+        "2 failed, 1 infeasible; most frequent reason, as in trial 2: over its time limit of 20 s"
+    )
+
+
+def test_no_reason_can_steer_the_terminal_or_fill_it(trial):
+    line = failures_line([trial(0, state="failed", reason="bad \x1b[2J " + "x" * 1000)], limit=80)
+    assert "\x1b" not in line
+    assert len(line) < 120
+
+
 def test_candidate_details_show_the_widths_that_the_architecture_computes():
     candidate = Candidate(architecture=Architecture(depth=2, base_filters=10, growth=1.5), plan=TrainingPlan())
     details = candidate_details(candidate).set_index("name")["value"]
@@ -173,6 +206,20 @@ def test_plain_rows_are_json_with_null_for_what_is_missing(few):
     assert isinstance(rows[1]["num_parameters"], int)
 
 
+def test_a_trial_has_one_form_of_record_whether_all_or_the_best_are_asked_for(few):
+    everything = {row["trial"]: row for row in plain_rows(trial_table(few))}
+    best = plain_rows(trial_table(few, top=2))
+    assert list(everything) == list(range(8))
+    assert [row["trial"] for row in best] == [1, 4]
+    assert [row["rank"] for row in best] == [1, 1]
+    assert all(isinstance(row["rank"], int) for row in best)
+    assert all(row == everything[row["trial"]] for row in best)
+    assert everything[0]["rank"] == 3
+    assert everything[2]["rank"] is None
+    assert everything[2]["note"] == "the loss became NaN in epoch 3"
+    json.dumps(list(everything.values()), allow_nan=False)
+
+
 def test_status_counts_every_state(few):
     status = study_status("s", few, max_trials=10, now_s=100.0)
     assert status.counts == {"new": 1, "running": 1, "done": 3, "pruned": 1, "infeasible": 1, "failed": 1}
@@ -198,6 +245,34 @@ def test_estimated_end_is_the_rest_at_the_pace_while_something_runs(trial):
     details = status_details(status, now_s=1000.0).set_index("name")["value"]
     assert details["finished"] == "4 of 10 trials"
     assert details["estimated end"].endswith("in 6 min 00 s")
+
+
+@pytest.mark.parametrize(
+    ("each_s", "pace"),
+    [
+        (7500.0, "one trial in 2 h 05 min"),
+        (900.0, "one trial in 15 min 00 s"),
+        (360.0, "10 trials per hour"),
+        (3600.0 / 103_245, "103\xa0245 trials per hour"),
+    ],
+)
+def test_pace_reads_well_from_slow_to_fast(trial, each_s, pace):
+    status = study_status("s", [trial(0, {"a": 0.5}, started_s=0.0, finished_s=each_s)], max_trials=9, now_s=9e9)
+    assert status_details(status, now_s=9e9).set_index("name").loc["pace", "value"] == pace
+
+
+@pytest.mark.parametrize(
+    ("max_trials", "finished"),
+    [(1, "3 trials, more than limits.max_trials = 1"), (3, "3 of 3 trials"), (1200, "3 of 1\xa0200 trials")],
+)
+def test_finished_trials_are_never_more_than_those_they_are_part_of(trial, max_trials, finished):
+    status = study_status("s", [trial(n, {"a": 0.5}) for n in range(3)], max_trials=max_trials, now_s=100.0)
+    assert status_details(status, now_s=100.0).set_index("name").loc["finished", "value"] == finished
+
+
+def test_a_study_of_one_trial_is_told_in_the_singular(trial):
+    status = study_status("s", [trial(0, {"a": 0.5})], max_trials=1, now_s=100.0)
+    assert status_details(status, now_s=100.0).set_index("name").loc["finished", "value"] == "1 of 1 trial"
 
 
 def test_workers_are_listed_with_their_trial_and_silence():

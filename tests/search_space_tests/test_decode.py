@@ -1,13 +1,15 @@
 """The one door refuses what it should and takes what Hyperopt, TOML and stores really deliver."""
 
 import pickle
+import tomllib
 
 import numpy as np
 import pytest
 
 from search_space.candidate import Candidate
 from search_space.decode import canonical_json, decode, encode, fingerprint
-from search_space.errors import InfeasibleError, MalformedError, MapgroveError
+from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UsageError
+from search_space.records import ModelMember
 
 
 def test_whole_floats_and_numpy_scalars_are_taken_as_integers() -> None:
@@ -29,9 +31,9 @@ def test_whole_floats_and_numpy_scalars_are_taken_as_integers() -> None:
         ({"architecture": {"base_filters": 8.5}}, ["architecture.base_filters", "8.5"]),
         ({"architecture": {"depth": True}}, ["architecture.depth", "True"]),
         ({"architecture": {"depth": "3"}}, ["architecture.depth", "'3'"]),
-        ({"architecture": {"block": {"kind": "dense"}}}, ["architecture.block", "dense", "'residual'"]),
+        ({"architecture": {"block": {"kind": "dense"}}}, ["architecture.block", "dense", '"residual"']),
         ({"architecture": {"dropout": float("nan")}}, ["architecture.dropout", "nan"]),
-        ({"plan": {"learning_rate": 0}}, ["plan.learning_rate", "greater than 0"]),
+        ({"plan": {"learning_rate": 0}}, ["plan.learning_rate", "above 0"]),
         ({"plan": {"loss": {"bce": 0.0}}}, ["plan.loss", "positive weight"]),
     ],
 )
@@ -44,6 +46,14 @@ def test_malformed_data_is_refused_in_one_line_with_its_path(plain: dict[str, ob
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_a_date_without_quotes_is_taken_as_its_name() -> None:
+    plain = tomllib.loads("class_name = 2024-05-01\nfile = 10:30:00\nthreshold = 1\n[candidate]")
+
+    member = decode(ModelMember, plain, where="test")
+
+    assert (member.class_name, member.file) == ("2024-05-01", "10:30:00")
 
 
 def test_encode_is_the_inverse_of_decode() -> None:
@@ -74,11 +84,13 @@ def test_infeasible_patch_names_sizes_that_fit() -> None:
         candidate.check_feasible()
 
 
-def test_errors_survive_the_way_between_processes() -> None:
-    error = MapgroveError("a rule", received={"value": 3}, remedy="Do this")
+@pytest.mark.parametrize("kind", [MapgroveError, MalformedError, InfeasibleError, UsageError])
+def test_errors_survive_the_way_between_processes(kind: type[MapgroveError]) -> None:
+    error = kind("a rule", received={"value": 3}, remedy="Do this")
 
     copy = pickle.loads(pickle.dumps(error))
 
+    assert type(copy) is kind
     assert str(copy) == str(error) == "a rule. Received {'value': 3}. Do this."
     assert copy.remedy == "Do this"
 

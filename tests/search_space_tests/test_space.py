@@ -1,5 +1,6 @@
 """Every sample of the space decodes, every option is reachable, and overrides do what they say."""
 
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_overrides_narrow_choose_and_fix() -> None:
     ("overrides", "match"),
     [
         ({"architecture.dept": {"low": 2}}, "Did you mean 'architecture.depth'"),
-        ({"architecture.depth": {"low": 2, "high": 9}}, "less than or equal to 6. Received 9"),
+        ({"architecture.depth": {"low": 2, "high": 9}}, "at most 6. Received 9"),
         ({"architecture.depth": {"low": 4, "high": 3}}, "low must not exceed high"),
         ({"architecture.depth": {"low": 2.5}}, "whole"),
         ({"architecture.depth": {"choices": [2]}}, "takes low = ... and high = ..."),
@@ -100,11 +101,85 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"plan.learning_rate": {"low": 0}}, "above 0"),
         ({"plan.patch_px": {"fixed": 64}}, "Did you mean 'fix'"),
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
+        ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
+        ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
+        ({"plan": {"patch": {"fix": 64}}}, "unknown dimension 'plan'. `show-space` lists all"),
     ],
 )
 def test_wrong_overrides_are_refused(overrides: dict[str, Any], match: str) -> None:
     with pytest.raises(MalformedError, match=match):
         resolve_space(overrides)
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "plan.patch_px = { fix = 64 }",
+        "plan.patch_px.fix = 64",
+        "plan = { zoom = 3, patch_px = { fix = 64 } }",
+        "[plan]\npatch_px = { fix = 64 }",
+    ],
+)
+def test_a_dotted_name_without_quotes_is_told_how_to_write_it(toml: str) -> None:
+    with pytest.raises(MalformedError, match=r"'plan\.patch_px' needs quotes") as caught:
+        resolve_space(tomllib.loads(toml))
+
+    remedy = str(caught.value).partition("Under [space] write ")[2].partition(", after")[0]
+    assert resolve_space(tomllib.loads(remedy))["plan.patch_px"] == Fixed(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [("plan.loss", {"fix": {"bce": 1.0, "dice": 0.5}}), ("architecture.block", {"choices": ["plain", "residual"]})],
+)
+def test_the_remedy_for_missing_quotes_is_valid_toml(name: str, override: dict[str, Any]) -> None:
+    parent, leaf = name.split(".")
+
+    with pytest.raises(MalformedError) as caught:
+        resolve_space({parent: {leaf: override}})
+
+    remedy = caught.value.remedy
+    assert tomllib.loads(remedy.partition("write ")[2].partition(", after")[0]) == {name: override}
+    assert tomllib.loads(remedy.partition("'")[2].rstrip("'")) == {"space": {name: override}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "received", "divisor"),
+    [
+        ({"plan.patch_px": {"fix": 65}}, "'= 65', 'architecture.depth': '2 … 5", 4),
+        ({"plan.patch_px": {"choices": [68, 72]}, "architecture.depth": {"low": 4}}, "'68 | 72'", 16),
+        ({"plan.patch_px": {"fix": 72.0}, "architecture.depth": {"fix": 4.0}}, "'= 72'", 16),
+        ({"plan.patch_px": {"choices": [66, 98]}, "architecture.depth": {"fix": 2}}, "'architecture.depth': '= 2'", 4),
+    ],
+)
+def test_a_space_without_any_feasible_network_is_refused(
+    overrides: dict[str, Any], received: str, divisor: int
+) -> None:
+    with pytest.raises(MalformedError, match=r"no plan\.patch_px is divisible by 2\*\*architecture\.depth") as caught:
+        resolve_space(overrides)
+
+    assert received in str(caught.value)
+    assert str(caught.value).endswith(f"a multiple of {divisor}.")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"plan.patch_px": {"choices": [65, 68]}},
+        {"plan.patch_px": {"fix": 68}},
+        {"plan.patch_px": {"fix": 66}, "architecture.depth": {"low": 1}},
+    ],
+)
+def test_a_space_with_some_infeasible_networks_is_fine(overrides: dict[str, Any]) -> None:
+    resolve_space(overrides)
+
+
+def test_feasible_patches_are_looked_for_within_a_range() -> None:
+    base = {**DEFAULT_SPACE, "plan.patch_px": Integer(65, 90)}
+
+    assert resolve_space({"architecture.depth": {"fix": 4}}, base)["plan.patch_px"] == Integer(65, 90)
+    with pytest.raises(MalformedError, match="a multiple of 32"):
+        resolve_space({"architecture.depth": {"fix": 5}}, base)
 
 
 def test_fingerprint_follows_the_ranges() -> None:

@@ -1,11 +1,12 @@
 """Study files: complete examples, values set on the command line, one line for every mistake."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from search_space.decode import decode, encode
-from search_space.errors import MapgroveError
+from search_space.errors import MalformedError, MapgroveError, UsageError
 from search_space.study import Study
 from search_space.study_file import read_study
 
@@ -79,23 +80,96 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "match"),
     [
-        ("limits.max_trial=3", "Did you mean 'max_trials'"),
+        ("limits.max_trial=3", "with --set: unknown key 'limits.max_trial'. Did you mean 'max_trials'"),
         ("limits.max_trials=three", "limits.max_trials.*Received 'three'"),
-        ("limits.max_trials", "KEY=VALUE"),
         ("data.classes=[]", "data.classes"),
+        ("data.classes=road", r'must be a list\. Received \'road\'\. Write \["road"\]'),
         ('data.classes=["road", "road"]', "twice"),
         ('folds.test=["b"]', "both in `validation` and `test`: b"),
         ("study.name=../up", "study.name"),
+        ("study=x", "'study' must be a table of keys"),
         ("study.name.first=x", "'name' is a value, not a table"),
-        ("[study]=x", "key cannot be read as TOML"),
         ('space."plan.patch"={fix=64}', "Did you mean 'plan.patch_px'"),
+        ("space.plan.patch_px={fix=64}", r"""--set 'space\."plan\.patch_px"=\{ fix = 64 \}'"""),
+        ('space."plan.patch_px"={fix=65}', "so no network can be built"),
     ],
 )
-def test_mistakes_are_told_in_one_line(file: Path, assignment: str, match: str) -> None:
-    with pytest.raises(MapgroveError, match=match) as caught:
+def test_values_that_spoil_a_valid_file_are_wrong_usage(file: Path, assignment: str, match: str) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
         read_study(file, [assignment])
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["", "=", "=3", "nonsense", "limits.max_trials", "#x=1", "a..b=1", ".a=1", "[study]=x", '"=1', "[a]\n[b]\nc=1"],
+)
+def test_assignments_without_a_key_or_value_are_wrong_usage(file: Path, assignment: str) -> None:
+    with pytest.raises(UsageError, match=r"--set takes KEY=VALUE.*For example: --set limits.max_trials=40") as caught:
+        read_study(file, [assignment])
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[road]", '["road"', "{fix=}", '"road', "'road"])
+def test_quotes_lost_to_the_shell_are_told(file: Path, value: str) -> None:
+    with pytest.raises(UsageError, match=r"the value is no TOML.*Keep its quotes from the shell"):
+        read_study(file, [f"data.classes={value}"])
+
+
+def test_what_is_wrong_in_the_file_itself_is_no_wrong_usage(file: Path) -> None:
+    file.write_text(MINIMAL.replace("max_trials", "max_trial"), encoding="utf-8")
+
+    for assignments in ([], ["study.seed=3"]):
+        with pytest.raises(MalformedError, match=r"unknown key 'limits\.max_trial'"):
+            read_study(file, assignments)
+
+
+def test_a_file_may_lack_what_is_set(file: Path) -> None:
+    file.write_text(MINIMAL.replace('prepared = "prepared"', ""), encoding="utf-8")
+
+    assert read_study(file, ["data.prepared=elsewhere"]).prepared == Path("elsewhere")
+
+
+ESCAPES = ["../../../escaped", "..", ".", "a/b", "a\\b", "/a", "a\0"]
+MARKUP = ["<b>x</b>", "a'b", 'a"b', "a:b", "a\tb", "a\n"]
+EDGES = ["", " ", " a", "a ", "a.", ".hidden", "-a", "x" * 101, "語" * 70]
+
+
+@pytest.mark.parametrize("name", ESCAPES + MARKUP + EDGES)
+def test_class_names_that_are_no_plain_names_are_refused(file: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"'data.classes', item 2 must start with a letter") as caught:
+        read_study(file, [f"data.classes={json.dumps(['road', name])}"])
+
+    assert caught.value.received == name
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["road", "Straße", "सड़क", "道路", "_1", "2nd crop", "a+b & (c)-d_e.f", "x" * 100])
+def test_class_names_may_be_of_any_script(file: Path, name: str) -> None:
+    assert read_study(file, [f"data.classes={json.dumps([name])}"]).data.classes == (name,)
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "Straße", ".hidden", "-a", "a\n", "x" * 101, ""])
+def test_study_names_say_which_characters_they_take(file: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"'study.name' must start with a letter or digit \(A-Z, a-z, 0-9\)"):
+        read_study(file, [f"study.name={json.dumps(name)}"])
+
+
+@pytest.mark.parametrize("key", ["data.folder", "data.prepared"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_folders_of_the_data_must_be_named(file: Path, key: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"'{key}' must not be empty"):
+        read_study(file, [f'{key}="{value}"'])
+
+
+@pytest.mark.parametrize("key", ["folds.validation", "folds.test", "data.classes", "data.bands", "data.indices"])
+def test_lists_of_names_have_no_repeats_and_no_blanks(file: Path, key: str) -> None:
+    with pytest.raises(UsageError, match=f"'{key}': 'east' is named twice"):
+        read_study(file, [f'{key}=["east", "west", "east"]'])
+    with pytest.raises(UsageError, match=f"'{key}', item 2 must"):
+        read_study(file, [f'{key}=["east", ""]'])
 
 
 def test_a_table_set_on_the_command_line_replaces_the_files(file: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line itself: help without weight, usage errors, one line for what is wrong."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,17 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert f"python run_search.py {verb}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [[], ["serch"], ["search"], ["search", "--study", "x.toml", "--worker", "two"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["serch"],
+        ["search"],
+        ["search", "--study", "x.toml", "--worker", "two"],
+        ["trials", "--study", "x", "--top", "0"],
+        ["demo", "--seed", "-1"],
+    ],
+)
 def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         run_search.main(words)
@@ -51,19 +62,54 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["search", "--study", "{demo}", "--workers", "9"], "search.lookahead = 4"),
+        (["search", "--study", "{demo}", "--workers", "-1"], "--workers takes a number from 0"),
+        (["predict", "test"], "predict needs models"),
+        (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], "'max_trials'"),
+        (["show-space", "--study", "{demo}", "--set", 'space."plan.patch"={fix=1}'], "'plan.patch_px'"),
+        (["status", "--study", "demo", "--set", "study.seed=1"], "Name its .toml file"),
+    ],
+)
+def test_words_that_cannot_be_meant_exit_with_2(
+    words: list[str],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = str(ROOT / "configs" / "demo.toml")
+
+    code = run_search.main([demo if word == "{demo}" else word for word in words])
+
+    error = capsys.readouterr().err
+    assert code == run_search.EXIT_USAGE
+    assert error.count("\n") == 1
+    assert part in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_at_any_moment_ends_in_one_line(number: signal.Signals, tmp_path: Path) -> None:
+    imported = "import signal, os, run_search; run_search._stop_on_hang_up(); run_search._run = lambda _: "
+    code = f"{imported}os.kill(os.getpid(), {int(number)}); import sys; sys.exit(run_search.main(['prepare']))"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == run_search.EXIT_INTERRUPTED, done.stderr
+    assert done.stderr.strip() == "prepare: stopped. The same command goes on where it left off."
+
+
+@pytest.mark.parametrize(
     ("words", "parts"),
     [
         (["status", "--study", "absent"], ["status: no study 'absent' under runs/", "--store"]),
         (["search", "--study", "absent.toml"], ["search: no study file absent.toml", "configs/"]),
-        (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], ["unknown key", "'max_trials'"]),
         (["search", "--study", "{demo}"], ["search: The data set is not prepared yet", "prepare"]),
-        (["search", "--study", "{demo}", "--workers", "9"], ["search.lookahead = 4", "--workers 9"]),
-        (["search", "--study", "{demo}", "--workers", "-1"], ["--workers takes a number from 0"]),
         (["status", "--study", "{demo}"], ["status: ", "search"]),
         (["status", "--study", "x", "--store", "mysql://h/d"], ["mysql://h/d", "sqlite:///"]),
         (["status", "--study", "x", "--store", "mongodb://me:secret@h/d"], ["SQLite store only", "***"]),
-        (["show-space", "--study", "{demo}", "--set", 'space."plan.patch"={fix=1}'], ["'plan.patch_px'"]),
-        (["predict", "test"], ["predict needs models"]),
         (["predict", "--models", "nowhere", "a.tif"], ["no model set in nowhere", "retrain"]),
     ],
 )

@@ -94,8 +94,8 @@ class Job:
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
-    def trials(self) -> list[dict[str, Any]]:
-        self.run("trials", "--json-lines", "trials.jsonl")
+    def trials(self, study: str = "tiny") -> list[dict[str, Any]]:
+        self.run("trials", "--set", f'study.name="{study}"', "--json-lines", "trials.jsonl")
         return [json.loads(line) for line in (self.folder / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -172,12 +172,12 @@ def test_ctrl_c_leaves_a_study_that_goes_on(job: Job, tmp_path: Path) -> None:
     assert all(trial["lost_workers"] == 0 for trial in other.trials())
 
 
-def wait_for_a_running_trial(path: Path) -> WorkerRecord:
+def wait_for_a_running_trial(path: Path, study: str = "tiny") -> WorkerRecord:
     """Return the worker of some trial as soon as one runs."""
     for _ in range(600):
         if path.is_file():
             with open_store(f"sqlite:///{path}", create=False) as store:
-                busy = [worker for worker in store.workers("tiny") if worker.trial is not None]
+                busy = [worker for worker in store.workers(study) if worker.trial is not None]
             if busy:
                 return busy[0]
         time.sleep(0.1)
@@ -226,6 +226,8 @@ def test_the_rest_of_the_job(job: Job) -> None:
     assert "tiny" in page
     assert "data:image/png;base64," in page
 
+    assert "mapped before" in job.run("predict", "test")
+
     job.run("retrain", "--set", "retrain.epochs=1")
     assert "drawn by other models" in job.run("score", code=1)
     told = job.run("report")
@@ -240,6 +242,58 @@ def test_two_images_of_one_name_are_not_mapped_into_one_folder(job: Job, tmp_pat
     (tmp_path / "a.png").write_bytes(image.read_bytes())
 
     assert "both be mapped" in job.run("predict", str(image), str(tmp_path / "a.png"), code=1)
+
+
+@pytest.mark.slow
+def test_models_that_cannot_be_used_are_trained_again_or_leave_the_set(job: Job) -> None:
+    quick = ("--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=2")
+    models = job.folder / "runs" / "tiny" / "models"
+    job.run("retrain", *quick)
+    model = models / "bright" / "model.keras"
+    model.write_bytes(model.read_bytes()[:1000])
+    (models / "model_set.json").write_text("{", encoding="utf-8")
+    assert "model_set.json cannot be read" in job.run("predict", "b", code=1)
+
+    assert "the model is damaged" in job.run("retrain", *quick)
+    assert "dark" in job.run("predict", "b")
+
+    told = job.run("retrain", "--classes", "dark", "--set", 'data.normalise="scene"', *quick)
+    assert "bright: not used: trained on other data, folds or scaling" in told
+    members = json.loads((models / "model_set.json").read_text(encoding="utf-8"))["members"]
+    assert [member["class_name"] for member in members] == ["dark"]
+
+
+@pytest.mark.slow
+def test_a_search_without_any_result_fails(job: Job) -> None:
+    told = job.run(
+        *("search", "--workers", "1", "--set", "limits.max_parameters=10", "--set", 'study.name="hopeless"'),
+        *("--set", "limits.max_trials=2"),
+        code=1,
+    )
+
+    assert "2 trials ended, none with a result" in told
+    assert "more than limits.max_parameters = 10" in told
+    assert "Next: run_search.py retrain" not in told
+
+
+@pytest.mark.slow
+def test_data_that_go_away_do_not_cost_the_search_its_trials(job: Job) -> None:
+    prepared, away = job.folder / "prepared", job.folder / "away"
+    words = ("search", "--workers", "1", "--set", 'study.name="robbed"', "--set", "search.lease_s=5")
+    with subprocess.Popen(
+        job.command(*words), cwd=job.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as search:
+        wait_for_a_running_trial(job.folder / "runs" / "robbed" / "trials.sqlite", "robbed")
+        prepared.rename(away)
+        told, _ = search.communicate(timeout=TIMEOUT_S)
+    away.rename(prepared)
+
+    assert search.returncode == 1, told
+    assert "prepared data cannot be used" in told
+    assert "1 failed" not in told
+
+    job.run(*words)
+    assert essence(job.trials("robbed")) == essence(job.trials())
 
 
 @pytest.mark.slow

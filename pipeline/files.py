@@ -1,10 +1,13 @@
-"""Files that are either whole or not there, and folders that one process at a time writes to."""
+"""Files that are either whole or not there, folders with one writer, and what files hold."""
 
 import fcntl
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from search_space.errors import MapgroveError
 
@@ -26,6 +29,10 @@ def written_beside(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.replace(path)
+    except OSError as error:
+        # A full disk is told without the file's name.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -49,3 +56,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 "another process is writing to the folder", received=str(folder), remedy="Wait for it, or stop it first"
             ) from None
         yield
+
+
+def write_json(path: Path, plain: Mapping[str, Any]) -> None:
+    """Write plain data as JSON; whole or not at all."""
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

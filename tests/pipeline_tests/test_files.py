@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import sole_writer, written_beside
+from pipeline.files import sole_writer, written_beside
 from search_space.errors import MapgroveError
 
 

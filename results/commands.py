@@ -1,0 +1,83 @@
+"""The commands that carry a study on or make it again, each of them ready for a shell."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search_space.records import ModelSet
+from search_space.study import Study
+from trials_db.records import Trial
+
+USUAL_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class StudyCommands:
+    """The command lines of one study.
+
+    Attributes:
+        study: The resolved study.
+        named: What the user calls it: a TOML file, or its name, which is taken where this is empty.
+        options: Further words that every command needs, such as `--store URL` or `--set KEY=VALUE`.
+    """
+
+    study: Study
+    named: str = ""
+    options: Sequence[str] = ()
+
+    def line(self, verb: str, *words: str) -> str:
+        """A verb with its further words, quoted where a shell needs it."""
+        study = ["--study", self.named or self.study.name, *self.options]
+        return f"python run_search.py {shlex.join([verb, *study, *words])}"
+
+    def search(self) -> str:
+        """Search with workers on this machine: without any no trial would run."""
+        return self.line("search", "--workers", str(min(USUAL_WORKERS, self.study.search.lookahead)))
+
+    def retrain(self, best: Trial | None, models: ModelSet | None = None) -> list[str]:
+        """Retrain what was retrained already, or, for the first time, what can be.
+
+        Args:
+            best: The best trial, whose candidate `retrain` takes unless told otherwise.
+            models: What was retrained; one command for each trial that a candidate came from.
+        """
+        if models is None or not models.members:
+            # A class that no validation scene has can have no threshold: `retrain` refuses it.
+            scored = best.outcome.jaccard if best is not None and best.outcome else {}
+            return [self.line("retrain", *self._class_words(list(scored) or self.study.data.classes))]
+        usual = None if best is None else best.number
+        by_trial: dict[int | None, list[str]] = {}
+        for member in models.members:
+            by_trial.setdefault(usual if member.trial is None else member.trial, []).append(member.class_name)
+        return [
+            self.line("retrain", *self._class_words(names), *(() if number == usual else ("--trial", str(number))))
+            for number, names in by_trial.items()
+        ]
+
+    def _class_words(self, names: Sequence[str]) -> list[str]:
+        chosen = [name for name in self.study.data.classes if name in names]
+        return [] if len(chosen) in (0, len(self.study.data.classes)) else ["--classes", *chosen]
+
+    def map_and_score(self, fold: str = "") -> list[str]:
+        """Map the scenes of a fold and score the maps.
+
+        Args:
+            fold: "test" or "validation"; where empty the test scenes, or those of validation where none is held out.
+        """
+        fold = fold or self.scored_fold
+        return [self.line("predict", fold), self.line("score", *(() if fold == "test" else ("--fold", fold)))]
+
+    @property
+    def scored_fold(self) -> str:
+        """The fold whose score says most: "test", or "validation" where the study holds out no test scenes."""
+        return "test" if self.study.folds.test else "validation"
+
+    def everything(self, best: Trial | None, models: ModelSet | None = None, fold: str = "") -> list[str]:
+        """All commands from imagery to report, in order; see `retrain` and `map_and_score`."""
+        return [
+            self.line("prepare"),
+            self.search(),
+            *self.retrain(best, models),
+            *self.map_and_score(fold),
+            self.line("report"),
+        ]

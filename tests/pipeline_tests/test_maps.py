@@ -1,0 +1,127 @@
+"""Maps on disk: what they remember of where they come from."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.maps import ImageScene, MapRecord, read_map_record, score_maps, write_map
+from pipeline.model_set import LoadedModelSet
+from pipeline.normalisation import Normalisation
+from pipeline.prepare import prepare
+from pipeline.prepared import PreparedDataset
+from pipeline.rasters import read_masks
+from pipeline.scene import Georeference
+from search_space.architecture import Architecture
+from search_space.candidate import Candidate
+from search_space.errors import MapgroveError
+from search_space.records import ModelMember, ModelSet
+from search_space.study import DataSettings, PredictionSettings
+from search_space.training_plan import TrainingPlan
+
+SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
+
+
+def brightness(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A model that needs no training: the first band, which is scaled to mean 0, through a logistic curve."""
+    return 1.0 / (1.0 + np.exp(-tiles[..., :1]))
+
+
+def models(*bands: str, threshold: float = 0.5) -> LoadedModelSet:
+    candidate = Candidate(architecture=Architecture(depth=1), plan=TrainingPlan(patch_px=16))
+    member = ModelMember(class_name="road", file="road/model.keras", candidate=candidate, threshold=threshold)
+    description = ModelSet(
+        study="s", data_fingerprint="f", classes=("road",), bands=bands, normalise="scene", members=(member,)
+    )
+    return LoadedModelSet(description, Normalisation(mode="scene"), (brightness,))
+
+
+def image(source: str = "abc") -> ImageScene:
+    """Dark on the left, bright on the right, without data in a corner."""
+    cube = np.zeros((24, 40, 2), np.float32)
+    cube[:, 20:] = 100.0
+    valid = np.ones((24, 40), bool)
+    valid[:4, :4] = False
+    cube[~valid] = np.nan
+    return ImageScene("field", ("red", "nir"), source, cube, valid, Georeference())
+
+
+def test_a_map_shows_the_scene_and_its_holes(tmp_path: Path) -> None:
+    written = write_map(models("red", "nir"), image(), SETTINGS, tmp_path)
+
+    masks, classes = read_masks(written.folder / "masks.tif")
+    assert classes == ("road",)
+    assert not masks[:, :19].any()
+    assert masks[:, 21:].all()
+    assert written.class_shares == {"road": pytest.approx(480 / (24 * 40 - 16), abs=0.03)}
+    assert read_map_record(tmp_path / "field") == MapRecord(
+        scene="field", source="abc", models=models("red", "nir").description.fingerprint, prediction=SETTINGS
+    )
+
+
+def test_models_refuse_imagery_with_other_bands(tmp_path: Path) -> None:
+    with pytest.raises(MapgroveError, match=r"read the bands nir, red.*'red', 'nir'"):
+        write_map(models("nir", "red"), image(), SETTINGS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_is_drawn_again_only_where_something_changed(tmp_path: Path) -> None:
+    assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is not None
+    assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is None
+
+    other = SETTINGS.model_copy(update={"overlap": 0.25})
+    assert write_map(models("red", "nir"), image(), other, tmp_path).class_shares is not None
+    assert write_map(models("red", "nir"), image("def"), other, tmp_path).class_shares is not None
+    assert write_map(models("red", "nir", threshold=0.25), image("def"), other, tmp_path).class_shares is not None
+
+
+def test_a_scene_without_data_becomes_an_empty_map(tmp_path: Path) -> None:
+    scene = image()
+    scene.valid[:] = False
+    written = write_map(models("red", "nir"), scene, SETTINGS, tmp_path)
+    assert written.class_shares == {"road": 0.0}
+
+
+def prepared(folder: Path, level: int) -> PreparedDataset:
+    """One scene of which the right half is bright, and a road."""
+
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:, 20:] = level
+    for kind, array in (("images", pixels), ("masks", (pixels[..., 0] > 0).astype(np.uint8))):
+        (folder / kind).mkdir(exist_ok=True)
+        assert cv2.imwrite(str(folder / kind / "a.png"), array)
+    options = {"images": "images/*.png", "masks": "masks/*.png", "values": {"road": 1}}
+    return prepare(
+        DataSettings(
+            format="masks", folder=str(folder), prepared=str(folder / "prepared"), classes=("road",), options=options
+        )
+    )
+
+
+def test_only_maps_of_the_scene_as_it_is_are_scored(tmp_path: Path) -> None:
+    found, dataset = models("red", "green", "blue"), prepared(tmp_path, 200)
+    write_map(found, dataset.scene("a"), SETTINGS, tmp_path / "maps")
+
+    scored = score_maps(dataset, ("a",), tmp_path / "maps")
+    assert scored.models == found.description.fingerprint
+    assert scored.score.classes["road"].jaccard == pytest.approx(1.0, abs=0.06)
+
+    with pytest.raises(MapgroveError, match="before it was prepared again"):
+        score_maps(prepared(tmp_path, 150), ("a",), tmp_path / "maps")
+    with pytest.raises(MapgroveError, match="scene a has no map"):
+        score_maps(dataset, ("a",), tmp_path / "elsewhere")
+
+
+def test_maps_of_different_models_are_not_scored_together(tmp_path: Path) -> None:
+    dataset = prepared(tmp_path, 200)
+    write_map(models("red", "green", "blue"), dataset.scene("a"), SETTINGS, tmp_path / "maps")
+    record = tmp_path / "maps" / "b" / "map.json"
+    record.parent.mkdir()
+    other = models("red", "green", "blue", threshold=0.25).description.fingerprint
+    text = (tmp_path / "maps" / "a" / "map.json").read_text(encoding="utf-8")
+    record.write_text(text.replace(models("red", "green", "blue").description.fingerprint, other), encoding="utf-8")
+
+    with pytest.raises(MapgroveError, match="different models"):
+        score_maps(dataset, ("a", "b"), tmp_path / "maps")

@@ -1,0 +1,92 @@
+import argparse
+import importlib
+import shlex
+
+import pytest
+
+from results.commands import StudyCommands
+from search_space.candidate import Candidate
+from search_space.records import ModelMember, ModelSet
+
+
+def parsed(line):
+    """What the verb's own parser makes of a printed command, as a shell would hand it over."""
+    python, program, verb, *words = shlex.split(line)
+    assert (python, program) == ("python", "run_search.py")
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(f"verbs.{verb}").add_arguments(parser)
+    return verb, parser.parse_args(words)
+
+
+def model_set(study, trials):
+    members = tuple(
+        ModelMember(class_name=name, file=f"{name}.keras", candidate=Candidate(), threshold=0.5, trial=number)
+        for name, number in trials.items()
+    )
+    return ModelSet(study="s", data_fingerprint="f", classes=study.data.classes, bands=("red",), members=members)
+
+
+@pytest.mark.parametrize("named", ["", "configs/my study.toml"])
+def test_every_command_is_understood_by_its_verb(study, trial, named):
+    lines = StudyCommands(study, named).everything(trial(0, {"Water": 0.5}))
+    made = [parsed(line) for line in lines]
+    assert [verb for verb, _ in made] == ["prepare", "search", "retrain", "predict", "score", "report"]
+    assert {options.study for _, options in made} == {named or "india"}
+
+
+def test_options_of_the_study_go_into_every_command(study, trial):
+    commands = StudyCommands(study, "a.toml", ["--set", 'space."plan.loss"={fix="a b"}', "--store", "sqlite:///x y"])
+    for _, options in map(parsed, commands.everything(trial(0, {"Water": 0.5}))):
+        assert options.assignments == ['space."plan.loss"={fix="a b"}']
+        assert options.store == "sqlite:///x y"
+
+
+def test_search_starts_workers_but_no_more_than_the_study_lets_work(study_with):
+    assert parsed(StudyCommands(study_with()).search())[1].workers == 2
+    assert parsed(StudyCommands(study_with(search={"lookahead": 1})).search())[1].workers == 1
+
+
+@pytest.mark.parametrize(
+    ("folds", "fold"), [({"validation": ["a"], "test": ["b"]}, "test"), ({"validation": ["a"]}, "validation")]
+)
+def test_maps_are_made_and_scored_on_a_fold_that_the_study_has(study_with, folds, fold):
+    predict, score = (parsed(line)[1] for line in StudyCommands(study_with(folds=folds)).map_and_score())
+    assert predict.scenes == [fold]
+    assert score.fold == fold
+
+
+def test_a_score_on_another_fold_is_made_again_on_that_fold(study):
+    predict, score = (parsed(line)[1] for line in StudyCommands(study).map_and_score("validation"))
+    assert predict.scenes == ["validation"]
+    assert score.fold == "validation"
+
+
+def test_only_the_classes_that_were_retrained_are_retrained_again(study, trial):
+    best = trial(7, {"Water": 0.5})
+    commands = StudyCommands(study)
+    [some] = commands.retrain(best, model_set(study, {"Roads": 7, "Water": 7}))
+    assert parsed(some)[1].classes == ["Water", "Roads"]
+    assert parsed(some)[1].trial is None
+    [every] = commands.retrain(best, model_set(study, {"Water": 7, "Buildings": 7, "Roads": 7}))
+    assert parsed(every)[1].classes is None
+
+
+def test_a_class_with_a_blank_is_quoted(study_with, trial):
+    data = {"format": "masks", "folder": "d", "prepared": "p", "classes": ["road (paved)", "deep water", "trees"]}
+    study = study_with(data=data)
+    [line] = StudyCommands(study).retrain(trial(0, {"trees": 1}), model_set(study, {"road (paved)": 0, "trees": 0}))
+    assert parsed(line)[1].classes == ["road (paved)", "trees"]
+    assert "'road (paved)'" in line
+
+
+def test_models_from_other_trials_than_the_best_name_their_trial(study, trial):
+    models = model_set(study, {"Water": 7, "Buildings": 3, "Roads": 7})
+    made = [parsed(line)[1] for line in StudyCommands(study).retrain(trial(7, {"Water": 0.5}), models)]
+    assert [(options.trial, options.classes) for options in made] == [(None, ["Water", "Roads"]), (3, ["Buildings"])]
+
+
+def test_a_class_that_no_validation_scene_has_is_not_retrained_for_the_first_time(study, trial):
+    [line] = StudyCommands(study).retrain(trial(0, {"Roads": 0.5, "Water": 0.25}))
+    assert parsed(line)[1].classes == ["Water", "Roads"]
+    [line] = StudyCommands(study).retrain(trial(0, {"Roads": 0.5, "Water": 0.25, "Buildings": 0.0}))
+    assert parsed(line)[1].classes is None
