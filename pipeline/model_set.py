@@ -67,6 +67,9 @@ class LoadedModelSet:
         description = read_model_set(folder)
         if not description.members:
             raise MapgroveError(f"the model set in {folder} is empty", remedy="Run `retrain` again")
+        strangers = [each.file for each in description.members if not _lies_in(folder, each.file)]
+        if strangers:
+            raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
         normalisation = _read(Normalisation, folder / NORMALISATION_FILE)
         return cls(description, normalisation, tuple(_load(folder / each.file) for each in description.members))
 
@@ -117,6 +120,10 @@ def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSett
     divisor = member.candidate.architecture.divisor_px
     wished = settings.tile_px or member.candidate.plan.patch_px
     return settings.model_copy(update={"tile_px": -(-wished // divisor) * divisor})
+
+
+def _lies_in(folder: Path, file: str) -> bool:
+    return (folder / file).resolve().is_relative_to(folder.resolve())
 
 
 def _load(path: Path) -> Predictor:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
-from search_space.errors import MapgroveError, UnableError
+from search_space.errors import UnableError
 from search_space.objective import Outcome, TrialContext
 from search_space.study import Study
 
@@ -33,25 +33,26 @@ class TrainingObjective:
         """
         candidate.check_feasible()
         self.warm_up()
+        from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
 
         try:
             data = StudyData.open(self.study)
-        except (MapgroveError, OSError) as error:
+            classes = self.study.data.classes
+            trained = train(
+                candidate,
+                data.scenes(data.fold.training, classes),
+                data.scenes(data.fold.validation, classes),
+                classes,
+                self.study.budget,
+                seed=trial.seed,
+                max_parameters=self.study.limits.max_parameters,
+                on_epoch=trial.report,
+            )
+        except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.
             raise UnableError(f"the prepared data cannot be used: {error}") from error
-        classes = self.study.data.classes
-        trained = train(
-            candidate,
-            data.scenes(data.fold.training, classes),
-            data.scenes(data.fold.validation, classes),
-            classes,
-            self.study.budget,
-            seed=trial.seed,
-            max_parameters=self.study.limits.max_parameters,
-            on_epoch=trial.report,
-        )
         return Outcome(
             state="done",
             loss=1.0 - trained.validation.mean_jaccard,

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
-from search_space.names import ClassName, ClassNames
 from search_space.objective import EpochReport
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
@@ -28,7 +27,7 @@ class ModelMember(Frozen):
         figures: Further numbers with their unit in the name, such as `num_parameters`, `train_s`.
     """
 
-    class_name: ClassName
+    class_name: str
     file: str
     candidate: Candidate
     threshold: Share
@@ -53,7 +52,7 @@ class ModelSet(Frozen):
 
     study: str
     data_fingerprint: str
-    classes: Annotated[ClassNames, Field(min_length=1)]
+    classes: Annotated[Names, Field(min_length=1)]
     bands: Annotated[Names, Field(min_length=1)]
     indices: Names = ()
     normalise: Literal["dataset", "scene"] = "dataset"

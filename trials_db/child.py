@@ -1,5 +1,7 @@
 """What runs in a trial's own process: the objective, with every way it may end told to the worker."""
 
+import contextlib
+import errno
 import json
 import logging
 import math
@@ -18,8 +20,21 @@ from pydantic import ValidationError
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import InfeasibleError, MalformedError, MapgroveError
+from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError
 from search_space.objective import EpochReport, Objective, Outcome
+from trials_db.stopping import STOP_SIGNALS
+
+_log = logging.getLogger(__name__)
+
+_DISK_FAULTS = {
+    errno.ENOSPC: "Make room on the disk (df shows it)",
+    errno.EDQUOT: "Make room within your quota",
+    errno.EIO: "Check the disk (dmesg may tell more)",
+    errno.EROFS: "Mount the disk for writing",
+    errno.ENOTCONN: "Mount the disk again",
+    errno.ESTALE: "Mount the disk again",
+}
+"""What any trial would meet, by the number of the system's error, and what to do about it."""
 
 _MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
 
@@ -48,8 +63,8 @@ class Message(NamedTuple):
     """What the trial's process tells the worker.
 
     Attributes:
-        kind: "ready" (warmed up: from here on what goes wrong is the trial's fault), "report", "outcome",
-            "malformed" (a bug: the search stops), or "unable" (the worker can train nothing).
+        kind: "ready" (warmed up: from here on a silent death is the trial's fault), "report", "outcome",
+            "malformed" (a bug: the search stops), or "unable" (no trial can run here now).
         body: An encoded `EpochReport` or `Outcome`, or a line of text.
     """
 
@@ -90,12 +105,16 @@ def run_trial(job: Job, pipe: Connection, lifeline: Connection) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Inherited from the server, which is safe from them; processes that the objective starts must know them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
     _redirect_output(job)
     end = _run(job, pipe)
     # The worker ends this process on the last message, with whatever the objective left behind.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        # A full disk takes the last lines of the log; the outcome it shall not take.
+        sys.stdout.flush()
+        sys.stderr.flush()
     pipe.send(end)
     pipe.close()
 
@@ -143,6 +162,9 @@ def _run(job: Job, pipe: Connection) -> Message:
         _keep_traceback(job.folder)
         return Message("malformed", str(error))
     except BaseException as error:  # noqa: BLE001  (recorded as the trial's end)
+        if reason := _unable(error):
+            _keep_traceback(job.folder)
+            return Message("unable", reason)
         outcome = _outcome_of(error)
         if outcome.state == "failed":
             _keep_traceback(job.folder)
@@ -156,6 +178,17 @@ def _checked(returned: Any) -> Outcome:
     if returned.loss is not None and not math.isfinite(returned.loss):
         return Outcome(state="failed", reason=f"the loss is {returned.loss}")
     return Outcome.model_validate(dict(returned))
+
+
+def _unable(error: BaseException | None) -> str:
+    """Why no other trial would fare better here now; empty where the error is the trial's own."""
+    while error is not None:
+        if isinstance(error, UnableError):
+            return str(error)
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            return f"{describe(error)}. {_DISK_FAULTS[error.errno]}"
+        error = error.__cause__
+    return ""
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -175,7 +208,11 @@ def _outcome_of(error: BaseException) -> Outcome:
 
 
 def _keep_traceback(folder: Path) -> None:
-    (folder / "traceback.txt").write_text(traceback.format_exc())
+    try:
+        (folder / "traceback.txt").write_text(traceback.format_exc())
+    except OSError as error:
+        # The folder may be what is at fault; the worker is told all the same.
+        _log.warning("%s", error)
 
 
 def write_candidate(folder: Path, candidate: dict[str, Any]) -> None:

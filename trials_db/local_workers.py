@@ -1,9 +1,11 @@
-"""Worker processes that a master starts on its own machine, and keeps alive."""
+"""Worker processes that a master starts on its own machine, keeps alive, and takes with it when it ends."""
 
 import logging
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -14,13 +16,19 @@ _log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 3
 STOP_S = 20.0
+LIFELINE_VARIABLE = "MAPGROVE_LIFELINE"
+_POLL_S = 0.05
 
 
 class LocalWorkers:
-    """Starts workers on entering the block, starts a dead one again, and stops all on leaving.
+    """Starts workers on entering the block, starts one again that was killed, and stops all on leaving.
 
-    A worker that dies more than `MAX_RESTARTS` times is not started again. Where none is left, nothing would ever be
-    tried, so `failure` says why.
+    A worker that ended with an error of its own has told it, and would only tell it again: it is not started again,
+    nor is one that was killed more than `MAX_RESTARTS` times. Where none is left, nothing would ever be tried, so
+    `failure` says why.
+
+    The workers hold one end of a pipe, this process the other. However this process ends, the pipe is closed, and
+    they stop by themselves; see `follow_master`.
 
     Args:
         num_workers: How many.
@@ -36,8 +44,10 @@ class LocalWorkers:
         self._environment = {**os.environ, **environment}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._restarts: dict[int, int] = {}
+        self._lifeline = self._lifeline_of_workers = -1
 
     def __enter__(self) -> Self:
+        self._lifeline_of_workers, self._lifeline = os.pipe()
         for slot in range(self._num_workers):
             self._restarts[slot] = 0
             self._start(slot)
@@ -46,27 +56,29 @@ class LocalWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        running = [process for process in self._processes.values() if process.poll() is None]
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-        for process in running:
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
+        for process in self._processes.values():
+            os.kill(process.pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + STOP_S
+        for process in self._processes.values():
+            while _exit_code(process) is None and time.monotonic() < deadline_s:
+                time.sleep(_POLL_S)
+            if process.returncode is None:
                 _log.warning("worker %d does not stop; killing it", process.pid)
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        os.close(self._lifeline)
+        os.close(self._lifeline_of_workers)
 
     def tend(self) -> bool:
-        """Start dead workers again; return whether any is left, or none was wanted."""
+        """Start killed workers again; return whether any is left, or none was wanted."""
         for slot, process in list(self._processes.items()):
-            code = process.poll()
+            code = _exit_code(process)
             if code is None:
                 continue
             del self._processes[slot]
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            if self._restarts[slot] == MAX_RESTARTS:
-                self.failure = f"a worker {how} {MAX_RESTARTS + 1} times"
+            if code > 0 or self._restarts[slot] == MAX_RESTARTS:
+                self.failure = f"a worker {how}" + (f", after {self._restarts[slot]} restarts" if code <= 0 else "")
                 _log.error("%s; it is not started again", self.failure)
                 continue
             self._restarts[slot] += 1
@@ -76,7 +88,22 @@ class LocalWorkers:
 
     def _start(self, slot: int) -> None:
         # In a process group of its own, a worker learns of Ctrl-C from its master alone, and only once.
-        self._processes[slot] = subprocess.Popen(self._command, env=self._environment, start_new_session=True)
+        self._processes[slot] = subprocess.Popen(
+            self._command,
+            env={**self._environment, LIFELINE_VARIABLE: str(self._lifeline_of_workers)},
+            pass_fds=[self._lifeline_of_workers],
+            start_new_session=True,
+        )
+
+
+def follow_master(stop: threading.Event) -> None:
+    """Set `stop` when the master that started this process is gone, even where it was killed.
+
+    Does nothing in a worker that was started by hand.
+    """
+    lifeline = os.environ.pop(LIFELINE_VARIABLE, None)
+    if lifeline is not None:
+        threading.Thread(target=_wait_for_end, args=(int(lifeline), stop), daemon=True).start()
 
 
 class TendedStop:
@@ -98,3 +125,19 @@ class TendedStop:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until asked to stop, at most `timeout` seconds; return whether to stop."""
         return self._stop.wait(timeout)
+
+
+def _wait_for_end(lifeline: int, stop: threading.Event) -> None:
+    # Nobody ever writes: reading returns when the other end is closed.
+    os.read(lifeline, 1)
+    stop.set()
+    _log.warning("the master is gone; stopping")
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a worker, None while it runs; what it left behind is ended."""
+    if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        return None
+    # Not waited for yet, its number still names its own process group and no other.
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()

@@ -6,8 +6,10 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
-from multiprocessing import forkserver
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
@@ -17,39 +19,87 @@ import psutil
 
 from trials_db.child import Job, Message, run_trial
 from trials_db.errors import WorkerError
+from trials_db.stopping import STOP_SIGNALS, Stop
 
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 5.0
+_POLL_S = 0.1
 
 
-def process_context(preload: Sequence[str]) -> ForkServerContext:
+def process_context(preload: Sequence[str], stop: Stop) -> ForkServerContext:
     """How trial processes are started: each is forked from a server that has imported `preload` and runs nothing.
 
     So a trial's memory is given back when it ends, and the framework is imported once. The list of the first call
-    in a process holds for all. Returns when the server has imported everything, so that no claimed trial waits for it.
+    in a process holds for all. Returns when the server has imported everything, so that no claimed trial waits for
+    it; or when `stop` is set, after ending a server that is still importing.
+
+    Raises:
+        WorkerError: The server died.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trials_db.child", *preload])
+    with _modules_found_from_anywhere(), _stop_signals_held_back():
+        forkserver.ensure_running()
+    with futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(_first_process, context)
+        while not futures.wait([answer], _POLL_S).done:
+            if stop.is_set():
+                # It would look up from its imports only after many seconds.
+                _kill_server()
+    error = answer.exception()
+    if error is not None and not stop.is_set():
+        raise WorkerError(
+            f"The process that imports {', '.join(preload) or 'the modules'} for all trials died",
+            remedy="Its own lines are above; `run_search.py doctor` checks the framework",
+        ) from error
+    return context
+
+
+@contextmanager
+def _modules_found_from_anywhere() -> Iterator[None]:
+    """The server looks for modules where a bare `python` would; it must find ours from any current folder."""
     before = os.environ.get("PYTHONPATH")
-    # The server looks for modules where a bare `python` would; it must find ours from any current folder.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-    # The server answers its first request when its imports are done.
+
+
+@contextmanager
+def _stop_signals_held_back() -> Iterator[None]:
+    """What is started in the block never sees the signals that a terminal or `timeout` sends to a worker's group.
+
+    The server would die of them, and the trial with it, before the worker has handed it back.
+    """
+    # Starting it lets the signals through again, so it comes first.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _first_process(context: ForkServerContext) -> None:
+    """Start a process that does nothing: the server answers its first request when its imports are done."""
     first = context.Process(target=_do_nothing, name="warm-up")
     first.start()
     first.join()
-    return context
 
 
 def _do_nothing() -> None:
     """What the first process of a server runs."""
+
+
+def _kill_server() -> None:
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
 
 
 class TrialProcess:

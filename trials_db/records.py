@@ -121,7 +121,12 @@ class Trial(Frozen):
         Raises:
             MalformedError: The stored mapping describes no candidate.
         """
-        return decode(Candidate, self.candidate, where=f"trial {self.number}")
+        return decode(
+            Candidate,
+            self.candidate,
+            where=f"the stored candidate of trial {self.number}",
+            remedy="Restore the trial store from a copy, or search again under another study.name",
+        )
 
     @property
     def loss(self) -> float | None:

@@ -1,13 +1,15 @@
-"""Opening the store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
+"""The store's SQLite file: its tables, its version, its documents, and SQLite's errors in the user's words."""
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from search_space.decode import Frozen, decode
+from search_space.errors import MalformedError
 from trials_db.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -16,6 +18,9 @@ APPLICATION_ID = 0x4D677276
 
 WAIT_S = 30.0
 """How long a writer waits for its turn."""
+
+_MAKING_S = 1.0
+"""How long a reader waits for the tables of a file that another process is making."""
 
 _TABLES = """
 CREATE TABLE studies (
@@ -65,32 +70,43 @@ CREATE TABLE workers (
 );
 """
 
+_RESTORE = "Restore the file from a copy, or move it away and search anew"
+_NAME_ANOTHER = "Name another file: --store sqlite:///PATH, or study.store in the study's file"
+_CHECK_DISK = "Check free space (df) and rights there"
+_SEARCH_FIRST = "Run `run_search.py search` first"
+
 _MEANINGS = (
     ("locked", "is locked by another process", "End the process that holds it, and try again"),
     ("disk is full", "cannot grow, the disk is full", "Make room and run the same command again"),
     ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
     ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
-    ("not a database", "is not a SQLite file", "Name another file"),
-    ("malformed", "is damaged", "Restore it from a copy, or move it away and search anew"),
+    ("not a database", "is not a SQLite file", _NAME_ANOTHER),
+    ("malformed", "is damaged", _RESTORE),
+    ("disk I/O error", "cannot be read or written", _CHECK_DISK),
+    ("File exists", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
+    ("Not a directory", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
 )
+
+Document = TypeVar("Document", bound=Frozen)
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the file, making it and its tables where `create`.
 
     Raises:
-        StoreError: It is missing and not `create`, is no study store, is of a later version, or SQLite refuses.
+        StoreError: It is missing or empty and not `create`, is no study store, is of a later version, or SQLite
+            refuses.
     """
     if path.is_dir():
         raise StoreError("A study store is a file, and this is a folder", received=str(path))
     if not create and not path.is_file():
-        raise StoreError(f"There is no study store at {path}", remedy="Run `run_search.py search` first")
+        raise StoreError(f"There is no study store at {path}", remedy=_SEARCH_FIRST)
     with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Autocommit, so that every transaction is begun by us; the caller's lock lets threads take turns.
         db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(db, path)
+            _prepare(db, path, create=create)
         except BaseException:
             db.close()
             raise
@@ -107,31 +123,72 @@ def store_errors(path: Path) -> Iterator[None]:
         for part, what, remedy in _MEANINGS:
             if part in text:
                 raise StoreError(f"The study store {path} {what}", received=text, remedy=remedy) from error
-        raise StoreError(f"The study store {path} failed", received=text) from error
+        raise StoreError(f"The study store {path} failed", received=text, remedy=_CHECK_DISK) from error
 
 
-def parse_document(text: str, path: Path) -> dict[str, Any]:
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from every other one, whatever their names; None where there is no file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def file_gone(path: Path) -> StoreError:
+    """The error for a file that is no longer the one that was opened."""
+    return StoreError(
+        f"The study store {path} was deleted or replaced while it was in use",
+        remedy="Restore it from a copy if there is one; else the search begins anew",
+    )
+
+
+def parse_document(text: str, path: Path, where: str) -> dict[str, Any]:
     """Read the JSON of one column.
+
+    Args:
+        text: What the column holds.
+        path: The store, for the error.
+        where: What it is the document of, for the error: "trial 7 of study 'x'".
 
     Raises:
         StoreError: It is no JSON mapping.
     """
     try:
         plain = json.loads(text)
-    except ValueError as error:
-        raise StoreError(f"The study store {path} holds a damaged document", received=text) from error
+    except (TypeError, ValueError):
+        plain = None
     if not isinstance(plain, dict):
-        raise StoreError(f"The study store {path} holds a damaged document", received=text)
+        raise StoreError(f"{_damaged(path, where)}: it is no JSON mapping", received=text, remedy=_RESTORE)
     return plain
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def decode_document(model: type[Document], plain: Mapping[str, Any], path: Path, where: str) -> Document:
+    """Make an object of what the store holds; see `parse_document`.
+
+    Raises:
+        StoreError: It describes no `model`.
+    """
+    try:
+        return decode(model, plain, where=_damaged(path, where), remedy=_RESTORE)
+    except MalformedError as error:
+        raise StoreError(error.what, received=error.received, remedy=error.remedy) from None
+
+
+def _damaged(path: Path, where: str) -> str:
+    return f"The study store {path} holds a damaged document, {where}"
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA foreign_keys = ON")
-    # In one transaction: another process may be making the tables between two looks.
-    db.execute("BEGIN")
-    version = _version(db, path)
-    db.rollback()
+    version = _version_now(db, path)
+    deadline = time.monotonic() + _MAKING_S
+    while version == 0 and not create:
+        if time.monotonic() > deadline:
+            raise StoreError(f"The study store {path} holds no study", remedy=_SEARCH_FIRST)
+        time.sleep(0.05)
+        version = _version_now(db, path)
     if version == 0:
         _use_write_ahead_log(db)
         db.execute("BEGIN IMMEDIATE")
@@ -160,6 +217,15 @@ def _use_write_ahead_log(db: sqlite3.Connection) -> None:
             return
 
 
+def _version_now(db: sqlite3.Connection, path: Path) -> int:
+    """See `_version`; in one transaction, as another process may be making the tables between two looks."""
+    db.execute("BEGIN")
+    try:
+        return _version(db, path)
+    finally:
+        db.rollback()
+
+
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """Version of the tables in the file, 0 for an empty file.
 
@@ -176,5 +242,5 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
             remedy="Use the Mapgrove that wrote it",
         )
     if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise StoreError(f"{path} belongs to another program", remedy="Name another file")
+        raise StoreError(f"{path} belongs to another program", remedy=_NAME_ANOTHER)
     return 0

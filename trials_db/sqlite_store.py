@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search_space.decode import canonical_json, decode
+from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
 from trials_db.errors import LeaseLostError
 from trials_db.records import (
@@ -26,7 +26,15 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import connect, parse_document, store_errors
+from trials_db.sqlite_file import (
+    Document,
+    connect,
+    decode_document,
+    file_gone,
+    file_identity,
+    parse_document,
+    store_errors,
+)
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
@@ -51,6 +59,8 @@ class SqliteStore(TrialStore):
         # One connection serves the threads of a process in turn.
         self._lock = threading.RLock()
         self._db = connect(path, create=create)
+        self._place = path.absolute()
+        self._identity = file_identity(self._place)
 
     def close(self) -> None:
         with self._lock, store_errors(self.path):
@@ -107,7 +117,7 @@ class SqliteStore(TrialStore):
             row = self._lowest_new(study)
             if row is None:
                 return None
-            new = decode(NewTrial, parse_document(row["document"], self.path), where=f"trial {row['number']}")
+            new = self._read(NewTrial, row["document"], f"trial {row['number']} of study {study!r}")
             claim = Claim(
                 study=study,
                 number=new.number,
@@ -181,14 +191,18 @@ class SqliteStore(TrialStore):
                 f"SELECT {_TRIAL_COLUMNS}, changed FROM trials WHERE study = ? AND changed > ? ORDER BY number",
                 (study, since),
             ).fetchall()
+            if not rows:
+                self._refuse_missing(study)
             reports = self._reports(study, since)
         newest = max((row["changed"] for row in rows), default=since)
-        return [_trial(row, reports.get(row["number"], []), self.path) for row in rows], str(newest)
+        return [self._trial(study, row, reports.get(row["number"], [])) for row in rows], str(newest)
 
     def counts(self, study: str) -> dict[TrialState, int]:
         with self._reading() as db:
             rows = db.execute("SELECT state, COUNT(*) AS n FROM trials WHERE study = ? GROUP BY state", (study,))
             found = {row["state"]: row["n"] for row in rows}
+            if not found:
+                self._refuse_missing(study)
         return {state: found.get(state, 0) for state in TrialState}
 
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
@@ -237,14 +251,12 @@ class SqliteStore(TrialStore):
     def workers(self, study: str) -> list[WorkerRecord]:
         with self._reading() as db:
             rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
-        return [
-            decode(WorkerRecord, parse_document(row["document"], self.path), where="a worker's record") for row in rows
-        ]
+        return [self._read(WorkerRecord, row["document"], f"a worker of study {study!r}") for row in rows]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """All queries of the block see the store at one moment."""
-        with self._lock, store_errors(self.path):
+        with self._lock, store_errors(self.path), self._file_in_place():
             if self._db.in_transaction:
                 yield self._db
                 return
@@ -257,7 +269,7 @@ class SqliteStore(TrialStore):
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of the block or, where it raises, nothing."""
-        with self._lock, store_errors(self.path):
+        with self._lock, store_errors(self.path), self._file_in_place():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -266,18 +278,32 @@ class SqliteStore(TrialStore):
                 self._db.rollback()
                 raise
 
+    @contextmanager
+    def _file_in_place(self) -> Iterator[None]:
+        """Refuse to work on a file that was deleted: SQLite would go on, and all be lost on closing."""
+        self._check_file()
+        yield
+        self._check_file()
+
+    def _check_file(self) -> None:
+        if file_identity(self._place) != self._identity:
+            raise file_gone(self.path)
+
+    def _read(self, model: type[Document], text: str, where: str) -> Document:
+        return decode_document(model, parse_document(text, self.path, where), self.path, where)
+
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
-        return (
-            decode(StudyRecord, parse_document(row["document"], self.path), where=f"the stored study {name!r}")
-            if row
-            else None
-        )
+        return self._read(StudyRecord, row["document"], f"study {name!r}") if row else None
+
+    def _refuse_missing(self, study: str) -> None:
+        if not self._db.execute("SELECT 1 FROM studies WHERE name = ?", (study,)).fetchone():
+            raise no_such_study(study, self.list_studies())
 
     def _next_change(self, study: str) -> int:
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
-        if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
-            raise no_such_study(study, self.list_studies())
+        self._refuse_missing(study)
+        self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,))
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
         return int(row["changes"])
 
@@ -343,16 +369,14 @@ class SqliteStore(TrialStore):
         )
         found: dict[int, list[EpochReport]] = {}
         for row in rows:
-            report = decode(
-                EpochReport, parse_document(row["document"], self.path), where=f"a report of trial {row['number']}"
-            )
-            found.setdefault(row["number"], []).append(report)
+            where = f"a report of trial {row['number']} of study {study!r}"
+            found.setdefault(row["number"], []).append(self._read(EpochReport, row["document"], where))
         return found
 
-
-def _trial(row: sqlite3.Row, reports: list[EpochReport], path: Path) -> Trial:
-    document = parse_document(row["document"], path)
-    columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
-    outcome = parse_document(row["outcome"], path) if row["outcome"] else None
-    plain = {**document, **columns, "outcome": outcome, "reports": reports}
-    return decode(Trial, plain, where=f"trial {row['number']}")
+    def _trial(self, study: str, row: sqlite3.Row, reports: list[EpochReport]) -> Trial:
+        where = f"trial {row['number']} of study {study!r}"
+        document = parse_document(row["document"], self.path, where)
+        columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
+        outcome = parse_document(row["outcome"], self.path, where) if row["outcome"] else None
+        plain = {**document, **columns, "outcome": outcome, "reports": reports}
+        return decode_document(Trial, plain, self.path, where)

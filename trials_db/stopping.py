@@ -18,11 +18,18 @@ class Stop(Protocol):
         """Wait until asked to stop, at most `timeout` seconds; return whether to stop."""
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A polite `kill`, Ctrl-C, and the terminal that was closed."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Inside the block, SIGTERM and Ctrl-C set the event instead of ending the process; only in the main thread."""
+    """Inside the block, `STOP_SIGNALS` set the event instead of ending the process; only in the main thread.
+
+    A hang-up that is ignored stays so: that is how `nohup` lets a process outlive its terminal.
+    """
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, lambda *_: stop.set()) for each in signals}
     try:
         yield stop

@@ -147,7 +147,11 @@ class TrialStore(ABC):
 
     @abstractmethod
     def trials(self, study: str) -> list[Trial]:
-        """All trials, by number."""
+        """All trials, by number.
+
+        Raises:
+            StudyNotFoundError: There is no study of this name.
+        """
 
     @abstractmethod
     def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
@@ -160,11 +164,18 @@ class TrialStore(ABC):
         Returns:
             The changed trials by number, each as it is now, and the cursor for the next call. No change is ever
             left out; one may be told twice.
+
+        Raises:
+            StudyNotFoundError: There is no study of this name.
         """
 
     @abstractmethod
     def counts(self, study: str) -> dict[TrialState, int]:
-        """Number of trials in each state, zeros included."""
+        """Number of trials in each state, zeros included.
+
+        Raises:
+            StudyNotFoundError: There is no study of this name.
+        """
 
     @abstractmethod
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:

@@ -27,6 +27,7 @@ from trials_db.store import TrialStore, check_same_study
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+_SIGNAL_S = 0.5
 _MEMORY_POLL_S = 0.1
 
 
@@ -93,14 +94,14 @@ class Worker:
         Raises:
             StudyConflictError: The stored study is another one; the difference is named.
             MalformedError: A candidate or the objective is malformed: a bug. The trial has failed.
-            WorkerError: This worker can train nothing, as the framework cannot be imported for one. The trial was
-                handed back.
+            WorkerError: No trial can run here now: the framework cannot be imported, the data cannot be opened or the
+                disk is full. The trial was handed back.
             StoreError: The store failed.
         """
         stored = self.store.load_study(self.study.name)
         # Settings such as the number of trials may have been changed since this process read them.
         check_same_study(stored, self.study.model_copy(update={"settings": stored.settings}))
-        context = process_context(self.preload)
+        context = process_context(self.preload, stop)
         guard = AwakeGuard(self.limits.lease_s)
         num_ended, idle_since_s = 0, time.monotonic()
         try:
@@ -161,7 +162,11 @@ class Worker:
             (folder / "traceback.txt").unlink(missing_ok=True)
             write_candidate(folder, claim.candidate)
         except OSError as error:
-            raise WorkerError(f"The trial's folder {folder} cannot be written", received=str(error)) from error
+            raise WorkerError(
+                f"The trial's folder {folder} cannot be written",
+                received=str(error),
+                remedy="Check free space (df) and rights there; the trial was handed back",
+            ) from error
         objective = pickle.dumps(self.objective)
         return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt)
 
@@ -202,7 +207,7 @@ class _Watch:
         Raises:
             LeaseLostError: The trial was taken away.
             MalformedError: The objective found something malformed.
-            WorkerError: The process could not even warm up.
+            WorkerError: The process could not warm up, or met what any other trial would meet.
         """
         while not stop.is_set():
             # Asked first: what was sent before the end is then received below.
@@ -212,7 +217,8 @@ class _Watch:
                 if outcome is not None:
                     return outcome
             if has_ended:
-                return self._fault("failed", self._process.death())
+                # Where a signal is sent to all processes at once, the trial may die of it before `stop` is set.
+                return None if stop.wait(_SIGNAL_S) else self._fault("failed", self._process.death())
             if self._worker._heartbeat(self._claim.number):
                 self._worker.store.renew(self._claim)
             over = self._over_limits()
@@ -232,7 +238,7 @@ class _Watch:
             case "malformed", _:
                 raise MalformedError(str(body))
             case _:
-                return self._fault("failed", str(body))
+                raise self._unable(str(body))
         return None
 
     def _over_limits(self) -> Outcome | None:
@@ -248,9 +254,12 @@ class _Watch:
     def _fault(self, state: Literal["failed", "infeasible"], reason: str) -> Outcome:
         """The trial's end; or, before the process was warm, the worker's: no trial would fare better."""
         if not self._is_warm:
-            folder = self._worker.folder / "trials" / f"{self._claim.number:04d}"
-            raise WorkerError(
-                f"Training cannot start here: {reason}",
-                remedy=f"The trial was handed back; log.txt in {folder} may tell more",
-            )
+            raise self._unable(reason)
         return Outcome(state=state, reason=reason)
+
+    def _unable(self, reason: str) -> WorkerError:
+        folder = self._worker.folder / "trials" / f"{self._claim.number:04d}"
+        return WorkerError(
+            f"Training cannot {'go on' if self._is_warm else 'start'} here: {reason}",
+            remedy=f"The trial was handed back; log.txt in {folder} may tell more",
+        )

@@ -8,6 +8,7 @@ Examples:
 """
 
 import argparse
+import math
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, load_study, open_study_store
+from verbs.common import add_study, at_least, load_study, open_study_store
 
 if TYPE_CHECKING:
     from trials_db.records import StudyRecord
@@ -24,17 +25,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
-    parser.add_argument("--max-trials", type=int, metavar="N", help="leave after N trials")
-    parser.add_argument("--idle-exit-s", type=float, metavar="S", help="leave after S seconds without a trial")
+    parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials")
+    parser.add_argument("--idle-exit-s", type=_duration_s, metavar="S", help="leave after S seconds without a trial")
     parser.add_argument("--name", help="how `status` calls this worker (default HOST:PROCESS)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Serve the study until told to stop."""
+    from pipeline.backend import backend_name
     from pipeline.objective import TrainingObjective
+    from trials_db.local_workers import follow_master
     from trials_db.stopping import stop_on_signals
     from trials_db.worker import Worker, WorkerLimits
 
+    backend_name()
     wished = load_study(options)
     with open_study_store(wished) as store:
         record = store.load_study(wished.name)
@@ -54,14 +58,25 @@ def run(options: argparse.Namespace) -> None:
             preload=["pipeline.preload"],
         )
         with stop_on_signals() as stop:
+            follow_master(stop)
             worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
+
+
+def _duration_s(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if seconds < 0.0 or not math.isfinite(seconds):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0, not {text!r}")
+    return seconds
 
 
 def _check_data(study: Study, record: "StudyRecord") -> None:
     """Refuse to train on other data than the study's."""
     from pipeline.prepared import PreparedDataset
 
-    found = PreparedDataset.open(study.prepared).fingerprint
+    found = PreparedDataset.open_for(study.data).fingerprint
     if found != record.data_fingerprint:
         raise MapgroveError(
             f"the data prepared in {study.prepared} is not the data of study {study.name}",

@@ -11,7 +11,7 @@ from trial_objectives import Synthetic, synthetic_loss
 from search_space.objective import Outcome
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import SearchSettings
-from trials_db.errors import StudyConflictError, StudyNotFoundError
+from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError
 from trials_db.master import Master, Progress
 from trials_db.records import StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
@@ -158,6 +158,18 @@ def test_trials_of_silent_workers_are_tried_again(open_sqlite: Any, record: Any)
     final = run_here(store, record, 2)
     assert final.is_complete
     assert [trial.lost_workers for trial in store.trials("demo")] == [0, 1]
+
+
+def test_a_store_that_is_deleted_ends_the_search(open_sqlite: Any, record: Any) -> None:
+    store = open_sqlite()
+
+    def delete(progress: Progress) -> None:
+        if progress.counts[TrialState.NEW] == 2:
+            store.path.unlink()
+
+    with pytest.raises(StoreError, match="was deleted or replaced"):
+        Master(store, record, SPACE, SETTINGS, 4).run(threading.Event(), delete)
+    assert not store.path.exists()
 
 
 def test_a_master_of_another_study_is_refused(open_sqlite: Any, record: StudyRecord) -> None:

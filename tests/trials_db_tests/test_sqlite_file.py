@@ -1,16 +1,23 @@
 """Opening stores by URL, and what is told when the file is not what it should be."""
 
 import multiprocessing
+import resource
+import shutil
 import sqlite3
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search_space.decode import canonical_json
+from search_space.objective import EpochReport
 from trials_db import sqlite_file
 from trials_db.errors import StoreError, mask_url
 from trials_db.opening import open_store
+from trials_db.records import WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 
 
@@ -73,7 +80,9 @@ def test_passwords_are_masked(url: str, masked: str | None) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "t.sqlite"
     path.write_text("Dear diary, " * 100)
-    assert f"The study store {path} is not a SQLite file" in _refused(f"sqlite:///{path}")
+    line = _refused(f"sqlite:///{path}")
+    assert f"The study store {path} is not a SQLite file" in line
+    assert "--store sqlite:///PATH, or study.store" in line
     assert path.read_text().startswith("Dear diary")
 
 
@@ -83,7 +92,10 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "failed" in _refused(f"sqlite:///{tmp_path}/file/t.sqlite")
+    for path in ("file/t.sqlite", "file/deeper/t.sqlite"):
+        line = _refused(f"sqlite:///{tmp_path}/{path}")
+        assert "cannot be made, a part of its path is a file" in line
+        assert "Name another file: --store" in line
 
 
 def test_another_programs_database(tmp_path: Path) -> None:
@@ -91,7 +103,40 @@ def test_another_programs_database(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE songs (title TEXT)")
     db.close()
-    assert f"{path} belongs to another program" in _refused(f"sqlite:///{path}")
+    line = _refused(f"sqlite:///{path}")
+    assert f"{path} belongs to another program" in line
+    assert "--store sqlite:///PATH, or study.store" in line
+
+
+def test_an_empty_file_holds_no_study_and_is_left_alone_by_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "t.sqlite"
+    path.touch()
+    line = _refused(f"sqlite:///{path}", create=False)
+    assert line == f"The study store {path} holds no study. Run `run_search.py search` first."
+    assert path.stat().st_size == 0
+    open_store(f"sqlite:///{path}").close()
+    open_store(f"sqlite:///{path}", create=False).close()
+
+
+def test_a_reader_waits_for_the_tables_that_another_process_is_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_MAKING_S", 60.0)
+    path = tmp_path / "t.sqlite"
+    path.touch()
+    opened: list[list[str]] = []
+
+    def read() -> None:
+        with SqliteStore(path, create=False) as store:
+            opened.append(store.list_studies())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    time.sleep(0.3)
+    assert opened == []
+    SqliteStore(path).close()
+    reader.join()
+    assert opened == [[]]
 
 
 def test_a_later_version(tmp_path: Path) -> None:
@@ -119,8 +164,61 @@ def test_a_damaged_document(tmp_path: Path, study: Any) -> None:
     with sqlite3.connect(path) as db:
         db.execute("UPDATE studies SET document = ?", (canonical_json(study)[:-5],))
     db.close()
-    with SqliteStore(path) as store, pytest.raises(StoreError, match="holds a damaged document"):
+    with SqliteStore(path) as store, pytest.raises(StoreError, match="holds a damaged document") as caught:
         store.load_study("demo")
+    assert f"The study store {path} holds a damaged document, study 'demo': it is no JSON mapping" in str(caught.value)
+    assert "Restore the file from a copy" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "UPDATE trials SET document = json_remove(document, '$.point')",
+            "trial 0 of study 'demo': the key 'point' is missing. Restore the file from a copy",
+        ),
+        ("UPDATE trials SET document = x'00'", "trial 0 of study 'demo': it is no JSON mapping"),
+        ("UPDATE trials SET document = 'null'", "trial 0 of study 'demo': it is no JSON mapping"),
+        ("UPDATE trials SET state = 'lost'", "trial 0 of study 'demo': "),
+        ("UPDATE trials SET outcome = '{'", "trial 0 of study 'demo': it is no JSON mapping"),
+        ("UPDATE reports SET document = '{}'", "a report of trial 0 of study 'demo': the key "),
+        ("UPDATE studies SET document = '{}'", "study 'demo': the key "),
+        ("UPDATE workers SET document = '[]'", "a worker of study 'demo': it is no JSON mapping"),
+    ],
+)
+def test_a_damaged_document_is_named_with_its_store_and_a_remedy(
+    tmp_path: Path, study: Any, new_trial: Any, statement: str, told: str
+) -> None:
+    path = tmp_path / "t.sqlite"
+    with SqliteStore(path) as store:
+        store.create_study(study)
+        store.add_trial("demo", new_trial(0))
+        store.heartbeat(WorkerRecord(name="w", host="here", pid=1, study="demo"))
+        store.report(store.claim("demo", "w", 60.0), EpochReport(epoch=1, training_loss=0.5))
+    with sqlite3.connect(path) as db:
+        assert db.execute(statement).rowcount == 1
+    db.close()
+    reads: list[Callable[[SqliteStore], object]] = [
+        lambda store: store.load_study("demo"),
+        lambda store: store.trials("demo"),
+        lambda store: store.workers("demo"),
+    ]
+    with SqliteStore(path) as store, pytest.raises(StoreError) as caught:
+        [read(store) for read in reads]
+    line = str(caught.value)
+    assert f"The study store {path} holds a damaged document, {told}" in line
+    assert "Restore the file from a copy, or move it away and search anew." in line
+
+
+def test_a_damaged_proposal_is_told_to_the_worker_that_would_claim_it(
+    tmp_path: Path, study: Any, new_trial: Any
+) -> None:
+    with SqliteStore(tmp_path / "t.sqlite") as store:
+        store.create_study(study)
+        store.add_trial("demo", new_trial(0))
+        store._db.execute("UPDATE trials SET document = '{}'")
+        with pytest.raises(StoreError, match="damaged document, trial 0 of study 'demo'"):
+            store.claim("demo", "w", 60.0)
 
 
 def test_a_lock_held_too_long(tmp_path: Path, study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +244,63 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, study: Any) -> N
         assert store.list_studies() == []
         store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
         store.create_study(large)
+
+
+def test_a_disk_that_refuses_is_told_with_what_to_check(tmp_path: Path, study: Any) -> None:
+    with SqliteStore(tmp_path / "t.sqlite") as store:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        try:
+            with pytest.raises(StoreError, match=r"disk I/O error.*Check free space \(df\) and rights there"):
+                store.create_study(study.model_copy(update={"settings": {"text": "x" * 200_000}}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        store.create_study(study)
+        assert store.list_studies() == ["demo"]
+
+
+class TestAFileThatIsGone:
+    @staticmethod
+    def _delete(path: Path) -> None:
+        shutil.rmtree(path.parent)
+
+    @staticmethod
+    def _replace(path: Path) -> None:
+        path.rename(path.with_suffix(".old"))
+        SqliteStore(path).close()
+
+    @pytest.mark.parametrize("remove", [_delete, _replace])
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda store, study: store.create_study(study),
+            lambda store, study: store.requeue_expired("demo"),
+            lambda store, study: store.claim("demo", "w", 60.0),
+            lambda store, study: store.heartbeat(WorkerRecord(name="w", host="here", pid=1, study="demo")),
+            lambda store, study: store.trials("demo"),
+            lambda store, study: store.changed_since("demo", "7"),
+        ],
+    )
+    def test_no_method_goes_on(
+        self, tmp_path: Path, study: Any, remove: Callable[[Path], None], use: Callable[[SqliteStore, Any], object]
+    ) -> None:
+        path = tmp_path / "runs" / "t.sqlite"
+        with SqliteStore(path) as store:
+            store.create_study(study)
+            use(store, study)
+            remove(path)
+            with pytest.raises(StoreError) as caught:
+                use(store, study)
+        assert str(caught.value).startswith(f"The study store {path} was deleted or replaced while it was in use. ")
+
+    def test_another_working_folder_is_no_other_file(
+        self, tmp_path: Path, study: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with SqliteStore(Path("t.sqlite")) as store:
+            monkeypatch.chdir("/")
+            store.create_study(study)
+            assert store.list_studies() == ["demo"]
 
 
 def open_and_close(url: str, gate: Any) -> None:

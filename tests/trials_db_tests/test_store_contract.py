@@ -76,6 +76,9 @@ class TestStudies:
             store.add_trial("nemo", new_trial(0))
         with pytest.raises(StudyNotFoundError):
             store.update_study_settings(_changed(study, name="nemo"), [])
+        for read in (store.trials, store.changed_since, store.counts):
+            with pytest.raises(StudyNotFoundError, match="It holds: demo"):
+                read("nemo")
 
     def test_studies_do_not_mix(self, store, study, new_trial) -> None:
         store.create_study(_changed(study, name="other"))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from trial_objectives import Synthetic, Waits, synthetic_loss
+from waiting import are_gone, wait_for
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
@@ -49,31 +49,11 @@ def work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> Callable[...
     return run
 
 
-def _wait_for(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise TimeoutError(what)
-
-
 def _trial_pids(gate: Path) -> list[int]:
     """Wait until a trial of `Waits` runs; return its processes."""
     told = gate.with_suffix(".pid")
-    _wait_for(told.exists, "the trial to start")
+    wait_for(told.exists, "the trial to start")
     return [int(pid) for pid in told.read_text().split()]
-
-
-def _are_gone(pids: list[int]) -> bool:
-    def gone(pid: int) -> bool:
-        try:
-            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
-    return all(gone(pid) for pid in pids)
 
 
 def test_a_good_trial_leaves_outcome_reports_and_files(work: Any, store: SqliteStore, tmp_path: Path) -> None:
@@ -103,6 +83,7 @@ def test_a_good_trial_leaves_outcome_reports_and_files(work: Any, store: SqliteS
         ("killed", "failed", r"the training process was killed by signal 9 \(SIGKILL\); often the system .*"),
         ("exits", "failed", "the training process ended with exit code 3 and no outcome"),
         ("sys.exit", "failed", r"SystemExit: 4 .*"),
+        ("no file", "failed", r"FileNotFoundError: \[Errno 2\] No such file or directory: '/missing' .*"),
     ],
 )
 def test_a_bad_trial_is_one_trial_with_its_reason(
@@ -129,7 +110,7 @@ def test_a_trial_over_its_time_limit_has_failed_and_nothing_of_it_is_left(work: 
     bad, _ = work(Waits(gate, with_child=True), trial_s=2.0)
     assert (bad.state, bad.outcome.reason) == (TrialState.FAILED, "over its time limit of 2 s")
     pids = _trial_pids(gate)
-    _wait_for(lambda: _are_gone(pids), "the trial's processes to end")
+    wait_for(lambda: are_gone(pids), "the trial's processes to end")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +128,32 @@ def test_a_worker_that_can_train_nothing_hands_back_and_says_so(
     assert "\n" not in str(caught.value)
     trial = store.trials("demo")[0]
     assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("unable", "the data are gone. Mount the disk. The trial was handed back"),
+        ("disk full", "No space left on device: '/full' (trial_objectives.py:"),
+        ("disk full", "Make room on the disk (df shows it). The trial was handed back"),
+        ("disk full, told in other words", "OSError: [Errno 122] Disk quota exceeded"),
+        ("disk full, told in other words", "Make room within your quota"),
+    ],
+)
+def test_what_any_trial_would_meet_ends_the_worker_and_costs_no_trial(
+    work: Any, store: SqliteStore, trouble: str, told: str
+) -> None:
+    with pytest.raises(WorkerError, match="Training cannot go on here: ") as caught:
+        work(Synthetic(trouble, numbers=(1,)))
+    assert told in str(caught.value)
+    good, spared = store.trials("demo")
+    assert good.state is TrialState.DONE
+    assert (spared.state, spared.lost_workers, spared.reports) == (TrialState.NEW, 0, ())
+
+
+def test_a_trial_whose_log_is_full_keeps_its_outcome(work: Any) -> None:
+    first, second = work(Synthetic("full log", numbers=(0,)))
+    assert (first.state, first.loss, second.state) == (TrialState.DONE, 0.5, TrialState.DONE)
 
 
 def test_malformed_is_a_bug_that_ends_the_worker(work: Any, store: SqliteStore) -> None:
@@ -222,7 +229,7 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
         with SqliteStore(store.path, clock=lambda: time.time() + 1000) as ahead:
             assert ahead.requeue_expired("demo") == [0]
             claim = ahead.claim("demo", "other", 600.0)
-        _wait_for(lambda: _are_gone([pid]), "the first process to end")
+        wait_for(lambda: are_gone([pid]), "the first process to end")
     finally:
         gate.touch()
         thread.join()
@@ -235,7 +242,7 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
 class TestWorkerProcess:
     @pytest.fixture
     def start(self, store: SqliteStore, tmp_path: Path) -> Iterator[Callable[[float], tuple[Any, list[int]]]]:
-        """Start a worker process; return it with the processes of its first trial."""
+        """Start a worker, in a process group of its own; return it with the processes of its first trial."""
         started = []
 
         def run(lease_s: float) -> tuple[Any, list[int]]:
@@ -243,7 +250,9 @@ class TestWorkerProcess:
             gate = tmp_path / "gate"
             arguments = [f"sqlite:///{store.path}", "demo", str(tmp_path), str(gate), str(lease_s)]
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-            process = subprocess.Popen([sys.executable, str(script), *arguments], cwd="/", env=environment)
+            process = subprocess.Popen(
+                [sys.executable, str(script), *arguments], cwd="/", env=environment, start_new_session=True
+            )
             started.append(process)
             return process, _trial_pids(gate)
 
@@ -252,17 +261,41 @@ class TestWorkerProcess:
             process.kill()
             process.wait()
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_hands_the_trial_back(self, start: Any, store: SqliteStore, number: int) -> None:
         process, pids = start(60.0)
         (seen,) = store.workers("demo")
         assert (seen.pid, seen.trial) == (process.pid, 0)
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
-        _wait_for(lambda: _are_gone(pids), "the trial's processes to end")
+        wait_for(lambda: are_gone(pids), "the trial's processes to end")
         trial = store.trials("demo")[0]
         assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
         assert store.workers("demo") == []
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_signal_to_all_processes_hands_the_trial_back_too(
+        self, start: Any, store: SqliteStore, number: int
+    ) -> None:
+        process, pids = start(60.0)
+        # As a terminal does, and `timeout`: to the worker's group; as systemd does: to the trial's, perhaps first.
+        os.killpg(pids[0], number)
+        os.killpg(process.pid, number)
+        assert process.wait(timeout=30) == 0
+        wait_for(lambda: are_gone(pids), "the trial's processes to end")
+        trial = store.trials("demo")[0]
+        assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
+
+    def test_under_nohup_a_closed_terminal_stops_nothing(self, start: Any, store: SqliteStore, tmp_path: Path) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process, _ = start(60.0)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        os.killpg(process.pid, signal.SIGHUP)
+        (tmp_path / "gate").touch()
+        wait_for(lambda: store.counts("demo")[TrialState.DONE] == 2, "both trials to end")
+        assert process.poll() is None
 
     def test_what_a_killed_worker_leaves_another_one_finishes(
         self, start: Any, store: SqliteStore, study: StudyRecord, tmp_path: Path
@@ -270,7 +303,7 @@ class TestWorkerProcess:
         process, pids = start(1.0)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        _wait_for(lambda: _are_gone(pids), "the orphans to end")
+        wait_for(lambda: are_gone(pids), "the orphans to end")
         assert store.trials("demo")[0].state is TrialState.RUNNING
         second = Worker(store, study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0), name="second")
         assert second.run(threading.Event(), max_trials=2) == 2

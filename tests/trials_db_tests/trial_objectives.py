@@ -1,5 +1,6 @@
 """Tiny objectives that trial processes import, each ending in its own way."""
 
+import errno
 import math
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from search_space.candidate import Candidate
 from search_space.decode import decode
-from search_space.errors import InfeasibleError
+from search_space.errors import InfeasibleError, UnableError
 from search_space.objective import EpochReport, Outcome, TrialContext
 
 
@@ -65,6 +66,21 @@ class Synthetic:
                 return 0.5  # type: ignore[return-value]
             case "infeasible":
                 raise InfeasibleError("too large", received=5, remedy="Use 4")
+            case "unable":
+                raise UnableError("the data are gone", remedy="Mount the disk")
+            case "disk full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full")
+            case "disk full, told in other words":
+                try:
+                    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+                except OSError as error:
+                    raise RuntimeError("cannot save") from error
+            case "no file":
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/missing")
+            case "full log":
+                sys.stdout = Path("/dev/full").open("w")  # noqa: SIM115
+                sys.stdout.write("still in the buffer")
+                return Outcome(state="done", loss=0.5)
             case "malformed":
                 decode(Candidate, {"depth": 3}, where="here")
             case "memory error":
