@@ -11,6 +11,9 @@ from pipeline import indices as spectral
 from pipeline.rasterise import rasterise
 from pipeline.scene import BandGroup, RasterLabels, Scene
 
+ALL_VALID = 0.999
+"""A pixel is valid where its share of valid ground, a sum of rounded weights, is above this."""
+
 
 @dataclass(frozen=True)
 class Cube:
@@ -59,7 +62,7 @@ def make_cube(scene: Scene, bands: Sequence[str], indices: Sequence[str], classe
     valid = np.ones((height, width), bool)
     for group in {id(groups[name]): groups[name] for name in needed}.values():
         if group.valid is not None:
-            valid &= resample(group.valid.astype(np.float32), height, width) >= 1.0
+            valid &= resample(group.valid.astype(np.float32), height, width) > ALL_VALID
     cube[~valid] = np.nan
     masks, known = _draw_labels(scene, classes)
     known &= valid

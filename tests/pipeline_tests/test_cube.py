@@ -90,3 +90,11 @@ def test_pixels_that_are_no_numbers_are_refused(bad: float) -> None:
     valid = np.ones((3, 3), bool)
     valid[1, 1] = False
     group("red", plane, valid)
+
+
+@pytest.mark.parametrize("side_px", [90, 134, 849, 5000])
+def test_no_ground_is_lost_to_rounding_where_grids_do_not_divide(side_px: int) -> None:
+    """The shares of valid ground are sums of weights, which rounding leaves just below one."""
+    fine = group("red", np.full((1, 40, 3349), 5, np.uint8))
+    other = group("swir", np.full((1, 40, side_px), 7, np.uint8), np.ones((40, side_px), bool))
+    assert make_cube(scene(fine, other), ["red", "swir"], [], []).valid.all()
