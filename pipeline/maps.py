@@ -42,12 +42,14 @@ class MapRecord(Frozen):
         source: What the scene was made from.
         models: Fingerprint of the model set that drew it.
         prediction: How tiles became the map.
+        sizes_bytes: Of the map's files, by name.
     """
 
     scene: str
     source: str
     models: str
     prediction: PredictionSettings
+    sizes_bytes: dict[str, int] = {}
 
 
 class MapScene(Imagery, Protocol):
@@ -159,7 +161,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
         MapgroveError: The scene has other bands than the models read.
     """
     record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
-    if _kept_record(out / scene.id) == record:
+    if _is_kept(out / scene.id, record):
         return WrittenMap(scene.id, out / scene.id, None)
     models.check_bands(scene.bands)
     probabilities = models.predict(scene, settings)
@@ -177,7 +179,9 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     if isinstance(scene, PreparedScene) and scene.labelled:
         classes = [models.description.classes.index(name) for name in names]
         write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
-    write_json(folder / MAP_FILE, encode(record))
+    files = (PROBABILITIES, MASKS, POLYGONS, OVERLAY, COMPARISON)
+    sizes = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
+    write_json(folder / MAP_FILE, encode(record.model_copy(update={"sizes_bytes": sizes})))
     num_valid = max(1, int(np.count_nonzero(scene.valid)))
     shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
     return WrittenMap(scene.id, folder, shares)
@@ -211,11 +215,14 @@ def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path)
     return ScoredMaps(score, models.pop())
 
 
-def _kept_record(folder: Path) -> MapRecord | None:
+def _is_kept(folder: Path, wanted: MapRecord) -> bool:
+    """Whether a map of the same origin lies there, with every file as it was written."""
     try:
-        return read_map_record(folder)
-    except MapgroveError:
-        return None
+        kept = read_map_record(folder)
+        whole = all((folder / name).stat().st_size == size for name, size in kept.sizes_bytes.items())
+    except (MapgroveError, OSError):
+        return False
+    return whole and kept.model_copy(update={"sizes_bytes": {}}) == wanted
 
 
 def read_map_record(folder: Path) -> MapRecord:

@@ -1,5 +1,6 @@
 """`prepare`: from files as they come to cubes, masks and a manifest; resumes, and skips what is unchanged."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -44,6 +45,7 @@ from search_space.study import DataSettings
 logger = logging.getLogger(__name__)
 
 STATISTICS_SAMPLE = 1_000_000
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def prepare(settings: DataSettings, on_progress: Callable[[Progress], None] | No
     _refuse_own_imagery(folder, Path(settings.folder))
     plan = _Plan.make(settings, open_dataset(settings))
     _make_folder(folder)
+    _refuse_foreign_manifest(folder / MANIFEST)
     with sole_writer(folder):
         _prepare_scenes(plan, folder, on_progress)
     return PreparedDataset.open(folder)
@@ -208,8 +211,10 @@ def _kept_record(folder: Path, key: str) -> SceneRecord | None:
 
 
 def _write_scene(folder: Path, cube: Cube, record: SceneRecord, plan: _Plan) -> None:
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = folder.with_name(f".{folder.name}{PARTIAL}")
+    if beside.exists():
+        _refuse_foreign(beside)
+        shutil.rmtree(beside)
     beside.mkdir(parents=True)
     try:
         for name, array in ((CUBE, cube.bands), (MASKS, cube.masks), (VALID, cube.valid), (KNOWN, cube.known)):
@@ -288,10 +293,21 @@ def _refuse_own_imagery(prepared: Path, imagery: Path) -> None:
 
 def _refuse_foreign(folder: Path) -> None:
     """Only what `prepare` has made may be replaced."""
-    if not (folder / RECORD).is_file() and any(folder.iterdir()):
+    if not _is_own(folder):
         raise DataError(
             f"{folder} holds files that `prepare` did not make",
             remedy="Move them away, or name another data.prepared",
+        )
+
+
+def _refuse_foreign_manifest(path: Path) -> None:
+    try:
+        plain = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    if not (isinstance(plain, dict) and {"version", "scenes"} <= set(plain)):
+        raise DataError(
+            f"{path} is a file that `prepare` did not make", remedy="Move it away, or name another data.prepared"
         )
 
 
@@ -332,12 +348,25 @@ def _refuse_full_disk(folder: Path, scene: Scene, num_bands: int, num_classes: i
 
 def _remove_stale(folder: Path, scene_ids: set[str]) -> None:
     """Scenes that the data set no longer has, and what a killed run left; only `prepare`'s own folders are touched."""
-    own = {path.parent for name in (RECORD, CUBE) for path in folder.glob(f"*/{name}")}
-    stale = sorted(path for path in own if path.name not in scene_ids)
+    stale = sorted(path for path in folder.glob("*/") if path.name not in scene_ids and _is_own(path))
     if stale:
         (folder / MANIFEST).unlink(missing_ok=True)
+        logger.warning("Removed, as the data set no longer has them: %s", ", ".join(path.name for path in stale))
     for path in stale:
         shutil.rmtree(path)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether `prepare` made the folder, and nobody put anything else into it."""
+    names = {path.name for path in folder.iterdir()}
+    if not names <= {CUBE, MASKS, VALID, KNOWN, QUICKLOOK, RECORD}:
+        return False
+    if folder.name.startswith(".") and folder.name.endswith(PARTIAL):
+        return True
+    try:
+        return SceneRecord.model_validate_json((folder / RECORD).read_bytes()).id == folder.name
+    except (OSError, ValidationError):
+        return not names
 
 
 def _failed(scene_ids: Sequence[str], total: int) -> DataError:

@@ -189,22 +189,22 @@ class PreparedScene:
     @cached_property
     def cube(self) -> NDArray[np.float32]:
         """float32 `(H, W, B)` in the sensor's units, indices last; NaN where there is no data."""
-        return self._map(CUBE, np.float32, 3)
+        return self._map(CUBE, np.float32, (*self.shape_px, len(self.record.bands)))
 
     @cached_property
     def masks(self) -> NDArray[np.uint8]:
         """uint8 `(H, W, K)`, 1 where a class is; 0 where nothing is known."""
-        return self._map(MASKS, np.uint8, 3)
+        return self._map(MASKS, np.uint8, (*self.shape_px, len(self.record.class_shares)))
 
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Bool `(H, W)`, True where there is data."""
-        return self._map(VALID, np.bool_, 2)
+        return self._map(VALID, np.bool_, self.shape_px)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """Bool `(H, W)`, True where there is data and someone has said what is on the ground."""
-        return self._map(KNOWN, np.bool_, 2)
+        return self._map(KNOWN, np.bool_, self.shape_px)
 
     def check(self) -> None:
         """See that every array is there, whole, and of the manifest's shape; no pixel is read.
@@ -215,13 +215,13 @@ class PreparedScene:
         for name in ("cube", "masks", "valid", "known"):
             getattr(self, name)
 
-    def _map(self, name: str, dtype: type[np.generic], ndim: int) -> NDArray[Any]:
+    def _map(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
         path = self.folder / name
         try:
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path} is missing or damaged: {error}", remedy=REMEDY) from error
-        if array.dtype != dtype or array.ndim != ndim or array.shape[:2] != self.shape_px:
+        if array.dtype != dtype or array.shape != shape:
             raise DataError(
                 f"{path} is not what the manifest says", received=f"{array.dtype} {array.shape}", remedy=REMEDY
             )

@@ -21,7 +21,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
         `path`.
 
     Raises:
-        PlaceError: `path` is a folder, or a folder on the way to it is a file.
+        PlaceError: `path` is a folder, a link or a device, or a folder on the way to it is a file.
     """
     _check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +39,8 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def _check_place(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise PlaceError("a link or device would be replaced by a file", received=str(path), remedy="Name a file")
     if path.is_dir():
         raise PlaceError("a file cannot take the place of a folder", received=str(path), remedy="Name a file in it")
     nearest = next((parent for parent in path.parents if parent.exists()), None)

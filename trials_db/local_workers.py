@@ -96,14 +96,17 @@ class LocalWorkers:
         )
 
 
-def follow_master(stop: threading.Event) -> None:
+def follow_master(stop: threading.Event) -> bool:
     """Set `stop` when the master that started this process is gone, even where it was killed.
 
-    Does nothing in a worker that was started by hand.
+    Returns:
+        Whether there is one; a worker that was started by hand has none, and nothing is done.
     """
     lifeline = os.environ.pop(LIFELINE_VARIABLE, None)
-    if lifeline is not None:
-        threading.Thread(target=_wait_for_end, args=(int(lifeline), stop), daemon=True).start()
+    if lifeline is None:
+        return False
+    threading.Thread(target=_wait_for_end, args=(int(lifeline), stop), daemon=True).start()
+    return True
 
 
 class TendedStop:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 STUDY_FILE = "study.json"
 MODELS, PREDICTIONS, SCORE_FILE = "models", "predictions", "score.json"
 STORE_VARIABLE = "MAPGROVE_STORE"
+INTERRUPTED = 130
+"""Exit code of a verb that Ctrl-C stopped."""
 
 
 def add_study(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

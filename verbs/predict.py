@@ -77,6 +77,8 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
             places[word] = dataset.scene(word)
         elif Path(word).is_file():
             path = Path(word)
+            if path.stem.startswith("."):
+                raise MapgroveError("the image's name must fit a folder", received=word, remedy="Rename it")
             if places.setdefault(path.stem, path) != path:
                 raise MapgroveError(
                     f"{word} and another scene would both be mapped into the folder {path.stem!r}",

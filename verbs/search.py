@@ -17,7 +17,16 @@ from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import MAY_CHANGE, Study
-from verbs.common import STORE_VARIABLE, add_study, load_study, open_study_store, save_study, say, study_commands
+from verbs.common import (
+    INTERRUPTED,
+    STORE_VARIABLE,
+    add_study,
+    load_study,
+    open_study_store,
+    save_study,
+    say,
+    study_commands,
+)
 from verbs.progress import SearchProgress
 
 if TYPE_CHECKING:
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
     from trials_db.store import TrialStore
 
 ENTRY = Path(__file__).parents[1] / "run_search.py"
-INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

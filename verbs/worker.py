@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, at_least, load_study, open_study_store
+from verbs.common import INTERRUPTED, add_study, at_least, load_study, open_study_store
 
 if TYPE_CHECKING:
     from trials_db.records import StudyRecord
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="how `status` calls this worker (default HOST:PROCESS)")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Serve the study until told to stop."""
     from pipeline.backend import backend_name
     from pipeline.objective import TrainingObjective
@@ -58,8 +58,9 @@ def run(options: argparse.Namespace) -> None:
             preload=["pipeline.preload"],
         )
         with stop_on_signals() as stop:
-            follow_master(stop)
+            has_master = follow_master(stop)
             worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
+    return INTERRUPTED if stop.is_set() and not has_master else 0
 
 
 def _duration_s(text: str) -> float:

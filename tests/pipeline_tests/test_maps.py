@@ -56,8 +56,14 @@ def test_a_map_shows_the_scene_and_its_holes(tmp_path: Path) -> None:
     assert not masks[:, :19].any()
     assert masks[:, 21:].all()
     assert written.class_shares == {"road": pytest.approx(480 / (24 * 40 - 16), abs=0.03)}
-    assert read_map_record(tmp_path / "field") == MapRecord(
-        scene="field", source="abc", models=models("red", "nir").description.fingerprint, prediction=SETTINGS
+    record = read_map_record(tmp_path / "field")
+    assert set(record.sizes_bytes) == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png"}
+    assert record == MapRecord(
+        scene="field",
+        source="abc",
+        models=models("red", "nir").description.fingerprint,
+        prediction=SETTINGS,
+        sizes_bytes=record.sizes_bytes,
     )
 
 
@@ -75,6 +81,15 @@ def test_a_map_is_drawn_again_only_where_something_changed(tmp_path: Path) -> No
     assert write_map(models("red", "nir"), image(), other, tmp_path).class_shares is not None
     assert write_map(models("red", "nir"), image("def"), other, tmp_path).class_shares is not None
     assert write_map(models("red", "nir", threshold=0.25), image("def"), other, tmp_path).class_shares is not None
+
+
+def test_a_map_whose_files_are_gone_or_cut_is_drawn_again(tmp_path: Path) -> None:
+    folder = write_map(models("red", "nir"), image(), SETTINGS, tmp_path).folder
+    (folder / "masks.tif").write_bytes((folder / "masks.tif").read_bytes()[:100])
+    assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is not None
+    (folder / "polygons.geojson").unlink()
+    assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is not None
+    assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is None
 
 
 def test_a_scene_without_data_becomes_an_empty_map(tmp_path: Path) -> None:

@@ -212,12 +212,12 @@ def test_interrupted_or_out_of_disk_leaves_nothing_half_written(
 
 def test_what_a_killed_run_left_is_cleared(data: DataSettings) -> None:
     dataset, _ = run(data)
-    shutil.copytree(dataset.folder / "a", dataset.folder / "gone.tmp")
-    (dataset.folder / "gone.tmp" / "scene.json").unlink()
+    shutil.copytree(dataset.folder / "a", dataset.folder / ".gone.partial")
+    (dataset.folder / ".gone.partial" / "scene.json").unlink()
     (dataset.folder / "a" / "masks.npy").unlink()
     _, told = run(data)
     assert states(told)["a"] == "prepared"
-    assert not (dataset.folder / "gone.tmp").exists()
+    assert not (dataset.folder / ".gone.partial").exists()
 
 
 def test_a_disk_that_is_too_full_is_told_before_writing(data: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +309,35 @@ def test_files_of_others_are_never_removed(data: DataSettings, caplog: pytest.Lo
     assert "holds files that `prepare` did not make" in caplog.text
     with pytest.raises(DataError, match=r"another folder than data\.folder"):
         run(data, prepared=data.folder)
+
+
+def test_folders_that_only_look_like_its_own_stay(data: DataSettings, caplog: pytest.LogCaptureFixture) -> None:
+    run(data)
+    prepared = Path(data.prepared)
+    for place in ("thesis/scene.json", "other/cube.npy", "b/notes.txt"):
+        (prepared / place).parent.mkdir(exist_ok=True)
+        (prepared / place).write_text('{"mine": 1}')
+    (Path(data.folder) / "images" / "b.png").write_bytes((Path(data.folder) / "images" / "a.png").read_bytes())
+    with pytest.raises(DataError, match="could not be prepared: b"):
+        run(data)
+    assert "did not make" in caplog.text
+    assert (prepared / "b" / "notes.txt").is_file()
+    (prepared / "b" / "notes.txt").unlink()
+    run(data)
+    assert (prepared / "thesis" / "scene.json").is_file()
+    assert (prepared / "other" / "cube.npy").is_file()
+
+    manifest = prepared / "manifest.json"
+    manifest.write_text('{"mine": 1}')
+    with pytest.raises(DataError, match="did not make"):
+        run(data)
+    assert manifest.read_text() == '{"mine": 1}'
+
+
+def test_an_array_with_another_number_of_bands_is_prepared_again(data: DataSettings) -> None:
+    cube = run(data)[0].folder / "a" / "cube.npy"
+    np.save(cube, np.load(cube)[..., :2])
+    assert states(run(data)[1]) == {"a": "prepared", "b": "unchanged", "c": "unchanged"}
 
 
 @pytest.mark.parametrize("name", ["scene_", "scene_..", "scene_.hidden"])

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from results.export import write_csv, write_json_lines
@@ -56,3 +58,14 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written_whole(tmp_path, mon
         write_bytes(path, b"newer")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "older"
+
+
+def test_links_and_devices_are_not_replaced(tmp_path):
+    (tmp_path / "target.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("link.csv", "pipe.csv"):
+        with pytest.raises(PlaceError, match="link or device"):
+            write_text(tmp_path / name, "new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "pipe.csv").is_fifo()
