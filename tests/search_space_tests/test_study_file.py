@@ -146,6 +146,11 @@ def test_class_names_that_are_no_plain_names_are_refused(file: Path, name: str) 
     assert "\n" not in str(caught.value)
 
 
+def test_a_class_is_not_named_like_a_file_beside_its_models(file: Path) -> None:
+    with pytest.raises(UsageError, match=r"must not end in \.json"):
+        read_study(file, ['data.classes=["model_set.json"]'])
+
+
 @pytest.mark.parametrize("name", ["road", "Straße", "सड़क", "道路", "_1", "2nd crop", "a+b & (c)-d_e.f", "x" * 100])
 def test_class_names_may_be_of_any_script(file: Path, name: str) -> None:
     assert read_study(file, [f"data.classes={json.dumps([name])}"]).data.classes == (name,)
