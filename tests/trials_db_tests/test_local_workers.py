@@ -94,7 +94,8 @@ class TestMasterProcess:
     def test_a_framework_that_dies_on_import_is_told_once_per_worker(self, start: Any, store: SqliteStore) -> None:
         master = start("deadly_to_import")
         told, _ = master.communicate(timeout=60)
-        assert told.count("WorkerError: The process that imports deadly_to_import for all trials died") == 2
+        # Both write at once, and what stands before the message may be torn.
+        assert told.count("The process that imports deadly_to_import for all trials died") == 2, told
         assert "starting another" not in told
         assert store.counts("demo")[TrialState.NEW] == 2
 
