@@ -35,11 +35,20 @@ class LabelledImagery(Imagery, Protocol):
 
 @dataclass(frozen=True)
 class TrainingScene:
-    """A scene with its scaling, and the classes that are trained, in order."""
+    """A scene with its scaling, and the classes that are trained, in order.
+
+    Attributes:
+        scene: Bands and truth; `known` tells the pixels of this fold alone.
+        scaling: How its bands become numbers.
+        classes: Positions of the trained classes in its masks.
+        held_out: Bool `(H, W)`, True on ground of other folds, which no training patch may touch; None where the whole
+            scene belongs to one fold.
+    """
 
     scene: LabelledImagery
     scaling: BandScaling
     classes: tuple[int, ...]
+    held_out: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -98,12 +98,20 @@ class BandGroup:
         planes: `(B, h, w)`, as stored.
         path: The file, for messages.
         valid: Bool `(h, w)`, False where there is no data; None where there is data everywhere.
+        name: By which `data.grid` and the manifest know the group.
+        placement: The group's pixels to the scene's, corners at whole numbers, `(a, b, c, d, e, f)` as in `Affine`;
+            None where both show the same ground from edge to edge.
+        may_be_shifted: Whether the sensor shot at another moment than the first group's, so that its bands must be
+            registered.
     """
 
     names: tuple[str, ...]
     planes: NDArray[Any]
     path: Path
     valid: NDArray[np.bool_] | None = None
+    name: str = "image"
+    placement: Affine | None = None
+    may_be_shifted: bool = False
 
     def __post_init__(self) -> None:
         """Refuse not-a-number, infinite and overlarge pixels where there is data."""
@@ -127,9 +135,11 @@ class PolygonLabels:
 
     Attributes:
         by_class: Polygons and multipolygons of each class; a class without any may be left out.
+        ignored: Polygons within which nobody knows what is on the ground.
     """
 
     by_class: Mapping[str, tuple[BaseGeometry, ...]]
+    ignored: tuple[BaseGeometry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,11 +161,12 @@ class Scene:
 
     Attributes:
         id: Its name, unique in the data set and fit for a folder's name.
-        height_px: Rows of the grid that everything is brought to.
+        height_px: Rows of its own grid, that of the first group.
         width_px: Columns of that grid.
-        groups: The bands, by file; each covers the same ground from edge to edge.
-        labels: What is on the ground; None where nobody has said.
-        georeference: Where the grid lies.
+        groups: The bands, by file.
+        labels: What is on the ground, on its own grid; None where nobody has said.
+        georeference: Where its own grid lies.
+        pixel_m: Side of a pixel of its own grid on the ground; None where nobody knows.
     """
 
     id: str
@@ -164,6 +175,7 @@ class Scene:
     groups: tuple[BandGroup, ...]
     labels: PolygonLabels | RasterLabels | None
     georeference: Georeference
+    pixel_m: float | None = None
 
 
 def _transformed(geometry: BaseGeometry, affine: Affine | None) -> BaseGeometry:

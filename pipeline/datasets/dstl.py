@@ -64,6 +64,13 @@ FILES: Mapping[str, tuple[Band, ...]] = {
 }
 """The four files of a scene and the bands in each, in the order of their planes; the first one is the grid."""
 
+GROUPS = dict(zip(FILES, ("rgb", "pan", "m", "a"), strict=True))
+"""Name of each file's group of bands; the sensors shot at slightly different moments."""
+
+GRID = "rgb"
+PIXEL_M = 0.31
+"""Side of a pixel of the RGB image on the ground."""
+
 SAME_GROUND = (("6110_1_2", "6140_1_2"), ("6110_3_1", "6140_3_1"))
 """Scenes of the same ground on two dates."""
 
@@ -123,12 +130,12 @@ class DstlAdapter:
 
     def sources(self, scene_id: str, bands: Collection[str]) -> tuple[Path, ...]:
         """See `Adapter.sources`; both CSV files are sources of every scene."""
-        images = tuple(self._folder / pattern.format(scene_id) for pattern, _ in _needed(bands))
+        images = tuple(self._folder / pattern.format(scene_id) for pattern in _needed(bands))
         return (*images, self._folder / LABELS, self._folder / GRID_SIZES)
 
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:
         """See `Adapter.read`."""
-        groups = tuple(self._read_group(pattern.format(scene_id), group) for pattern, group in _needed(bands))
+        groups = tuple(self._read_group(scene_id, pattern) for pattern in _needed(bands))
         height, width = groups[0].planes.shape[1:]
         if scene_id not in self._grid_sizes:
             raise DataError(
@@ -144,12 +151,16 @@ class DstlAdapter:
                     for number, wkt in self._wkt[scene_id].items()
                 }
             )
-        return Scene(scene_id, height, width, groups, labels, georeference)
+        return Scene(scene_id, height, width, groups, labels, georeference, PIXEL_M)
 
-    def _read_group(self, name: str, bands: tuple[Band, ...]) -> BandGroup:
-        path = existing_file(self._folder / name, "Fetch it again, or leave its bands out of data.bands")
-        planes = read_planes(path, len(bands))
-        return BandGroup(tuple(band.name for band in bands), planes, path)
+    def _read_group(self, scene_id: str, pattern: str) -> BandGroup:
+        path = existing_file(
+            self._folder / pattern.format(scene_id), "Fetch it again, or leave its bands out of data.bands"
+        )
+        names = tuple(band.name for band in FILES[pattern])
+        planes = read_planes(path, len(names))
+        group = GROUPS[pattern]
+        return BandGroup(names, planes, path, name=group, may_be_shifted=group != GRID)
 
     def _parse(self, wkt: str, scene_id: str, number: int) -> Any:
         try:
@@ -216,11 +227,11 @@ def read_planes(path: Path, num_bands: int) -> NDArray[Any]:
     return pixels
 
 
-def _needed(bands: Collection[str]) -> Iterator[tuple[str, tuple[Band, ...]]]:
-    """Files that hold one of `bands`; the first one always, as it is the grid."""
-    for position, (pattern, group) in enumerate(FILES.items()):
-        if position == 0 or any(band.name in bands for band in group):
-            yield pattern, group
+def _needed(bands: Collection[str]) -> Iterator[str]:
+    """Patterns of the files that hold one of `bands`; the first one always, as it is the grid."""
+    for pattern, group in FILES.items():
+        if GROUPS[pattern] == GRID or any(band.name in bands for band in group):
+            yield pattern
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
