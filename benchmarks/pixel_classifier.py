@@ -24,7 +24,7 @@ except ImportError:
 
 from pipeline.confusion import ThresholdCounts
 from pipeline.prepared import PreparedScene
-from pipeline.sampler import TrainingScene
+from pipeline.patches.scenes import TrainingScene
 from pipeline.study_data import StudyData
 from search_space.study_file import read_study
 

@@ -97,3 +97,18 @@ def describe_devices() -> str:
     """Name the devices that the chosen backend would compute on."""
     keras = importlib.import_module("keras")
     return ", ".join(keras.distribution.list_devices())
+
+
+def free_device_bytes() -> int | None:
+    """Free memory of the accelerator that the chosen backend computes on; None where there is none, or it won't say."""
+    name = importlib.import_module("keras").config.backend()
+    framework = importlib.import_module(name)
+    if name == "tensorflow":
+        listed = importlib.import_module("tensorflow.python.client.device_lib").list_local_devices
+        limits = [device.memory_limit for device in listed() if device.device_type == "GPU"]
+        used = framework.config.experimental.get_memory_info("GPU:0")["current"] if limits else 0
+        return limits[0] - used if limits else None
+    if name == "torch":
+        return int(framework.cuda.mem_get_info()[0]) if framework.cuda.is_available() else None
+    statistics = framework.devices()[0].memory_stats() or {}
+    return statistics["bytes_limit"] - statistics["bytes_in_use"] if "bytes_limit" in statistics else None

@@ -68,6 +68,13 @@ def jaccard(masks: Tensor, probabilities: Tensor, known: Tensor) -> Tensor:
     return 1.0 - ops.mean((both + 1.0) / (truth + predicted - both + 1.0))
 
 
+def patch_crossentropy(targets: Tensor, probabilities: Tensor) -> Tensor:
+    """Cross-entropy of each patch `(N,)`, mean over its known pixels and the classes; 0 where nothing is known."""
+    masks, known = targets[..., :-1], targets[..., -1:]
+    num_known = ops.maximum(ops.sum(known, axis=(1, 2)), 1.0)
+    return ops.mean(ops.sum(_pixel_crossentropy(masks, probabilities) * known, axis=(1, 2)) / num_known, axis=-1)
+
+
 def _pixel_crossentropy(masks: Tensor, probabilities: Tensor) -> Tensor:
     epsilon = keras.config.epsilon()
     probabilities = ops.clip(probabilities, epsilon, 1.0 - epsilon)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.folds import Fold, make_fold
 from pipeline.normalisation import Normalisation
+from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedDataset
-from pipeline.sampler import TrainingScene
 from search_space.study import Study
 
 

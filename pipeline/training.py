@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backend import free_device_bytes
 from pipeline.builder import build_model
 from pipeline.losses import MixedLoss
-from pipeline.sampler import PatchSampler, TrainingScene
+from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
+from pipeline.patches.sampler import PatchSampler
+from pipeline.patches.scenes import TrainingScene
+from pipeline.trainee import Trainee
 from pipeline.validation import Validation, validate
 from search_space.candidate import Candidate
 from search_space.errors import InfeasibleError, MapgroveError
@@ -82,14 +85,18 @@ def train(
             f"the network has {num_parameters:,} parameters, more than limits.max_parameters = {max_parameters:,}"
         )
     plan = candidate.plan
-    model.compile(
+    sampler = PatchSampler(training, plan, seed)
+    cutter = PatchCutter(training, plan) if fits_on_device(training, free_device_bytes()) else None
+    trainee = Trainee(model, cutter, plan.batch_size if plan.sampling.kind == "loss" else 0)
+    trainee.compile(
         optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM),
         loss=MixedLoss(plan.loss),
     )
-    watcher = _EpochWatcher(validation, class_names, plan.patch_px, on_epoch)
-    batches = _Batches(PatchSampler(training, plan, seed), budget.steps_per_epoch)
+    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, on_epoch)
+    batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
+    callbacks = [watcher, _LossRecorder(sampler, budget.steps_per_epoch)] if plan.sampling.kind == "loss" else [watcher]
     started = time.monotonic()
-    model.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=[watcher])
+    trainee.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks)
     seconds = time.monotonic() - started
     if watcher.best is None:
         raise DivergedError("training ended without a validated epoch")
@@ -105,23 +112,52 @@ def train(
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The sampler as Keras wants it; batch numbers run on through the epochs."""
+    """The sampler as Keras wants it; batch numbers run on through the epochs.
 
-    def __init__(self, sampler: PatchSampler, steps_per_epoch: int) -> None:
+    Args:
+        sampler: Draws and cuts.
+        steps_per_epoch: Batches per epoch.
+        drawn_px: Patch size where draws are wanted, which the device cuts; None for patches.
+    """
+
+    def __init__(self, sampler: PatchSampler, steps_per_epoch: int, drawn_px: int | None = None) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._sampler = sampler
         self._steps = steps_per_epoch
+        self._drawn_px = drawn_px
         self._epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._sampler.batch(self._epoch * self._steps + step)
+    def __getitem__(self, step: int) -> tuple[Any, ...]:
+        number = self._epoch * self._steps + step
+        if self._drawn_px is None:
+            return self._sampler.batch(number)
+        return (plain_draws(self._sampler.draw(number), self._drawn_px),)
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each epoch."""
         self._epoch += 1
+
+
+class _LossRecorder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the sampler how hard each patch was; it counts from the next epoch on."""
+
+    def __init__(self, sampler: PatchSampler, steps_per_epoch: int) -> None:
+        super().__init__()
+        self._sampler = sampler
+        self._steps = steps_per_epoch
+        self._epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Read the losses of the step back."""
+        self._sampler.record(self._epoch * self._steps + batch, self.model.patch_losses)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """From here on the next epoch's batches are drawn."""
+        self._sampler.settle()
+        self._epoch = epoch + 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +172,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
+        network: keras.Model,
         scenes: Sequence[TrainingScene],
         class_names: Sequence[str],
         tile_px: int,
@@ -144,6 +181,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self.best: _Best | None = None
         self.reports: list[EpochReport] = []
+        self._network = network
         self._scenes = scenes
         self._class_names = class_names
         self._tile_px = tile_px
@@ -159,7 +197,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         loss = float((logs or {}).get("loss", math.nan))
         if not math.isfinite(loss):
             raise DivergedError(f"the training loss is {loss} after epoch {epoch + 1}")
-        validation = validate(self.model, self._scenes, self._class_names, tile_px=self._tile_px)
+        validation = validate(self._network, self._scenes, self._class_names, tile_px=self._tile_px)
         report = EpochReport(
             epoch=epoch + 1,
             training_loss=loss,
@@ -168,7 +206,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         )
         self.reports.append(report)
         if self.best is None or validation.mean_jaccard > self.best.validation.mean_jaccard:
-            self.best = _Best(epoch + 1, validation, self.model.get_weights())
+            self.best = _Best(epoch + 1, validation, self._network.get_weights())
         self._on_epoch(report)
 
 

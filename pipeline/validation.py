@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from pipeline.confusion import ThresholdCounts
+from pipeline.patches.scenes import TrainingScene
 from pipeline.prediction import model_predictor, predict_scene
-from pipeline.sampler import TrainingScene
 from search_space.errors import MapgroveError
 from search_space.study import PredictionSettings
 

@@ -9,6 +9,7 @@ from search_space.decode import Frozen, Whole
 OptimizerKind = Literal["adam", "nadam", "rmsprop"]
 
 Weight = Annotated[float, Field(ge=0.0, le=100.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class LossMix(Frozen):
@@ -33,17 +34,49 @@ class LossMix(Frozen):
         return self
 
 
-class Augmentation(Frozen):
-    """How patches are varied.
+class Sampling(Frozen):
+    """Where patches are drawn.
 
     Attributes:
-        turns: "none", or "d4" for one of the eight quarter turns and mirrors at random.
-        jitter: Strength of the random linear transform of each channel: its factor is drawn from
-            1 +/- jitter, its offset from 0 +/- jitter standard deviations.
+        kind: "uniform": around any labelled pixel; "balanced": around a pixel of a class drawn evenly among the classes
+            present, so that each pixel counts in proportion to the rarity of its class; "loss": where the training loss
+            was high when last seen.
+        share: Share of patches drawn by the kind; the others are drawn uniformly.
     """
 
-    turns: Literal["none", "d4"] = "d4"
-    jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    kind: Literal["uniform", "balanced", "loss"] = "balanced"
+    share: Share = 0.5
+
+
+class Augmentation(Frozen):
+    """How patches are varied; a strength of 0 switches its variation off.
+
+    Attributes:
+        turns: "none"; "d4", one of the eight quarter turns and mirrors at random; "d8", these and half of a quarter
+            turn, 16 in all; "any", any angle, mirrored or not.
+        zoom: Things appear larger or smaller by a factor of up to 1 + zoom.
+        shear: Rows slide by up to this share of their distance from the middle.
+        elastic: The ground is bent smoothly: control points a quarter of a patch apart move by up to this share of
+            their distance. Above a half, ground would fold over itself.
+        jitter: Random linear transform of each channel: its factor is drawn from 1 +/- jitter, its offset from
+            0 +/- jitter standard deviations.
+        brightness: Standard deviations added to all channels alike, drawn from 0 +/- brightness.
+        contrast: Factor of all channels alike, drawn from 1 +/- contrast.
+        noise: Gaussian noise per pixel and channel; its standard deviation is drawn from 0 to noise.
+        band_dropout: Probability that a channel is replaced by its mean; one always stays.
+        soft_labels: Whether turned masks hold shares between 0 and 1, or those of the nearest pixel.
+    """
+
+    turns: Literal["none", "d4", "d8", "any"] = "d4"
+    zoom: Annotated[float, Field(ge=0.0, le=3.0)] = 0.0
+    shear: Share = 0.0
+    elastic: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    jitter: Share = 0.1
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    noise: Share = 0.0
+    band_dropout: Share = 0.0
+    soft_labels: bool = False
 
 
 class TrainingPlan(Frozen):
@@ -55,6 +88,7 @@ class TrainingPlan(Frozen):
         learning_rate: Its learning rate at the start.
         patch_px: Side length of a training patch.
         batch_size: Patches per optimisation step.
+        sampling: Where patches are drawn.
         augmentation: How patches are varied.
     """
 
@@ -63,4 +97,5 @@ class TrainingPlan(Frozen):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
+    sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()

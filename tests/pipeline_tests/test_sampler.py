@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.normalisation import BandScaling
-from pipeline.sampler import PatchSampler, TrainingScene
+from pipeline.patches.sampler import PatchSampler
+from pipeline.patches.scenes import TrainingScene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.training_plan import TrainingPlan

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.losses import MixedLoss
 from pipeline.normalisation import Normalisation
-from pipeline.sampler import TrainingScene
+from pipeline.patches.scenes import TrainingScene
 from pipeline.training import DivergedError, Trained, train
 from pipeline.validation import validate
 from search_space.candidate import Candidate
