@@ -87,14 +87,15 @@ def train(
     plan = candidate.plan
     sampler = PatchSampler(training, plan, seed)
     cutter = PatchCutter(training, plan) if fits_on_device(training, free_device_bytes()) else None
-    trainee = Trainee(model, cutter, plan.batch_size if plan.sampling.kind == "loss" else 0)
+    records_losses = plan.sampling.kind == "loss"
+    trainee = Trainee(model, cutter, plan.batch_size if records_losses else 0)
     trainee.compile(
         optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM),
         loss=MixedLoss(plan.loss),
     )
-    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, on_epoch)
     batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
-    callbacks = [watcher, _LossRecorder(sampler, budget.steps_per_epoch)] if plan.sampling.kind == "loss" else [watcher]
+    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, on_epoch)
+    callbacks = [_Feeder(batches, sampler, records_losses), watcher]
     started = time.monotonic()
     trainee.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks)
     seconds = time.monotonic() - started
@@ -120,44 +121,48 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         drawn_px: Patch size where draws are wanted, which the device cuts; None for patches.
     """
 
-    def __init__(self, sampler: PatchSampler, steps_per_epoch: int, drawn_px: int | None = None) -> None:
+    def __init__(self, sampler: PatchSampler, steps_per_epoch: int, drawn_px: int | None) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
+        self.epoch = 0
         self._sampler = sampler
         self._steps = steps_per_epoch
         self._drawn_px = drawn_px
-        self._epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[Any, ...]:
-        number = self._epoch * self._steps + step
+        number = self.number(step)
         if self._drawn_px is None:
             return self._sampler.batch(number)
         return (plain_draws(self._sampler.draw(number), self._drawn_px),)
 
-    def on_epoch_end(self) -> None:
-        """Called by Keras after each epoch."""
-        self._epoch += 1
+    def number(self, step: int) -> int:
+        """Number of the batch of a step of this epoch, counted from the start of training."""
+        return self.epoch * self._steps + step
 
 
-class _LossRecorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells the sampler how hard each patch was; it counts from the next epoch on."""
+class _Feeder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the batches their epoch, which Keras does not, and the sampler how hard each patch was.
 
-    def __init__(self, sampler: PatchSampler, steps_per_epoch: int) -> None:
+    Losses count from the next epoch on: what is drawn ahead within an epoch must not depend on how far ahead.
+    """
+
+    def __init__(self, batches: _Batches, sampler: PatchSampler, records_losses: bool) -> None:
         super().__init__()
+        self._batches = batches
         self._sampler = sampler
-        self._steps = steps_per_epoch
-        self._epoch = 0
+        self._records_losses = records_losses
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Before anything of the epoch is drawn."""
+        self._sampler.settle()
+        self._batches.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Read the losses of the step back."""
-        self._sampler.record(self._epoch * self._steps + batch, self.model.patch_losses)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """From here on the next epoch's batches are drawn."""
-        self._sampler.settle()
-        self._epoch = epoch + 1
+        if self._records_losses:
+            self._sampler.record(self._batches.number(batch), self.model.patch_losses)
 
 
 @dataclass(frozen=True)

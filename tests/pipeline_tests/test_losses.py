@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.losses import LOSSES, MixedLoss
+from pipeline.losses import LOSSES, MixedLoss, patch_crossentropy
 from search_space.training_plan import LossMix
 
 Array = NDArray[np.float64]
@@ -84,3 +84,18 @@ def test_loss_survives_saving() -> None:
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
 
     assert copy.mix == loss.mix
+
+
+def test_the_loss_of_each_patch_is_its_own_cross_entropy() -> None:
+    rng = np.random.default_rng(4)
+    masks, probabilities = rng.integers(2, size=(3, 5, 6, 2)), rng.uniform(0.05, 0.95, (3, 5, 6, 2))
+    known = rng.random((3, 5, 6, 1)) < 0.6
+    known[2] = False
+    targets = np.concatenate([masks, known], axis=-1).astype(np.float32)
+
+    found = np.asarray(patch_crossentropy(targets, probabilities.astype(np.float32)))
+
+    for n in range(2):
+        of_truth = np.where(masks[n] == 1, probabilities[n], 1 - probabilities[n])
+        assert found[n] == pytest.approx(-np.log(of_truth[known[n, ..., 0]]).mean(), rel=1e-5)
+    assert found[2] == 0

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.losses import MixedLoss
 from pipeline.normalisation import Normalisation
+from pipeline.patches.sampler import PatchSampler
 from pipeline.patches.scenes import TrainingScene
 from pipeline.training import DivergedError, Trained, train
 from pipeline.validation import validate
@@ -150,3 +151,53 @@ def test_too_large_a_network_is_infeasible() -> None:
 def test_a_patch_that_does_not_divide_is_infeasible() -> None:
     with pytest.raises(InfeasibleError, match="divisible by"):
         run({"architecture": {"depth": 3}, "plan": {"patch_px": 20}})
+
+
+@pytest.mark.slow
+def test_patches_cut_on_the_device_train_like_those_of_the_processor(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.training.free_device_bytes", lambda: 10**9)
+    on_device = run()
+
+    for ours, theirs in zip(on_device.reports, trained.reports, strict=True):
+        assert ours.training_loss == pytest.approx(theirs.training_loss, rel=0.05)
+    assert on_device.validation.mean_jaccard > 0.8
+    assert len(on_device.model.weights) == len(trained.model.weights)
+
+
+LOSS_WEIGHTED = {**SMALL, "plan": SMALL["plan"] | {"sampling": {"kind": "loss"}}}
+
+
+@pytest.mark.slow
+def test_losses_of_patches_steer_the_next_epoch_and_nothing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Watched(PatchSampler):
+        def batch(self, number: int) -> Any:
+            told.append(("drawn", number))
+            return super().batch(number)
+
+        def record(self, number: int, losses: NDArray[Any]) -> None:
+            assert losses.shape == (4,)
+            assert (losses > 0).all()
+            told.append(("recorded", number))
+            super().record(number, losses)
+
+        def settle(self) -> None:
+            told.append(("settled", len([name for name, _ in told if name == "settled"])))
+            super().settle()
+
+    monkeypatch.setattr("pipeline.training.PatchSampler", Watched)
+    first = run(LOSS_WEIGHTED, epochs=3)
+    monkeypatch.undo()
+
+    # Keras draws some batches ahead to see their shapes.
+    begin = [position for position, (name, _) in enumerate(told) if name == "settled"]
+    for epoch, (start, end) in enumerate(zip(begin, [*begin[1:], len(told)], strict=True)):
+        numbers = set(range(epoch * 15, (epoch + 1) * 15))
+        for what in ("drawn", "recorded"):
+            assert {number for name, number in told[start:end] if name == what} == numbers
+    assert [each.training_loss for each in run(LOSS_WEIGHTED, epochs=3).reports] == [
+        each.training_loss for each in first.reports
+    ]

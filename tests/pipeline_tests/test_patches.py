@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from pipeline.normalisation import BandScaling
 from pipeline.patches.sampler import PatchSampler
 from pipeline.patches.scenes import TrainingScene
 from search_space.decode import decode
-from search_space.errors import MapgroveError
+from search_space.errors import InfeasibleError, MapgroveError
 from search_space.training_plan import TrainingPlan
 
 HEIGHT, WIDTH = 40, 30
@@ -138,3 +139,84 @@ def test_scenes_without_a_label_are_refused() -> None:
 
     with pytest.raises(MapgroveError, match="no training scene has a labelled pixel"):
         sampler(scene=nothing)
+
+
+def all_known(size: tuple[int, int] = (200, 300)) -> FakeScene:
+    rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    return FakeScene(
+        cube=np.stack([rows, columns], -1).astype(np.float32),
+        masks=np.zeros((*size, 2), np.uint8),
+        valid=np.ones(size, bool),
+        known=np.ones(size, bool),
+    )
+
+
+BENT = {"turns": "any", "zoom": 0.3, "elastic": 0.3, "jitter": 0.0}
+
+
+@pytest.mark.parametrize("augmentation", [{"turns": "d4", "jitter": 0.0}, BENT])
+def test_no_patch_reads_within_the_context_of_held_out_ground(augmentation: dict[str, Any]) -> None:
+    scene, held_out, context_px = all_known(), np.zeros((200, 300), bool), 9
+    held_out[60:120, 100:180] = True
+    fields = {"patch_px": 24, "batch_size": 64, "augmentation": augmentation}
+    source = TrainingScene(scene, NO_SCALING, (0, 1), held_out)
+    drawn = PatchSampler([source], decode(TrainingPlan, fields, where="test"), 1, context_px)
+
+    # The bands tell every row and column that is read; linear interpolation keeps them.
+    near = cv2.dilate(held_out.astype(np.uint8), np.ones((2 * context_px + 1,) * 2, np.uint8)) > 0
+    shown = np.zeros((200, 300), bool)
+    for number in range(12):
+        rows, columns = np.moveaxis(drawn.batch(number)[0], -1, 0)
+        for round_to in (np.floor, np.ceil):
+            assert not near[round_to(rows).astype(int), round_to(columns).astype(int)].any()
+        shown[rows.astype(int), columns.astype(int)] = True
+    assert shown[:20].mean() > 0.5
+
+
+def test_patches_still_come_as_near_to_held_out_ground_as_they_may() -> None:
+    held_out = np.zeros((200, 300), bool)
+    held_out[60:120, 100:180] = True
+    fields = {"patch_px": 24, "batch_size": 64, "augmentation": {"turns": "none", "jitter": 0.0}}
+    source = TrainingScene(all_known(), NO_SCALING, (0, 1), held_out)
+    drawn = PatchSampler([source], decode(TrainingPlan, fields, where="test"), 1, context_px=9)
+
+    shown = np.concatenate([drawn.batch(number)[0] for number in range(40)])
+    rows, columns = np.moveaxis(shown, -1, 0)
+    above = rows[(rows < 90) & (columns > 110) & (columns < 170)]
+    assert 60 - 9 - 5 <= above.max() < 60 - 9
+
+
+def test_blocks_without_room_for_a_patch_are_infeasible() -> None:
+    held_out = np.ones((200, 300), bool)
+    held_out[80:120, 80:120] = False
+    source = TrainingScene(all_known(), NO_SCALING, (0, 1), held_out)
+
+    with pytest.raises(InfeasibleError, match="no room for patches of 24 px whose network looks 30 px far"):
+        PatchSampler([source], decode(TrainingPlan, {"patch_px": 24}, where="test"), 1, context_px=30)
+
+
+def test_ground_with_a_high_loss_is_drawn_more_often_once_settled() -> None:
+    fields = {"patch_px": 32, "batch_size": 50, "sampling": {"kind": "loss", "share": 1.0}}
+    source = TrainingScene(all_known(), NO_SCALING, (0, 1))
+    drawn = PatchSampler([source], decode(TrainingPlan, fields, where="test"), 1)
+    before = [drawn.draw(number) for number in range(20)]
+    hard = [np.where(each.centre[:, 1] < 100, 9.0, 1.0) for each in before]
+    for number, losses in enumerate(hard):
+        drawn.record(number, losses)
+
+    np.testing.assert_array_equal(drawn.draw(3).centre, before[3].centre)
+    drawn.settle()
+    left = np.concatenate([drawn.draw(number).centre[:, 1] < 100 for number in range(20)])
+    # A third of the ground with nine times the loss: 9 / (9 + 2) of all patches, but for cells across the line.
+    assert 0.65 < left.mean() < 0.9
+    assert np.mean(np.concatenate(hard) > 5) < 0.45
+
+
+def test_uniform_patches_show_all_ground_alike() -> None:
+    fields = {"patch_px": 16, "batch_size": 100, "sampling": {"kind": "uniform"}}
+    source = TrainingScene(all_known((64, 96)), NO_SCALING, (0, 1))
+    drawn = PatchSampler([source], decode(TrainingPlan, fields, where="test"), 1)
+    centres = np.concatenate([drawn.draw(number).centre for number in range(40)])
+
+    counts, *_ = np.histogram2d(centres[:, 0], centres[:, 1], bins=(3, 4), range=((8, 56), (8, 88)))
+    assert counts.max() / counts.min() < 1.4
