@@ -23,8 +23,8 @@ except ImportError:
     sys.exit("scikit-learn is needed for this comparison: pip install -r requirements-dev.txt")
 
 from pipeline.confusion import ThresholdCounts
-from pipeline.prepared import PreparedScene
 from pipeline.patches.scenes import TrainingScene
+from pipeline.prepared import PreparedScene
 from pipeline.study_data import StudyData
 from search_space.study_file import read_study
 

@@ -47,7 +47,7 @@ class TrainingObjective:
                 classes,
                 self.study.budget,
                 seed=trial.seed,
-                max_parameters=self.study.limits.max_parameters,
+                limits=self.study.limits,
                 on_epoch=trial.report,
             )
         except DataError as error:

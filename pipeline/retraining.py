@@ -124,7 +124,7 @@ class _Retraining:
             [class_name],
             study.retrain,
             seed=study.study.seed + study.data.classes.index(class_name),
-            max_parameters=study.limits.max_parameters,
+            limits=study.limits,
             on_epoch=lambda report: self.on_epoch(class_name, report),
         )
         member = ModelMember(

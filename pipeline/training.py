@@ -20,7 +20,7 @@ from pipeline.validation import Validation, validate
 from search_space.candidate import Candidate
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.objective import EpochReport
-from search_space.study import Budget
+from search_space.study import Budget, LimitSettings
 
 GRADIENT_NORM = 1.0
 
@@ -54,7 +54,7 @@ def train(
     budget: Budget,
     *,
     seed: int,
-    max_parameters: int,
+    limits: LimitSettings,
     on_epoch: Callable[[EpochReport], None],
 ) -> Trained:
     """Train a candidate from scratch.
@@ -66,7 +66,7 @@ def train(
         class_names: Names of the trained classes, in the order of the scenes' `classes`.
         budget: Epochs and steps.
         seed: Of weights, patches and dropout.
-        max_parameters: A larger network is refused.
+        limits: How large a network may be, and where patches are cut.
         on_epoch: Told after each epoch.
 
     Returns:
@@ -80,13 +80,14 @@ def train(
     keras.utils.set_random_seed(seed % 2**32)
     model = build_model(candidate.architecture, training[0].scene.cube.shape[-1], len(class_names))
     num_parameters = model.count_params()
-    if num_parameters > max_parameters:
+    if num_parameters > limits.max_parameters:
         raise InfeasibleError(
-            f"the network has {num_parameters:,} parameters, more than limits.max_parameters = {max_parameters:,}"
+            f"the network has {num_parameters:,} parameters, "
+            f"more than limits.max_parameters = {limits.max_parameters:,}"
         )
     plan = candidate.plan
     sampler = PatchSampler(training, plan, seed)
-    cutter = PatchCutter(training, plan) if fits_on_device(training, free_device_bytes()) else None
+    cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
     records_losses = plan.sampling.kind == "loss"
     trainee = Trainee(model, cutter, plan.batch_size if records_losses else 0)
     trainee.compile(
@@ -110,6 +111,10 @@ def train(
         "best_epoch": float(watcher.best.epoch),
     }
     return Trained(model, watcher.best.validation, tuple(watcher.reports), figures)
+
+
+def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
+    return patches_on == "device" or (patches_on == "auto" and fits_on_device(scenes, free_device_bytes()))
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]

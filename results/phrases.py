@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from search_space.architecture import Architecture, Block
-from search_space.training_plan import LossMix
+from search_space.decode import encode
+from search_space.training_plan import Augmentation, LossMix, Sampling
 from trials_db.records import Trial
 
 NOTHING = "–"
@@ -64,6 +65,22 @@ def mix_phrase(weights: Mapping[str, Any]) -> str:
     """Named weights as a sum, without those of no weight; weights of 1 stay unsaid."""
     parts = [(name, float(weight)) for name, weight in weights.items() if weight]
     return " + ".join(name if weight == 1.0 else f"{weight:g} {name}" for name, weight in parts) or NOTHING
+
+
+def sampling_phrase(sampling: Sampling) -> str:
+    """Where patches are drawn, such as "balanced (50%), else uniform"."""
+    return sampling.kind if sampling.kind == "uniform" else f"{sampling.kind} ({sampling.share:.0%}), else uniform"
+
+
+def augmentation_words(augmentation: Augmentation) -> list[tuple[str, str]]:
+    """Name and strength of every variation that is switched on, the turns first and always."""
+    rows: list[tuple[str, str]] = [("turns", augmentation.turns)]
+    for name, value in encode(augmentation).items():
+        if name == "soft_labels":
+            rows.append(("labels", "soft" if value else "nearest pixel"))
+        elif name != "turns" and value:
+            rows.append((name.replace("_", " "), f"{value:.3g}"))
+    return rows
 
 
 def jaccard_text(value: float | None) -> str:

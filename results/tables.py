@@ -9,12 +9,14 @@ from results.facts import figure, mean_jaccard, note, ordered_classes, ranked, t
 from results.phrases import (
     activation_name,
     architecture_phrase,
+    augmentation_words,
     block_phrase,
     count_text,
     counted,
     duration_text,
     jaccard_text,
     loss_phrase,
+    sampling_phrase,
 )
 from search_space.candidate import Candidate
 from trials_db.records import Trial
@@ -115,8 +117,8 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "learning rate", f"{plan.learning_rate:.3g}"),
         ("training plan", "patch", f"{plan.patch_px} × {plan.patch_px} px"),
         ("training plan", "batch", counted(plan.batch_size, "patch", "patches")),
-        ("training plan", "turns and mirrors", plan.augmentation.turns),
-        ("training plan", "jitter of channels", f"± {plan.augmentation.jitter:.3g}"),
+        ("training plan", "sampling", sampling_phrase(plan.sampling)),
+        *(("training plan", f"augmentation: {name}", value) for name, value in augmentation_words(plan.augmentation)),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
 

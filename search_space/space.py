@@ -48,8 +48,19 @@ DEFAULT_SPACE: Space = {
     "plan.learning_rate": Real(1e-4, 1e-2, log=True),
     "plan.patch_px": Choice((64, 96, 128, 160)),
     "plan.batch_size": Choice((4, 8, 16)),
-    "plan.augmentation.turns": Choice(("none", "d4")),
-    "plan.augmentation.jitter": Real(0.0, 0.3),
+    "plan.sampling": Choice(("uniform", "balanced", "loss")),
+    "plan.sampling[balanced].share": Real(0.25, 0.75),
+    "plan.sampling[loss].share": Real(0.25, 0.75),
+    "plan.augmentation.turns": Choice(("none", "d4", "d8", "any")),
+    "plan.augmentation.zoom": Real(0.0, 0.3),
+    "plan.augmentation.shear": Real(0.0, 0.2),
+    "plan.augmentation.elastic": Real(0.0, 0.2),
+    "plan.augmentation.jitter": Real(0.0, 0.6),
+    "plan.augmentation.brightness": Real(0.0, 0.3),
+    "plan.augmentation.contrast": Real(0.0, 0.3),
+    "plan.augmentation.noise": Real(0.0, 0.2),
+    "plan.augmentation.band_dropout": Real(0.0, 0.15),
+    "plan.augmentation.soft_labels": Choice((False, True)),
 }
 
 

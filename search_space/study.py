@@ -108,6 +108,8 @@ class LimitSettings(Frozen):
         trial_s: A trial that takes longer has failed; 0 for no limit.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
             depend on it in their last digits, so it belongs to the study and not to the worker.
+        patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
+            "processor" reads them from the page cache; "auto" chooses the device where the scenes fit its memory.
     """
 
     max_trials: Count
@@ -115,6 +117,7 @@ class LimitSettings(Frozen):
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
+    patches_on: Literal["auto", "processor", "device"] = "auto"
 
 
 class SearchSettings(Frozen):

@@ -34,18 +34,35 @@ class LossMix(Frozen):
         return self
 
 
-class Sampling(Frozen):
-    """Where patches are drawn.
+class UniformSampling(Frozen):
+    """Patches are drawn around any labelled pixel."""
 
-    Attributes:
-        kind: "uniform": around any labelled pixel; "balanced": around a pixel of a class drawn evenly among the classes
-            present, so that each pixel counts in proportion to the rarity of its class; "loss": where the training loss
-            was high when last seen.
-        share: Share of patches drawn by the kind; the others are drawn uniformly.
+    kind: Literal["uniform"] = "uniform"
+
+    @property
+    def share(self) -> float:
+        """No patch is drawn in another way."""
+        return 0.0
+
+
+class BalancedSampling(Frozen):
+    """A share of the patches is drawn around a pixel of a class, drawn evenly among the classes present.
+
+    So each pixel counts in proportion to the rarity of its class. The other patches are drawn uniformly.
     """
 
-    kind: Literal["uniform", "balanced", "loss"] = "balanced"
+    kind: Literal["balanced"] = "balanced"
     share: Share = 0.5
+
+
+class LossSampling(Frozen):
+    """A share of the patches is drawn in proportion to the loss last seen there, the others uniformly."""
+
+    kind: Literal["loss"] = "loss"
+    share: Share = 0.5
+
+
+Sampling = Annotated[UniformSampling | BalancedSampling | LossSampling, Field(discriminator="kind")]
 
 
 class Augmentation(Frozen):
@@ -97,5 +114,5 @@ class TrainingPlan(Frozen):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
-    sampling: Sampling = Sampling()
+    sampling: Sampling = BalancedSampling()
     augmentation: Augmentation = Augmentation()

@@ -17,7 +17,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.objective import EpochReport
-from search_space.study import Budget
+from search_space.study import Budget, LimitSettings
 
 SMALL = {
     "architecture": {"depth": 1, "base_filters": 4, "convs_per_stage": 1},
@@ -49,7 +49,7 @@ def make_scene(seed: int, with_class: bool = True) -> TrainingScene:
     return TrainingScene(scene, Normalisation.fit("dataset", [scene]).for_scene(scene), (0, 1))
 
 
-def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, max_parameters: int = 10**6) -> Trained:
+def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, **limits: Any) -> Trained:
     reports: list[EpochReport] = []
     trained = train(
         decode(Candidate, fields or SMALL, where="test"),
@@ -58,7 +58,7 @@ def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, ma
         ["square", "stripe"],
         Budget(epochs=epochs, steps_per_epoch=15),
         seed=seed,
-        max_parameters=max_parameters,
+        limits=LimitSettings(max_trials=1, **limits),
         on_epoch=reports.append,
     )
     assert tuple(reports) == trained.reports
@@ -154,11 +154,8 @@ def test_a_patch_that_does_not_divide_is_infeasible() -> None:
 
 
 @pytest.mark.slow
-def test_patches_cut_on_the_device_train_like_those_of_the_processor(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.training.free_device_bytes", lambda: 10**9)
-    on_device = run()
+def test_patches_cut_on_the_device_train_like_those_of_the_processor(trained: Trained) -> None:
+    on_device = run(patches_on="device")
 
     for ours, theirs in zip(on_device.reports, trained.reports, strict=True):
         assert ours.training_loss == pytest.approx(theirs.training_loss, rel=0.05)

@@ -21,7 +21,7 @@ from search_space.architecture import Architecture, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.objective import EpochReport
-from search_space.training_plan import LossMix, TrainingPlan
+from search_space.training_plan import Augmentation, LossMix, TrainingPlan
 from trials_db.records import WorkerRecord
 
 
@@ -171,7 +171,19 @@ def test_trial_details_name_every_field_of_the_candidate(trial):
     assert result["Jaccard of water"] == "0.500 at threshold 0.4"
     plain = encode(Candidate())
     assert len(groups.get_group("architecture")) == len(plain["architecture"]) - 1  # growth is told with the filters
-    assert len(groups.get_group("training plan")) == len(plain["plan"]) + 1  # augmentation has two fields
+    named = list(groups.get_group("training plan")["name"])
+    assert len([name for name in named if not name.startswith("augmentation")]) == len(plain["plan"]) - 1
+
+
+def test_candidate_details_tell_every_variation_that_is_on():
+    strengths = {name: 0.3 for name, value in encode(Augmentation()).items() if isinstance(value, float)}
+    everything = Candidate(plan=TrainingPlan(augmentation=Augmentation(turns="d8", soft_labels=True, **strengths)))
+    details = candidate_details(everything).set_index("name")["value"]
+    assert details["augmentation: turns"] == "d8"
+    assert details["augmentation: band dropout"] == "0.3"
+    assert sum(name.startswith("augmentation") for name in details.index) == len(encode(Augmentation()))
+    assert details["sampling"] == "balanced (50%), else uniform"
+    assert "augmentation: zoom" not in candidate_details(Candidate()).set_index("name").index
 
 
 @pytest.mark.parametrize("cells", [40, 60, 80, 100, 160])
