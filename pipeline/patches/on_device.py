@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pipeline.patches.draws import Draws, noise_table, spline_basis
-from pipeline.patches.sampler import placement
+from pipeline.patches.sampler import placements
 from pipeline.patches.scenes import TrainingScene
 from search_space.training_plan import TrainingPlan
 
@@ -37,7 +37,7 @@ def plain_draws(draws: Draws, patch_px: int) -> dict[str, NDArray[Any]]:
     """The draws of N patches as small arrays that `PatchCutter` reads."""
     return {
         "scene": draws.scene.astype(np.int32),
-        "where": np.stack([placement(draws, n, patch_px) for n in range(len(draws.scene))]).astype(np.float32),
+        "where": placements(draws, patch_px).astype(np.float32),
         "control": draws.geometry.control,
         "factor": draws.radiometry.factor,
         "offset": draws.radiometry.offset,

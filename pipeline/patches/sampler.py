@@ -1,12 +1,23 @@
 """Training patches, drawn at random: every batch is a pure function of the seed, its number and the losses recorded."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.patches.draws import Draws, Geometry, draw_geometry, draw_radiometry, noise_table, reach_px, spline_basis
-from pipeline.patches.kernels import add_noise, cut_bands, cut_targets
+from pipeline.patches.draws import (
+    Doubles,
+    Draws,
+    Geometry,
+    Radiometry,
+    draw_geometry,
+    draw_radiometry,
+    noise_table,
+    reach_px,
+    spline_basis,
+)
+from pipeline.patches.kernels import add_noise, band_cutter, cut_soft_targets, find_spans, locate, target_cutter
 from pipeline.patches.places import Places
 from pipeline.patches.scenes import TrainingScene
 from search_space.training_plan import TrainingPlan
@@ -42,7 +53,8 @@ class PatchSampler:
             context_px=context_px,
             seed=seed,
         )
-        self._sources = [_Source(scene, plan) for scene in scenes]
+        self._sources = [_Source(scene) for scene in scenes]
+        self._cutter = _Cutter(self._sources[0], plan)
 
     def draw(self, number: int) -> Draws:
         """Draw what makes batch `number`, without a look at a pixel."""
@@ -62,10 +74,11 @@ class PatchSampler:
         draws = self.draw(number)
         count, size_px = len(draws.scene), self._plan.patch_px
         bands = np.empty((count, size_px, size_px, self._sources[0].num_bands), np.float32)
-        targets = np.empty((count, size_px, size_px, self._sources[0].num_classes + 1), np.float32)
-        bent = displacements(draws.geometry, size_px)
+        targets = np.empty((count, size_px, size_px, len(self._sources[0].classes) + 1), np.float32)
+        bent, where = displacements(draws.geometry, size_px), placements(draws, size_px)
         for n in range(count):
-            self._sources[draws.scene[n]].cut(draws, n, bent[n], bands[n], targets[n])
+            shown = (where[n], bent[n])
+            self._cutter.cut(self._sources[draws.scene[n]], shown, draws.radiometry, n, bands[n], targets[n])
         return bands, targets
 
     def record(self, number: int, losses: NDArray[np.floating]) -> None:
@@ -78,35 +91,70 @@ class PatchSampler:
         self._places.settle()
 
 
+class _Cutter(threading.local):
+    """Cuts patches; one per thread, as its scratch memory is used again for each patch."""
+
+    def __init__(self, source: "_Source", plan: TrainingPlan) -> None:
+        num_bands, num_classes = source.cube.shape[-1], len(source.classes)
+        all_classes = np.array_equal(source.classes, np.arange(source.masks.shape[-1]))
+        self._read, self._interpolate = band_cutter(num_bands)
+        soft = plan.augmentation.soft_labels
+        self._cut_targets = cut_soft_targets if soft else target_cutter(num_classes, all_classes)
+        self._noise = noise_table() if plan.augmentation.noise else None
+        self._positions = np.empty((plan.patch_px, plan.patch_px, 2))
+        self._spans = np.empty((0, 2), np.int64)
+        self._window = np.empty((0, num_bands), np.float32)
+
+    def cut(
+        self,
+        source: "_Source",
+        shown: tuple[Doubles, Floats],
+        varied: Radiometry,
+        n: int,
+        bands: Floats,
+        target: Floats,
+    ) -> None:
+        """Write patch `n` into `bands` `(P, P, B)` and `target` `(P, P, K + 1)`."""
+        top, left, height, width = locate(*shown, self._positions)
+        spans, window = self._scratch(height, width)
+        find_spans(self._positions, top, left, spans)
+        scaling = source.scaled_by(varied.factor[n], varied.offset[n])
+        self._read(source.cube, scaling, top, left, spans, window, width)
+        self._interpolate(window, width, top, left, self._positions, bands)
+        self._cut_targets(source.masks, source.known, source.classes, self._positions, target)
+        if self._noise is not None:
+            add_noise(bands, self._noise, int(varied.noise_start[n]), varied.noise_std[n])
+
+    def _scratch(self, height: int, width: int) -> tuple[NDArray[np.int64], Floats]:
+        if len(self._spans) < height:
+            self._spans = np.empty((height, 2), np.int64)
+        if len(self._window) < height * width:
+            self._window = np.empty((height * width, self._window.shape[1]), np.float32)
+        return self._spans[:height], self._window
+
+
 class _Source:
     """One scene's arrays, as the compiled loops take them."""
 
-    def __init__(self, source: TrainingScene, plan: TrainingPlan) -> None:
-        scene, scaling = source.scene, source.scaling
+    def __init__(self, source: TrainingScene) -> None:
+        scene, self._scaling = source.scene, source.scaling
         # The compiled loops do not take NumPy's class of memory maps; this is a view of the same pages.
-        self._cube, self._masks = np.asarray(scene.cube), np.asarray(scene.masks)
-        self._known = np.asarray(scene.known)
-        self._scaling = (scaling.low, scaling.high, scaling.mean, scaling.std)
-        self._classes = np.array(source.classes, np.int64)
-        self._soft = plan.augmentation.soft_labels
-        self._noisy = plan.augmentation.noise > 0
-        self.num_bands = self._cube.shape[-1]
-        self.num_classes = len(source.classes)
+        self.cube, self.masks, self.known = np.asarray(scene.cube), np.asarray(scene.masks), np.asarray(scene.known)
+        self.classes = np.array(source.classes, np.int64)
+        self.num_bands = self.cube.shape[-1]
 
-    def cut(self, draws: Draws, n: int, bent: Floats, bands: Floats, target: Floats) -> None:
-        where = placement(draws, n, len(bands))
-        varied = draws.radiometry
-        cut_bands(self._cube, *self._scaling, varied.factor[n], varied.offset[n], where, bent, bands)
-        cut_targets(self._masks, self._known, self._classes, where, bent, self._soft, target)
-        if self._noisy:
-            add_noise(bands, noise_table(), int(varied.noise_start[n]), varied.noise_std[n])
+    def scaled_by(self, factor: Floats, offset: Floats) -> Floats:
+        """Scaling and variation in one, `(5, B)`, as `read` takes it."""
+        scaling = self._scaling
+        slope = factor / scaling.std
+        return np.array([scaling.low, scaling.high, slope, offset - scaling.mean * slope, offset])
 
 
-def placement(draws: Draws, n: int, patch_px: int) -> NDArray[np.float64]:
-    """From a pixel `(i, j, 1)` of patch `n` to row and column of its scene, `(2, 3)`."""
-    matrix = draws.geometry.matrices[n]
-    middle = np.full(2, (patch_px - 1) / 2)
-    return np.concatenate([matrix, (draws.centre[n] - matrix @ middle)[:, None]], axis=1)
+def placements(draws: Draws, patch_px: int) -> Doubles:
+    """From a pixel `(i, j, 1)` of each patch to row and column of its scene, `(N, 2, 3)`."""
+    matrices = draws.geometry.matrices
+    corners = draws.centre - matrices.sum(axis=-1) * ((patch_px - 1) / 2)
+    return np.concatenate([matrices, corners[..., None]], axis=-1)
 
 
 def displacements(geometry: Geometry, patch_px: int) -> Floats:

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.normalisation import BandScaling
 from pipeline.patches.draws import draw_geometry, noise_table, reach_px, spline_basis
 from pipeline.patches.on_device import PatchCutter, bytes_on_device, fits_on_device, plain_draws
-from pipeline.patches.sampler import PatchSampler, displacements, placement
+from pipeline.patches.sampler import PatchSampler, displacements, placements
 from pipeline.patches.scenes import TrainingScene
 from search_space.decode import decode
 from search_space.training_plan import TrainingPlan
@@ -241,4 +241,4 @@ def test_the_middle_of_a_patch_is_what_its_placement_says() -> None:
     middle = np.array([7.5, 7.5, 1.0])
 
     for n in range(12):
-        np.testing.assert_allclose(placement(draws, n, PATCH_PX) @ middle, draws.centre[n], atol=1e-9)
+        np.testing.assert_allclose(placements(draws, PATCH_PX)[n] @ middle, draws.centre[n], atol=1e-9)
