@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from search_space.architecture import Architecture, Block
-from search_space.training_plan import LossMix
+from search_space.training_plan import LossMix, Scaling
 from trials_db.records import Trial
 
 NOTHING = "–"
@@ -64,6 +64,13 @@ def mix_phrase(weights: Mapping[str, Any]) -> str:
     """Named weights as a sum, without those of no weight; weights of 1 stay unsaid."""
     parts = [(name, float(weight)) for name, weight in weights.items() if weight]
     return " + ".join(name if weight == 1.0 else f"{weight:g} {name}" for name, weight in parts) or NOTHING
+
+
+def scaling_phrase(scaling: Scaling) -> str:
+    """How bands are scaled, such as "clipped, percentiles 1 … 99, each scene by itself"."""
+    ends = "" if scaling.percentiles is None else ", percentiles {:g} … {:g}".format(*scaling.percentiles)
+    scope = "all training scenes" if scaling.scope == "dataset" else "each scene by itself"
+    return f"{scaling.kind}{ends}, {scope}"
 
 
 def jaccard_text(value: float | None) -> str:

@@ -15,6 +15,7 @@ from results.phrases import (
     duration_text,
     jaccard_text,
     loss_phrase,
+    scaling_phrase,
 )
 from search_space.candidate import Candidate
 from trials_db.records import Trial
@@ -117,6 +118,7 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "batch", counted(plan.batch_size, "patch", "patches")),
         ("training plan", "turns and mirrors", plan.augmentation.turns),
         ("training plan", "jitter of channels", f"± {plan.augmentation.jitter:.3g}"),
+        ("training plan", "scaling of bands", scaling_phrase(plan.scaling)),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
 

@@ -50,6 +50,12 @@ DEFAULT_SPACE: Space = {
     "plan.batch_size": Choice((4, 8, 16)),
     "plan.augmentation.turns": Choice(("none", "d4")),
     "plan.augmentation.jitter": Real(0.0, 0.3),
+    # Scenes that were stretched one by one want "scene", others mostly "dataset"; who knows which should fix it.
+    "plan.scaling.scope": Choice(("dataset", "scene")),
+    "plan.scaling.kind": Choice(("clipped", "standard", "percentile", "bytes")),
+    # Other percentiles matter less than the kind: they are there to be set, such as 2 and 98.
+    "plan.scaling.low_percentile": Real(1.0, 1.0),
+    "plan.scaling.high_percentile": Real(99.0, 99.0),
 }
 
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from search_space.decode import Frozen, Whole
 
 OptimizerKind = Literal["adam", "nadam", "rmsprop"]
+ScalingKind = Literal["clipped", "standard", "percentile", "bytes"]
+ScalingScope = Literal["dataset", "scene"]
 
 Weight = Annotated[float, Field(ge=0.0, le=100.0)]
 
@@ -39,11 +41,37 @@ class Augmentation(Frozen):
     Attributes:
         turns: "none", or "d4" for one of the eight quarter turns and mirrors at random.
         jitter: Strength of the random linear transform of each channel: its factor is drawn from
-            1 +/- jitter, its offset from 0 +/- jitter standard deviations.
+            1 +/- jitter, its offset from 0 +/- jitter in units of the scaled bands.
     """
 
     turns: Literal["none", "d4"] = "d4"
     jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+
+class Scaling(Frozen):
+    """How bands become numbers that a network likes.
+
+    Attributes:
+        kind: "clipped" clips at the percentiles, then takes the mean to 0 and the standard deviation to 1.
+            "standard" does so without clipping.
+            "percentile" clips at the percentiles and takes them to -1 and 1.
+            "bytes" does so in 256 steps, as an image that was stretched to 8 bits would hold them.
+        scope: "dataset" takes percentiles, mean and deviation from all training scenes together: a scene that is
+            brighter than others stays so. "scene" takes them from each scene by itself: scenes that were exposed or
+            stretched one by one become alike.
+        low_percentile: Where the kind clips, the share of pixels below, in percent.
+        high_percentile: Where the kind clips, the share of pixels up to there, in percent.
+    """
+
+    kind: ScalingKind = "clipped"
+    scope: ScalingScope = "dataset"
+    low_percentile: Annotated[float, Field(ge=0.0, lt=50.0)] = 1.0
+    high_percentile: Annotated[float, Field(gt=50.0, le=100.0)] = 99.0
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Where bands are clipped; None where they are not."""
+        return None if self.kind == "standard" else (self.low_percentile, self.high_percentile)
 
 
 class TrainingPlan(Frozen):
@@ -56,6 +84,7 @@ class TrainingPlan(Frozen):
         patch_px: Side length of a training patch.
         batch_size: Patches per optimisation step.
         augmentation: How patches are varied.
+        scaling: How bands become numbers.
     """
 
     loss: LossMix = LossMix(bce=1.0)
@@ -64,3 +93,4 @@ class TrainingPlan(Frozen):
     patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
     augmentation: Augmentation = Augmentation()
+    scaling: Scaling = Scaling()
