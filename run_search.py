@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from verbs.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+
 VERBS = {
     "demo": "Run the whole main job on a synthetic data set, in minutes",
     "prepare": "Turn imagery and labels into aligned cubes",
@@ -22,8 +24,6 @@ VERBS = {
     "report": "Write a page that shows a study with its pictures",
     "doctor": "Check this machine, the study's data and its store, and say how to mend each",
 }
-
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,10 +26,31 @@ from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedScene
 from pipeline.study_data import StudyData
+from search_space.decode import decode, encode
+from search_space.dimensions import Choice, Fixed
+from search_space.space import resolve_space
+from search_space.study import Study
 from search_space.study_file import read_study
+from search_space.training_plan import Scaling
 
 PIXELS_PER_SCENE = 60_000
 SCALES_PX = (3, 9)
+
+
+def first_scaling(study: Study) -> Scaling:
+    """What the study fixes of the scaling, and the first of what it leaves open."""
+    plain = {}
+    for path, dimension in resolve_space(study.space).items():
+        group, _, name = path.rpartition(".")
+        if group == "plan.scaling":
+            match dimension:
+                case Fixed(value):
+                    plain[name] = value
+                case Choice(options):
+                    plain[name] = options[0]
+                case _:
+                    plain[name] = dimension.low
+    return decode(Scaling, plain, where="space")
 
 
 def features(source: TrainingScene) -> NDArray[np.float32]:
@@ -72,20 +93,23 @@ def main() -> None:
     study = read_study(options.study)
     started = time.monotonic()
     data = StudyData.open(study)
+    scaling = first_scaling(study)
+    normalisation = data.normalisation(scaling)
     names = study.data.classes
     rng = np.random.default_rng(study.study.seed)
-    samples = [sample(source, rng) for source in data.scenes(data.fold.training, names)]
+    samples = [sample(source, rng) for source in data.scenes(data.fold.training, names, normalisation)]
     inputs = np.concatenate([each for each, _ in samples])
     masks = np.concatenate([each for _, each in samples])
     classifiers = [
         HistGradientBoostingClassifier(max_iter=200, random_state=0).fit(inputs, masks[:, k]) for k in range(len(names))
     ]
-    best = count(classifiers, data.scenes(data.fold.validation, names)).best()
+    best = count(classifiers, data.scenes(data.fold.validation, names, normalisation)).best()
     thresholds = [0.5 if each is None else each.threshold for each in best]
-    scored = count(classifiers, data.scenes(data.fold.test, names)).at(thresholds).jaccard
+    scored = count(classifiers, data.scenes(data.fold.test, names, normalisation)).at(thresholds).jaccard
     result = {
         "study": study.name,
         "scenes": list(data.fold.test),
+        "scaling": encode(scaling),
         "num_features": inputs.shape[1],
         "validation_jaccard": {n: None if b is None else round(b.jaccard, 4) for n, b in zip(names, best, strict=True)},
         "test_jaccard": {name: round(float(each), 4) for name, each in zip(names, scored, strict=True)},

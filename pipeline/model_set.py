@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from pipeline.normalisation import Imagery, Normalisation
+from pipeline.normalisation import BandScaling, Imagery, Normalisation
 from pipeline.prediction import Predictor, model_predictor, predict_scene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
@@ -19,7 +19,6 @@ from search_space.records import ModelMember, ModelSet
 from search_space.study import PredictionSettings, Study
 
 MODEL_SET_FILE = "model_set.json"
-NORMALISATION_FILE = "normalisation.json"
 STUDY_FILE = "study.json"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,12 +48,10 @@ class LoadedModelSet:
 
     Attributes:
         description: What is in the set.
-        normalisation: How bands are scaled.
         predictors: One per member, in the members' order.
     """
 
     description: ModelSet
-    normalisation: Normalisation
     predictors: tuple[Predictor, ...]
 
     @classmethod
@@ -70,8 +67,9 @@ class LoadedModelSet:
         strangers = [each.file for each in description.members if not _lies_in(folder, each.file)]
         if strangers:
             raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
-        normalisation = _read(Normalisation, folder / NORMALISATION_FILE)
-        return cls(description, normalisation, tuple(_load(folder / each.file) for each in description.members))
+        for member in description.members:
+            _check_numbers(member, len(description.bands) + len(description.indices), folder)
+        return cls(description, tuple(_load(folder / each.file) for each in description.members))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,7 +94,7 @@ class LoadedModelSet:
             )
 
     def predict(self, scene: Imagery, settings: PredictionSettings) -> NDArray[np.float32]:
-        """Map every class of the set.
+        """Map every class of the set; each model gets the bands scaled as in its training.
 
         Args:
             scene: Bands in the models' order.
@@ -107,12 +105,35 @@ class LoadedModelSet:
         """
         if not np.any(scene.valid):
             return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
-        scaling = self.normalisation.for_scene(scene)
+        scalings = self._scalings(scene)
         maps = [
             predict_scene(predict, scene, scaling, _tiling(settings, member))
-            for predict, member in zip(self.predictors, self.description.members, strict=True)
+            for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
         ]
         return np.concatenate(maps, axis=-1)
+
+    def _scalings(self, scene: Imagery) -> list[BandScaling]:
+        """One per member; those of one normalisation share theirs."""
+        wanted = [_normalisation(member) for member in self.description.members]
+        found = {each: each.for_scene(scene) for each in dict.fromkeys(wanted)}
+        return [found[each] for each in wanted]
+
+
+def _normalisation(member: ModelMember) -> Normalisation:
+    return Normalisation(member.candidate.plan.scaling, member.numbers)
+
+
+def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
+    """A model that was scaled by training scenes has a number for each band, any other none."""
+    expected = num_bands if member.candidate.plan.scaling.scope == "dataset" else 0
+    found = len(member.numbers.mean) if member.numbers else 0
+    if found != expected:
+        raise MapgroveError(
+            f"{folder / MODEL_SET_FILE} is damaged: the model of {member.class_name} must have numbers for "
+            f"{expected} bands",
+            received=found,
+            remedy="Run `retrain` again",
+        )
 
 
 def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSettings:

@@ -40,10 +40,11 @@ class TrainingObjective:
         try:
             data = StudyData.open(self.study)
             classes = self.study.data.classes
+            normalisation = data.normalisation(candidate.plan.scaling)
             trained = train(
                 candidate,
-                data.scenes(data.fold.training, classes),
-                data.scenes(data.fold.validation, classes),
+                data.scenes(data.fold.training, classes, normalisation),
+                data.scenes(data.fold.validation, classes, normalisation),
                 classes,
                 self.study.budget,
                 seed=trial.seed,

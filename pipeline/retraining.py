@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
-from pipeline.model_set import MODEL_SET_FILE, NORMALISATION_FILE, STUDY_FILE
+from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.study_data import StudyData
 from pipeline.training import train
 from search_space.candidate import Candidate
@@ -27,7 +27,7 @@ class RunRecord(Frozen):
 
     Attributes:
         key: Equal exactly where a training would give the same model, but for the last digits that threads may change.
-        ground: Equal for models that may be used together: the same data, folds and scaling.
+        ground: Equal for models that may be used together: the same data and folds.
         model_sha256: Of the model's file.
         study: The resolved study.
         member: What the model set says of the model.
@@ -51,8 +51,8 @@ def retrain(
 
     Each class ends in `folder/<class>/`: `model.keras`, `run.json` (the resolved study, the candidate, the reports).
     The model set is written after every class. A class that was already trained from the same candidate, data and
-    settings is kept, so an interrupted retraining goes on where it stopped; models of other data, folds or scaling
-    leave the set, as their thresholds and scores could not be compared.
+    settings is kept, so an interrupted retraining goes on where it stopped; models of other data or folds leave the
+    set, as their thresholds and scores could not be compared. Each model keeps the numbers that scale its bands.
 
     Args:
         study: Data, folds and budget.
@@ -110,17 +110,18 @@ class _Retraining:
             if not whole:
                 logger.warning("%s: not used: the model is damaged", path.parent)
             elif record.ground != self._ground():
-                logger.warning("%s: not used: trained on other data, folds or scaling", path.parent)
+                logger.warning("%s: not used: trained on other data or folds", path.parent)
             else:
                 kept[name] = record
         return kept
 
     def _train(self, class_name: str, trial: int, candidate: Candidate) -> ModelMember:
         study, data = self.study, self.data
+        normalisation = data.normalisation(candidate.plan.scaling)
         trained = train(
             candidate,
-            data.scenes(data.fold.training, [class_name]),
-            data.scenes(data.fold.validation, [class_name]),
+            data.scenes(data.fold.training, [class_name], normalisation),
+            data.scenes(data.fold.validation, [class_name], normalisation),
             [class_name],
             study.retrain,
             seed=study.study.seed + study.data.classes.index(class_name),
@@ -132,6 +133,7 @@ class _Retraining:
             file=f"{class_name}/model.keras",
             candidate=candidate,
             threshold=trained.validation.thresholds[class_name],
+            numbers=normalisation.numbers,
             trial=trial,
             validation_jaccard=trained.validation.jaccard[class_name],
             reports=trained.reports,
@@ -151,7 +153,7 @@ class _Retraining:
         return member
 
     def _ground(self) -> str:
-        return fingerprint([self.data.dataset.fingerprint, encode(self.study.folds), self.study.data.normalise])
+        return fingerprint([self.data.dataset.fingerprint, encode(self.study.folds)])
 
     def _key(self, candidate: Candidate) -> str:
         return fingerprint([self._ground(), self.study.study.seed, encode(candidate), encode(self.study.retrain)])
@@ -164,11 +166,9 @@ class _Retraining:
             classes=study.data.classes,
             bands=tuple(band for band in data.dataset.bands if band not in study.data.indices),
             indices=study.data.indices,
-            normalise=study.data.normalise,
             members=tuple(members[name] for name in study.data.classes if name in members),
         )
         (self.folder / MODEL_SET_FILE).unlink(missing_ok=True)
-        write_json(self.folder / NORMALISATION_FILE, encode(data.normalisation))
         write_json(self.folder / STUDY_FILE, encode(study.with_store("")))
         write_json(self.folder / MODEL_SET_FILE, encode(model_set))
         return model_set

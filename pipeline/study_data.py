@@ -1,4 +1,4 @@
-"""What a study trains and validates on: its prepared scenes, split into folds and scaled."""
+"""What a study trains and validates on: its prepared scenes, split into folds, and scaled as a plan asks for."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from pipeline.normalisation import Normalisation
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedDataset
 from search_space.study import Study
+from search_space.training_plan import Scaling
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,10 @@ class StudyData:
     Attributes:
         dataset: All prepared scenes.
         fold: Which of them train, validate and test.
-        normalisation: Fitted on the training scenes alone.
     """
 
     dataset: PreparedDataset
     fold: Fold
-    normalisation: Normalisation
 
     @classmethod
     def open(cls, study: Study) -> "StudyData":
@@ -32,12 +31,20 @@ class StudyData:
             DataError: Not prepared, prepared with other settings, or a fold that cannot be made.
         """
         dataset = PreparedDataset.open_for(study.data)
-        fold = make_fold(study.folds, dataset)
-        training = (dataset.scene(scene_id) for scene_id in fold.training)
-        return cls(dataset, fold, Normalisation.fit(study.data.normalise, training))
+        return cls(dataset, make_fold(study.folds, dataset))
 
-    def scenes(self, scene_ids: Iterable[str], class_names: Sequence[str]) -> list[TrainingScene]:
+    def normalisation(self, scaling: Scaling) -> Normalisation:
+        """Fit a scaling on the training scenes alone.
+
+        Raises:
+            MapgroveError: None of them has a pixel with data.
+        """
+        return Normalisation.fit(scaling, (self.dataset.scene(scene_id) for scene_id in self.fold.training))
+
+    def scenes(
+        self, scene_ids: Iterable[str], class_names: Sequence[str], normalisation: Normalisation
+    ) -> list[TrainingScene]:
         """The named scenes, scaled, for the training of some classes."""
         classes = tuple(self.dataset.classes.index(name) for name in class_names)
         scenes = [self.dataset.scene(scene_id) for scene_id in scene_ids]
-        return [TrainingScene(scene, self.normalisation.for_scene(scene), classes) for scene in scenes]
+        return [TrainingScene(scene, normalisation.for_scene(scene), classes) for scene in scenes]

@@ -52,13 +52,14 @@ def _plain_value(node: object) -> Value:
 
 
 def dimension_title(path: str) -> str:
-    """A path in words, such as "inception block: wide kernel px"."""
+    """A path in words, such as "inception block: wide kernel px", "scaling kind" or "learning rate"."""
     title = _spaced(path.rpartition(".")[2])
     parent = path.rpartition(".")[0]
     if "[" in parent:
         owner, _, branch = parent.rpartition(".")[2].rstrip("]").partition("[")
         return f"{branch} {_spaced(owner)}: {title}"
-    return title
+    # Within the architecture and the plan a name says enough, in a group of theirs it does not.
+    return f"{_spaced(parent.rpartition('.')[2])} {title}" if "." in parent else title
 
 
 def _spaced(name: str) -> str:

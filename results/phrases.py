@@ -9,7 +9,7 @@ from typing import Any
 
 from search_space.architecture import Architecture, Block
 from search_space.decode import encode
-from search_space.training_plan import Augmentation, LossMix, Sampling
+from search_space.training_plan import Augmentation, LossMix, Sampling, Scaling
 from trials_db.records import Trial
 
 NOTHING = "–"
@@ -81,6 +81,13 @@ def augmentation_words(augmentation: Augmentation) -> list[tuple[str, str]]:
         elif name != "turns" and value:
             rows.append((name.replace("_", " "), f"{value:.3g}"))
     return rows
+
+
+def scaling_phrase(scaling: Scaling) -> str:
+    """How bands are scaled, such as "clipped, percentiles 1 … 99, each scene by itself"."""
+    ends = "" if scaling.percentiles is None else ", percentiles {:g} … {:g}".format(*scaling.percentiles)
+    scope = "all training scenes" if scaling.scope == "dataset" else "each scene by itself"
+    return f"{scaling.kind}{ends}, {scope}"
 
 
 def jaccard_text(value: float | None) -> str:

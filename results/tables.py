@@ -17,6 +17,7 @@ from results.phrases import (
     jaccard_text,
     loss_phrase,
     sampling_phrase,
+    scaling_phrase,
 )
 from search_space.candidate import Candidate
 from trials_db.records import Trial
@@ -119,6 +120,7 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "batch", counted(plan.batch_size, "patch", "patches")),
         ("training plan", "sampling", sampling_phrase(plan.sampling)),
         *(("training plan", f"augmentation: {name}", value) for name, value in augmentation_words(plan.augmentation)),
+        ("training plan", "scaling of bands", scaling_phrase(plan.scaling)),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
 

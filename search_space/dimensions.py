@@ -16,6 +16,8 @@ class Real:
     log: bool = False
 
     def __str__(self) -> str:
+        if self.low == self.high:
+            return str(Fixed(self.low))
         return f"{self.low:g} … {self.high:g}{' (log)' if self.log else ''}"
 
 

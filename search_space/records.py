@@ -1,6 +1,6 @@
 """What a study leaves behind as files: the set of retrained models, and the score on held-out scenes."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -9,8 +9,33 @@ from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
 from search_space.objective import EpochReport
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
+Numbers = Annotated[tuple[float, ...], ListAsTuple]
+Bounds = Annotated[tuple[float | None, ...], ListAsTuple]
+Spreads = Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], ListAsTuple]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PixelCount = Annotated[Whole, Field(ge=0)]
+
+
+class BandNumbers(Frozen):
+    """What a model's bands were scaled by in training, one number per band in the model's order, indices last.
+
+    Attributes:
+        low: Values below become this one; None where none does.
+        high: Values above become this one; None where none does.
+        mean: What is subtracted.
+        std: What is divided by.
+    """
+
+    low: Bounds
+    high: Bounds
+    mean: Numbers
+    std: Spreads
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> Self:
+        if len({len(self.low), len(self.high), len(self.mean), len(self.std)}) > 1:
+            raise ValueError("must have as many numbers in `low`, `high`, `mean` and `std`")
+        return self
 
 
 class ModelMember(Frozen):
@@ -21,6 +46,7 @@ class ModelMember(Frozen):
         file: The `.keras` file, relative to the folder of the model set.
         candidate: The architecture and training plan it was made from.
         threshold: Values of the blended map at or above it are the class.
+        numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         trial: Number of the trial that found the candidate; None for a recipe.
         validation_jaccard: Jaccard on the validation scenes at `threshold`; None where the class is absent there.
         reports: One report per epoch of the retraining.
@@ -31,6 +57,7 @@ class ModelMember(Frozen):
     file: str
     candidate: Candidate
     threshold: Share
+    numbers: BandNumbers | None = None
     trial: Annotated[Whole, Field(ge=0)] | None = None
     validation_jaccard: Share | None = None
     reports: Annotated[tuple[EpochReport, ...], ListAsTuple] = ()
@@ -46,7 +73,6 @@ class ModelSet(Frozen):
         classes: The classes of the study, in order; members may cover only some.
         bands: The bands of the imagery that the models read, in order.
         indices: The spectral indices computed from them, which follow the bands.
-        normalise: Whether statistics were fitted on all training scenes or on each scene.
         members: One model per class.
     """
 
@@ -55,7 +81,6 @@ class ModelSet(Frozen):
     classes: Annotated[Names, Field(min_length=1)]
     bands: Annotated[Names, Field(min_length=1)]
     indices: Names = ()
-    normalise: Literal["dataset", "scene"] = "dataset"
     members: Annotated[tuple[ModelMember, ...], ListAsTuple] = ()
 
     @model_validator(mode="after")

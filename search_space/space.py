@@ -61,6 +61,12 @@ DEFAULT_SPACE: Space = {
     "plan.augmentation.noise": Real(0.0, 0.2),
     "plan.augmentation.band_dropout": Real(0.0, 0.15),
     "plan.augmentation.soft_labels": Choice((False, True)),
+    # Scenes that were stretched one by one want "scene", others mostly "dataset"; who knows which should fix it.
+    "plan.scaling.scope": Choice(("dataset", "scene")),
+    "plan.scaling.kind": Choice(("clipped", "standard", "percentile", "bytes")),
+    # Other percentiles matter less than the kind: they are there to be set, such as 2 and 98.
+    "plan.scaling.low_percentile": Real(1.0, 1.0),
+    "plan.scaling.high_percentile": Real(99.0, 99.0),
 }
 
 

@@ -1,11 +1,13 @@
 """What a study is: the typed form of its TOML file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from search_space.decode import Frozen, Whole
+from search_space.errors import MalformedError
 from search_space.names import ClassNames, Names, StudyName, Text
 from search_space.space import resolve_space
 
@@ -44,7 +46,7 @@ class StudySettings(Frozen):
 
 
 class DataSettings(Frozen):
-    """`[data]`: the imagery, its labels, and how bands become numbers.
+    """`[data]`: the imagery and its labels.
 
     Attributes:
         format: Name of the data set's adapter.
@@ -53,7 +55,6 @@ class DataSettings(Frozen):
         classes: Classes to be mapped, in order; names as the adapter knows them, which also name files.
         bands: Bands to keep, in order; all where empty.
         indices: Spectral indices to add as further bands.
-        normalise: Fit percentiles, means and deviations on all training scenes, or on each scene by itself.
         options: What only this adapter understands; decoded by the adapter.
     """
 
@@ -63,8 +64,20 @@ class DataSettings(Frozen):
     classes: Annotated[ClassNames, Field(min_length=1)]
     bands: Names = ()
     indices: Names = ()
-    normalise: Literal["dataset", "scene"] = "dataset"
     options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise_has_moved(cls, plain: Any) -> Any:
+        if isinstance(plain, Mapping) and "normalise" in plain:
+            scope = "scene" if plain["normalise"] == "scene" else "dataset"
+            override = f'"plan.scaling.scope" = {{ fix = "{scope}" }}'
+            raise MalformedError(
+                "data.normalise is a choice of the training plan now, plan.scaling.scope",
+                received=plain["normalise"],
+                remedy=f"Take it out of [data]; to fix the choice write {override} under [space]",
+            )
+        return plain
 
 
 class FoldSettings(Frozen):

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from search_space.decode import Frozen, Whole
 
 OptimizerKind = Literal["adam", "nadam", "rmsprop"]
+ScalingKind = Literal["clipped", "standard", "percentile", "bytes"]
+ScalingScope = Literal["dataset", "scene"]
 
 Weight = Annotated[float, Field(ge=0.0, le=100.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -76,8 +78,8 @@ class Augmentation(Frozen):
         elastic: The ground is bent smoothly: control points a quarter of a patch apart move by up to this share of
             their distance. Above a half, ground would fold over itself.
         jitter: Random linear transform of each channel: its factor is drawn from 1 +/- jitter, its offset from
-            0 +/- jitter standard deviations.
-        brightness: Standard deviations added to all channels alike, drawn from 0 +/- brightness.
+            0 +/- jitter in units of the scaled bands.
+        brightness: Added to all scaled channels alike, drawn from 0 +/- brightness.
         contrast: Factor of all channels alike, drawn from 1 +/- contrast.
         noise: Gaussian noise per pixel and channel; its standard deviation is drawn from 0 to noise.
         band_dropout: Probability that a channel is replaced by its mean; one always stays.
@@ -96,6 +98,32 @@ class Augmentation(Frozen):
     soft_labels: bool = False
 
 
+class Scaling(Frozen):
+    """How bands become numbers that a network likes.
+
+    Attributes:
+        kind: "clipped" clips at the percentiles, then takes the mean to 0 and the standard deviation to 1.
+            "standard" does so without clipping.
+            "percentile" clips at the percentiles and takes them to -1 and 1.
+            "bytes" does so in 256 steps, as an image that was stretched to 8 bits would hold them.
+        scope: "dataset" takes percentiles, mean and deviation from all training scenes together: a scene that is
+            brighter than others stays so. "scene" takes them from each scene by itself: scenes that were exposed or
+            stretched one by one become alike.
+        low_percentile: Where the kind clips, the share of pixels below, in percent.
+        high_percentile: Where the kind clips, the share of pixels up to there, in percent.
+    """
+
+    kind: ScalingKind = "clipped"
+    scope: ScalingScope = "dataset"
+    low_percentile: Annotated[float, Field(ge=0.0, lt=50.0)] = 1.0
+    high_percentile: Annotated[float, Field(gt=50.0, le=100.0)] = 99.0
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Where bands are clipped; None where they are not."""
+        return None if self.kind == "standard" else (self.low_percentile, self.high_percentile)
+
+
 class TrainingPlan(Frozen):
     """One training recipe.
 
@@ -107,6 +135,7 @@ class TrainingPlan(Frozen):
         batch_size: Patches per optimisation step.
         sampling: Where patches are drawn.
         augmentation: How patches are varied.
+        scaling: How bands become numbers.
     """
 
     loss: LossMix = LossMix(bce=1.0)
@@ -116,3 +145,4 @@ class TrainingPlan(Frozen):
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
     sampling: Sampling = BalancedSampling()
     augmentation: Augmentation = Augmentation()
+    scaling: Scaling = Scaling()

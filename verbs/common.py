@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 STUDY_FILE = "study.json"
 MODELS, PREDICTIONS, SCORE_FILE = "models", "predictions", "score.json"
 STORE_VARIABLE = "MAPGROVE_STORE"
-INTERRUPTED = 130
-"""Exit code of a verb that Ctrl-C stopped."""
 
 
 def add_study(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -94,9 +92,13 @@ def at_least(least: int) -> Callable[[str], int]:
     """A whole number from `least`, as the type of an option."""
 
     def number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
             raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
-        return int(text)
+        return value
 
     return number
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ScoreRecord
-from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json
+from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
 
 RULE = "TP / (TP + FP + FN) over all known pixels of all scenes together; a class that is nowhere counts as 1"
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         raise MapgroveError(
             "the maps were drawn by other models than the study has now",
             received=str(study.folder / PREDICTIONS),
-            remedy=f"Run: run_search.py predict --study {options.study} {options.fold}",
+            remedy=f"Run: {study_commands(study, options).line('predict', options.fold)}",
         )
     score = scored.score
     record = ScoreRecord(

@@ -18,15 +18,16 @@ from search_space.errors import MapgroveError, UsageError
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import MAY_CHANGE, Study
 from verbs.common import (
-    INTERRUPTED,
     STORE_VARIABLE,
     add_study,
+    at_least,
     load_study,
     open_study_store,
     save_study,
     say,
     study_commands,
 )
+from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.progress import SearchProgress
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ ENTRY = Path(__file__).parents[1] / "run_search.py"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="start N workers here (default 0)")
+    parser.add_argument("--workers", type=at_least(0), default=0, metavar="N", help="start N workers here (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,11 +85,11 @@ def run(options: argparse.Namespace) -> int:
     if progress.is_complete:
         have = "has" if progress.num_ended == 1 else "have"
         say(f"\n{counted(progress.num_ended, 'trial')} {have} ended. Next: {commands.retrain(best)[0]}")
-        return 0
+        return EXIT_OK
     if workers.failure:
         raise MapgroveError(f"no worker is left: {workers.failure}", remedy="Its own line is above")
     say(f"\nStopped with {progress.num_ended} of {progress.max_trials} trials ended. The same command goes on.")
-    return INTERRUPTED
+    return EXIT_INTERRUPTED
 
 
 def _study_record(study: Study) -> "StudyRecord":
@@ -114,8 +115,6 @@ def _is_complete(store: "TrialStore", study: Study) -> bool:
 
 
 def _check_workers(num_workers: int, study: Study) -> None:
-    if num_workers < 0:
-        raise UsageError("--workers takes a number from 0", received=num_workers)
     if num_workers > study.search.lookahead:
         raise UsageError(
             f"only search.lookahead = {study.search.lookahead} trials are in flight, so workers would idle",

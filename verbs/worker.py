@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import INTERRUPTED, add_study, at_least, load_study, open_study_store
+from verbs.common import add_study, at_least, load_study, open_study_store
+from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 
 if TYPE_CHECKING:
     from trials_db.records import StudyRecord
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         with stop_on_signals() as stop:
             has_master = follow_master(stop)
             worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
-    return INTERRUPTED if stop.is_set() and not has_master else 0
+    return EXIT_INTERRUPTED if stop.is_set() and not has_master else EXIT_OK
 
 
 def _duration_s(text: str) -> float:

@@ -119,7 +119,7 @@ class _Cutter(threading.local):
         spans, window = self._scratch(height, width)
         find_spans(self._positions, top, left, spans)
         scaling = source.scaled_by(varied.factor[n], varied.offset[n])
-        self._read(source.cube, scaling, top, left, spans, window, width)
+        self._read(source.cube, scaling, source.rounds, top, left, spans, window, width)
         self._interpolate(window, width, top, left, self._positions, bands)
         self._cut_targets(source.masks, source.known, source.classes, self._positions, target)
         if self._noise is not None:
@@ -142,12 +142,14 @@ class _Source:
         self.cube, self.masks, self.known = np.asarray(scene.cube), np.asarray(scene.masks), np.asarray(scene.known)
         self.classes = np.array(source.classes, np.int64)
         self.num_bands = self.cube.shape[-1]
+        self.rounds = self._scaling.steps is not None
+        self._step = self._scaling.step if self.rounds else np.ones(self.num_bands, np.float32)
 
     def scaled_by(self, factor: Floats, offset: Floats) -> Floats:
-        """Scaling and variation in one, `(5, B)`, as `read` takes it."""
+        """Scaling and variation in one, `(6, B)`, as `read` takes it."""
         scaling = self._scaling
         slope = factor / scaling.std
-        return np.array([scaling.low, scaling.high, slope, offset - scaling.mean * slope, offset])
+        return np.array([scaling.low, scaling.high, slope, offset - scaling.mean * slope, offset, self._step])
 
 
 def placements(draws: Draws, patch_px: int) -> Doubles:

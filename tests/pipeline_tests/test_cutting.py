@@ -56,13 +56,17 @@ class NoisyScene:
             object.__setattr__(self, name, value)
 
 
-def scaling() -> BandScaling:
+def scaling(steps: int | None = None) -> BandScaling:
     numbers = ([60, 50, 70], [150, 140, 160], [100, 95, 110], [30, 20, 25])
-    return BandScaling(*(np.array(each, np.float32) for each in numbers))
+    return BandScaling(*(np.array(each, np.float32) for each in numbers), steps)
 
 
-def sources() -> list[TrainingScene]:
-    return [TrainingScene(NoisyScene(n, size), scaling(), (2, 0)) for n, size in enumerate([(41, 53), (17, 90)])]
+def sources(bands: BandScaling | None = None) -> list[TrainingScene]:
+    sizes = [(41, 53), (17, 90)]
+    return [TrainingScene(NoisyScene(n, size), bands or scaling(), (2, 0)) for n, size in enumerate(sizes)]
+
+
+UNBOUNDED = BandScaling(*(np.full(3, value, np.float32) for value in (-np.inf, np.inf, 100, 30)))
 
 
 def plan(**augmentation: Any) -> TrainingPlan:
@@ -92,6 +96,18 @@ def test_bands_are_those_scipy_interpolates(turns: str, elastic: float) -> None:
         at = positions(sampler, 0, n)
         expected = np.stack([map_coordinates(scaled[..., k], at, order=1, mode="mirror") for k in range(3)], axis=-1)
         np.testing.assert_allclose(bands[n], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("bands", [scaling(steps=9), UNBOUNDED])
+def test_every_form_of_scaling_is_applied_before_interpolation(bands: BandScaling) -> None:
+    sampler = PatchSampler(sources(bands), plan(turns="any", jitter=0.0), seed=1)
+    patches, _ = sampler.batch(0)
+
+    for n, number in enumerate(sampler.draw(0).scene):
+        scaled = bands.apply(sources()[number].scene.cube)
+        at = positions(sampler, 0, n)
+        expected = np.stack([map_coordinates(scaled[..., k], at, order=1, mode="mirror") for k in range(3)], axis=-1)
+        np.testing.assert_allclose(patches[n], expected, atol=3e-5)
 
 
 @pytest.mark.parametrize("turns", ["none", "d4"])

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pipeline.maps import ImageScene, MapRecord, read_map_record, score_maps, write_map
 from pipeline.model_set import LoadedModelSet
-from pipeline.normalisation import Normalisation
 from pipeline.prepare import prepare
 from pipeline.prepared import PreparedDataset
 from pipeline.rasters import read_masks
@@ -19,7 +18,7 @@ from search_space.candidate import Candidate
 from search_space.errors import MapgroveError
 from search_space.records import ModelMember, ModelSet
 from search_space.study import DataSettings, PredictionSettings
-from search_space.training_plan import TrainingPlan
+from search_space.training_plan import Scaling, TrainingPlan
 
 SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
 
@@ -30,12 +29,12 @@ def brightness(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def models(*bands: str, threshold: float = 0.5) -> LoadedModelSet:
-    candidate = Candidate(architecture=Architecture(depth=1), plan=TrainingPlan(patch_px=16))
-    member = ModelMember(class_name="road", file="road/model.keras", candidate=candidate, threshold=threshold)
-    description = ModelSet(
-        study="s", data_fingerprint="f", classes=("road",), bands=bands, normalise="scene", members=(member,)
+    candidate = Candidate(
+        architecture=Architecture(depth=1), plan=TrainingPlan(patch_px=16, scaling=Scaling(scope="scene"))
     )
-    return LoadedModelSet(description, Normalisation(mode="scene"), (brightness,))
+    member = ModelMember(class_name="road", file="road/model.keras", candidate=candidate, threshold=threshold)
+    description = ModelSet(study="s", data_fingerprint="f", classes=("road",), bands=bands, members=(member,))
+    return LoadedModelSet(description, (brightness,))
 
 
 def image(source: str = "abc") -> ImageScene:

@@ -130,7 +130,7 @@ def test_other_settings_make_everything_again(data: DataSettings, change: dict[s
 def test_the_fingerprint_does_not_depend_on_where_files_lie(data: DataSettings, tmp_path: Path) -> None:
     first, _ = run(data)
     shutil.move(data.folder, tmp_path / "moved")
-    second, told = run(data, folder=str(tmp_path / "moved"), normalise="scene")
+    second, told = run(data, folder=str(tmp_path / "moved"))
     assert second.fingerprint == first.fingerprint
     assert set(states(told).values()) == {"unchanged"}
 
@@ -287,7 +287,7 @@ def test_missing_or_damaged_prepared_data_is_one_line(data: DataSettings, tmp_pa
 def test_prepared_data_serve_only_the_settings_they_were_made_for(data: DataSettings, change: dict[str, Any]) -> None:
     run(data)
     assert PreparedDataset.open_for(data).classes == ("road",)
-    moved = data.model_copy(update={"folder": "elsewhere", "normalise": "scene"})
+    moved = data.model_copy(update={"folder": "elsewhere"})
     assert PreparedDataset.open_for(moved).classes == ("road",)
     with pytest.raises(DataError, match=f"another data.{next(iter(change))} than"):
         PreparedDataset.open_for(data.model_copy(update=change))

@@ -18,6 +18,7 @@ from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.objective import EpochReport
 from search_space.study import Budget, LimitSettings
+from search_space.training_plan import Scaling
 
 SMALL = {
     "architecture": {"depth": 1, "base_filters": 4, "convs_per_stage": 1},
@@ -46,7 +47,7 @@ def make_scene(seed: int, with_class: bool = True) -> TrainingScene:
     known = np.ones((48, 48), bool)
     known[:2] = False
     scene = FakeScene(str(seed), cube, masks, np.ones((48, 48), bool), known)
-    return TrainingScene(scene, Normalisation.fit("dataset", [scene]).for_scene(scene), (0, 1))
+    return TrainingScene(scene, Normalisation.fit(Scaling(), [scene]).for_scene(scene), (0, 1))
 
 
 def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, **limits: Any) -> Trained:

@@ -21,7 +21,7 @@ from search_space.architecture import Architecture, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.objective import EpochReport
-from search_space.training_plan import Augmentation, LossMix, TrainingPlan
+from search_space.training_plan import Augmentation, LossMix, Scaling, TrainingPlan
 from trials_db.records import WorkerRecord
 
 
@@ -162,6 +162,13 @@ def test_candidate_details_show_the_widths_that_the_architecture_computes():
     assert details["filters"] == "10 · 16 · 22 (growth 1.5)"
     assert details["depth"] == "2 (sides divisible by 4 px)"
     assert details["patch"] == "128 × 128 px"
+    assert details["scaling of bands"] == "clipped, percentiles 1 … 99, all training scenes"
+
+
+def test_a_scaling_that_clips_nothing_is_told_without_percentiles():
+    plan = TrainingPlan(scaling=Scaling(kind="standard", scope="scene"))
+    details = candidate_details(Candidate(plan=plan)).set_index("name")["value"]
+    assert details["scaling of bands"] == "standard, each scene by itself"
 
 
 def test_trial_details_name_every_field_of_the_candidate(trial):

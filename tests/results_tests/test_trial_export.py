@@ -64,6 +64,10 @@ def test_dimension_values_follow_the_path():
     assert dimension_value(candidate, "architecture.block[inception].wide_kernel_px") is None
     assert dimension_value(candidate, "plan.augmentation.turns") == "d4"
     assert dimension_value(candidate, "plan.unknown") is None
+    assert dimension_value(candidate, "plan.scaling.kind") == "clipped"
+    assert dimension_value(candidate, "plan.scaling.low_percentile") == 1.0
     assert dimension_title("architecture.block[inception].wide_kernel_px") == "inception block: wide kernel px"
+    assert dimension_title("plan.scaling.kind") == "scaling kind"
+    assert dimension_title("plan.learning_rate") == "learning rate"
     assert is_logarithmic("plan.learning_rate")
     assert not is_logarithmic("architecture.dropout")

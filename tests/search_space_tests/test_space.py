@@ -1,6 +1,7 @@
 """Every sample of the space decodes, every option is reachable, and overrides do what they say."""
 
 import tomllib
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hyperopt.pyll.stochastic import sample
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.dimensions import Choice, Fixed, Integer, Real
+from search_space.dimensions import Choice, Dimension, Fixed, Integer, Real
 from search_space.errors import MalformedError
 from search_space.space import DEFAULT_SPACE, hyperopt_space, resolve_space, space_fingerprint
 
@@ -42,6 +43,36 @@ def test_samples_reach_every_option_and_both_ends() -> None:
     assert 7e-3 < rates.max() <= 1e-2
     # Log-uniform: about half of the rates lie below the geometric mean.
     assert 0.4 < (rates < 1e-3).mean() < 0.6
+
+
+def test_samples_hold_every_scaling() -> None:
+    scalings = [each.plan.scaling for each in draw(200)]
+
+    kinds, scopes = ("clipped", "standard", "percentile", "bytes"), ("dataset", "scene")
+    assert {(each.kind, each.scope) for each in scalings} == set(product(kinds, scopes))
+    assert {(each.low_percentile, each.high_percentile) for each in scalings} == {(1.0, 99.0)}
+
+
+def test_the_scaling_can_be_fixed_and_its_percentiles_be_moved() -> None:
+    overrides = {
+        "plan.scaling.scope": {"fix": "scene"},
+        "plan.scaling.kind": {"choices": ["bytes", "percentile"]},
+        "plan.scaling.low_percentile": {"low": 0.5, "high": 4},
+        "plan.scaling.high_percentile": {"fix": 98.0},
+    }
+
+    scalings = [each.plan.scaling for each in draw(100, overrides)]
+
+    assert {each.scope for each in scalings} == {"scene"}
+    assert {each.kind for each in scalings} == {"bytes", "percentile"}
+    lows = np.array([each.low_percentile for each in scalings])
+    assert 0.5 <= lows.min() < 1.0
+    assert 3.0 < lows.max() <= 4.0
+    assert {each.percentiles for each in scalings} == {(low, 98.0) for low in lows}
+
+
+def test_a_range_without_width_is_shown_as_its_value() -> None:
+    assert str(DEFAULT_SPACE["plan.scaling.low_percentile"]) == "= 1"
 
 
 def test_whole_numbers_are_drawn_evenly() -> None:
@@ -100,6 +131,10 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"architecture.block": {"choices": ["dense"]}}, "dense"),
         ({"plan.learning_rate": {"low": 0}}, "above 0"),
         ({"plan.patch_px": {"fixed": 64}}, "Did you mean 'fix'"),
+        ({"plan.scaling.kind": {"choices": ["clipped", "minmax"]}}, "plan.scaling.kind.*Received 'minmax'"),
+        ({"plan.scaling.low_percentile": {"high": 50}}, "must be below 50. Received 50"),
+        ({"plan.scaling.high_percentile": {"low": 40.0}}, "must be above 50. Received 40"),
+        ({"plan.scaling": {"fix": "scene"}}, "unknown dimension 'plan.scaling'. `show-space` lists all"),
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
         ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
         ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
@@ -163,15 +198,20 @@ def test_a_space_without_any_feasible_network_is_refused(
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "patch_px", "depth"),
     [
-        {"plan.patch_px": {"choices": [65, 68]}},
-        {"plan.patch_px": {"fix": 68}},
-        {"plan.patch_px": {"fix": 66}, "architecture.depth": {"low": 1}},
+        ({"plan.patch_px": {"choices": [65, 68]}}, Choice((65, 68)), Integer(2, 5)),
+        ({"plan.patch_px": {"fix": 68}}, Fixed(68), Integer(2, 5)),
+        ({"plan.patch_px": {"fix": 66}, "architecture.depth": {"low": 1}}, Fixed(66), Integer(1, 5)),
     ],
 )
-def test_a_space_with_some_infeasible_networks_is_fine(overrides: dict[str, Any]) -> None:
-    resolve_space(overrides)
+def test_a_space_with_some_infeasible_networks_is_fine(
+    overrides: dict[str, Any], patch_px: Dimension, depth: Dimension
+) -> None:
+    space = resolve_space(overrides)
+
+    assert space["plan.patch_px"] == patch_px
+    assert space["architecture.depth"] == depth
 
 
 def test_feasible_patches_are_looked_for_within_a_range() -> None:

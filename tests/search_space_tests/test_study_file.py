@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from search_space.decode import decode, encode
+from search_space.dimensions import Fixed
 from search_space.errors import MalformedError, MapgroveError, UsageError
+from search_space.space import resolve_space
 from search_space.study import Study
 from search_space.study_file import read_study
 
@@ -37,6 +39,11 @@ max_trials = 2
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(MINIMAL, encoding="utf-8")
+    return path
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -124,6 +131,21 @@ def test_what_is_wrong_in_the_file_itself_is_no_wrong_usage(file: Path) -> None:
     for assignments in ([], ["study.seed=3"]):
         with pytest.raises(MalformedError, match=r"unknown key 'limits\.max_trial'"):
             read_study(file, assignments)
+
+
+@pytest.mark.parametrize(("value", "scope"), [('"scene"', "scene"), ('"dataset"', "dataset"), ("true", "dataset")])
+def test_the_normalise_of_before_is_told_where_it_went(file: Path, value: str, scope: str) -> None:
+    file.write_text(MINIMAL.replace("[folds]", f"normalise = {value}\n[folds]"), encoding="utf-8")
+
+    with pytest.raises(MalformedError, match=r"tiny.toml: data.normalise is a choice of the training plan now") as old:
+        read_study(file)
+    with pytest.raises(UsageError, match=r"--set: data.normalise is a choice of the training plan now"):
+        read_study(write(file, MINIMAL), [f"data.normalise={value}"])
+
+    assert "\n" not in str(old.value)
+    override = old.value.remedy.partition("write ")[2].partition(" under [space]")[0]
+    study = read_study(write(file, f"{MINIMAL}[space]\n{override}\n"))
+    assert resolve_space(study.space)["plan.scaling.scope"] == Fixed(scope)
 
 
 def test_a_file_may_lack_what_is_set(file: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,28 @@ def modules_after(words: list[str]) -> set[str]:
     )
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+Told = Callable[[list[str]], tuple[int, str]]
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Runs words in an empty folder, `{demo}` standing for the demo's study file; gives the exit code and the one line.
+
+    Whatever is refused leaves nothing behind.
+    """
+    monkeypatch.chdir(tmp_path)
+    demo = str(ROOT / "configs" / "demo.toml")
+
+    def run(words: list[str]) -> tuple[int, str]:
+        code = run_search.main([demo if word == "{demo}" else word for word in words])
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+        return code, error
+
+    return run
 
 
 @pytest.mark.parametrize("words", [["--help"], *[[verb, "--help"] for verb in run_search.VERBS]], ids=" ".join)
@@ -51,6 +74,9 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
         ["search", "--study", "x.toml", "--worker", "two"],
         ["trials", "--study", "x", "--top", "0"],
         ["demo", "--seed", "-1"],
+        ["search", "--study", "x.toml", "--workers", "-1"],
+        ["search", "--study", "x.toml", "--workers", "two"],
+        ["search", "--study", "x.toml", "--workers=--5"],
     ],
 )
 def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,32 +87,28 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixtur
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["-1", "--5", "-", "", "two", "1.5", "²", "nan"])
+def test_what_is_no_whole_number_is_told_in_plain_words(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_search.main(["search", "--study", "x.toml", f"--workers={text}"])
+
+    assert f"argument --workers: must be a whole number from 0, not {text!r}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
         (["search", "--study", "{demo}", "--workers", "9"], "search.lookahead = 4"),
-        (["search", "--study", "{demo}", "--workers", "-1"], "--workers takes a number from 0"),
         (["predict", "test"], "predict needs models"),
         (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], "'max_trials'"),
         (["show-space", "--study", "{demo}", "--set", 'space."plan.patch"={fix=1}'], "'plan.patch_px'"),
         (["status", "--study", "demo", "--set", "study.seed=1"], "Name its .toml file"),
     ],
 )
-def test_words_that_cannot_be_meant_exit_with_2(
-    words: list[str],
-    part: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo = str(ROOT / "configs" / "demo.toml")
+def test_words_that_cannot_be_meant_exit_with_2(words: list[str], part: str, told: Told) -> None:
+    code, error = told(words)
 
-    code = run_search.main([demo if word == "{demo}" else word for word in words])
-
-    error = capsys.readouterr().err
     assert code == run_search.EXIT_USAGE
-    assert error.count("\n") == 1
     assert part in error
 
 
@@ -115,25 +137,13 @@ def test_a_signal_at_any_moment_ends_in_one_line(number: signal.Signals, tmp_pat
         (["predict", "--models", "nowhere", "a.tif"], ["no model set in nowhere", "retrain"]),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
-    words: list[str],
-    parts: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo = str(ROOT / "configs" / "demo.toml")
+def test_what_is_wrong_is_told_in_one_line(words: list[str], parts: list[str], told: Told) -> None:
+    code, error = told(words)
 
-    code = run_search.main([word.format(demo=demo) if word == "{demo}" else word for word in words])
-
-    error = capsys.readouterr().err
     assert code == run_search.EXIT_FAILED
-    assert error.count("\n") == 1
     assert "secret" not in error
     for part in parts:
         assert part in error
-    assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
+from verbs.exit_codes import EXIT_INTERRUPTED
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240
@@ -162,7 +163,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(job: Job, tmp_path: Path) -> None:
         wait_for_a_running_trial(tmp_path / "runs" / "tiny" / "trials.sqlite")
         search.send_signal(signal.SIGINT)
         told, _ = search.communicate(timeout=60)
-    assert search.returncode == 130, told
+    assert search.returncode == EXIT_INTERRUPTED, told
     assert "The same command goes on" in told
     assert not [trial for trial in other.trials() if trial["state"] == "running"], "a trial was not handed back"
 
@@ -229,7 +230,9 @@ def test_the_rest_of_the_job(job: Job) -> None:
     assert "mapped before" in job.run("predict", "test")
 
     job.run("retrain", "--set", "retrain.epochs=1")
-    assert "drawn by other models" in job.run("score", code=1)
+    told = job.run("score", "--set", "retrain.epochs=1", code=1)
+    assert "drawn by other models" in told
+    assert "Run: python run_search.py predict --study tiny.toml --set retrain.epochs=1 test." in told
     told = job.run("report")
     assert "score is one of earlier models" in told
     assert "map of c was drawn by earlier models" in told
@@ -257,8 +260,8 @@ def test_models_that_cannot_be_used_are_trained_again_or_leave_the_set(job: Job)
     assert "the model is damaged" in job.run("retrain", *quick)
     assert "dark" in job.run("predict", "b")
 
-    told = job.run("retrain", "--classes", "dark", "--set", 'data.normalise="scene"', *quick)
-    assert "bright: not used: trained on other data, folds or scaling" in told
+    told = job.run("retrain", "--classes", "dark", "--set", 'folds.validation=["a"]', *quick)
+    assert "bright: not used: trained on other data or folds" in told
     members = json.loads((models / "model_set.json").read_text(encoding="utf-8"))["members"]
     assert [member["class_name"] for member in members] == ["dark"]
 
@@ -317,6 +320,27 @@ def test_an_image_beside_the_data_set_is_mapped_by_a_moved_model_set(job: Job, t
         assert (tmp_path / "maps" / "a" / "overlay.png").is_file()
     finally:
         moved.rename(job.folder / "runs" / "tiny" / "models")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_is_stopped_by_hand_says_so_by_its_exit_code(job: Job, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        job.command("worker", "--name", "by_hand"),
+        cwd=job.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as worker:
+        with open_store(f"sqlite:///{job.folder / 'runs' / 'tiny' / 'trials.sqlite'}", create=False) as store:
+            while not any(each.name == "by_hand" for each in store.workers("tiny")):
+                assert worker.poll() is None, "it left before it was told to"
+                time.sleep(0.1)
+        worker.send_signal(number)
+        told, _ = worker.communicate(timeout=60)
+
+    assert worker.returncode == EXIT_INTERRUPTED, told
+    assert "Traceback" not in told
 
 
 @pytest.mark.slow

@@ -58,6 +58,17 @@ def test_an_unknown_word_is_told_before_anything_is_mapped(study: Study) -> None
         _places(study, ["test", "area.eats"])
 
 
+def test_an_image_whose_name_no_folder_should_have_is_refused(study: Study, tmp_path: Path) -> None:
+    """Its map would lie in a folder that is hidden, and that `prepare` and `predict` take for one of their own."""
+    image = (tmp_path / "images" / "north.png").read_bytes()
+    (tmp_path / ".hidden.png").write_bytes(image)
+    (tmp_path / "not.hidden.png").write_bytes(image)
+
+    with pytest.raises(MapgroveError, match=r"name must fit a folder. Received '\.hidden\.png'. Rename it"):
+        _places(study, [".hidden.png"])
+    assert _places(study, ["not.hidden.png"]) == {"not.hidden": Path("not.hidden.png")}
+
+
 def test_two_places_do_not_share_a_folder(study: Study, tmp_path: Path) -> None:
     prepare(study.data)
     with pytest.raises(MapgroveError, match="both be mapped"):

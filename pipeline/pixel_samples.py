@@ -1,0 +1,84 @@
+"""Some pixels of every scene, kept beside the prepared scenes: statistics of bands need not read whole cubes."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files import written_beside
+
+logger = logging.getLogger(__name__)
+
+PIXELS_PER_SCENE = 200_000
+SAMPLES = ".samples"
+"""Folder beside the scenes; no scene can be called so."""
+
+
+def sample_pixels(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Read every n-th pixel with data, at most `PIXELS_PER_SCENE` of them.
+
+    Args:
+        cube: Bands, `(H, W, B)`.
+        valid: Which pixels have data, `(H, W)`.
+
+    Returns:
+        float32 `(B, N)`, band by band.
+    """
+    return _read(cube, _positions(valid))
+
+
+def kept_sample(cube: NDArray[np.float32], valid: NDArray[np.bool_], folder: Path, source: str) -> NDArray[np.float32]:
+    """The same pixels, read from a scene once and then from a file of their own.
+
+    The file's name tells what the scene was made from and which pixels were read, so a scene that is prepared again, or
+    of which another part trains, gets another one. Where the disk refuses the file, pixels are read every time.
+
+    Args:
+        cube: Bands, `(H, W, B)`, memory-mapped: it is not touched where the file is there.
+        valid: Which pixels have data, `(H, W)`.
+        folder: Where the scene lies.
+        source: Changes when anything the scene was made from changes; fit for a file's name.
+    """
+    positions = _positions(valid)
+    digest = hashlib.sha256(positions.tobytes()).hexdigest()[:16]
+    path = folder.parent / SAMPLES / folder.name / f"{source}-{digest}.npy"
+    found = _load(path, (cube.shape[-1], len(positions)))
+    if found is not None:
+        return found
+    sample = _read(cube, positions)
+    try:
+        _keep(path, sample, source)
+    except OSError as error:
+        logger.debug("%s is not kept: %s", path, error)
+    return sample
+
+
+def _positions(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    positions = np.flatnonzero(valid)
+    return positions[:: max(1, -(-len(positions) // PIXELS_PER_SCENE))]
+
+
+def _read(cube: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    rows, columns = np.unravel_index(positions, cube.shape[:2])
+    return np.ascontiguousarray(np.asarray(cube[rows, columns], dtype=np.float32).T)
+
+
+def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    try:
+        sample: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return sample if sample.dtype == np.float32 and sample.shape == shape else None
+
+
+def _keep(path: Path, sample: NDArray[np.float32], source: str) -> None:
+    # One by one: prepared data that have just gone away must not come back as a folder with nothing else in it.
+    for folder in (path.parents[1], path.parent):
+        folder.mkdir(exist_ok=True)
+    with written_beside(path) as beside:
+        np.save(beside, sample, allow_pickle=False)
+    for other in path.parent.glob("[!.]*.npy"):
+        if not other.name.startswith(f"{source}-"):
+            other.unlink(missing_ok=True)
