@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.folds import Fold, make_fold
+from pipeline.ground import Part
 from pipeline.normalisation import Normalisation
 from pipeline.prepared import PreparedDataset
 from pipeline.sampler import TrainingScene
@@ -16,8 +17,8 @@ class StudyData:
 
     Attributes:
         dataset: All prepared scenes.
-        fold: Which of them train, validate and test.
-        normalisation: Fitted on the training scenes alone.
+        fold: Which ground trains, validates and tests.
+        normalisation: Fitted on the training ground alone.
     """
 
     dataset: PreparedDataset
@@ -33,11 +34,10 @@ class StudyData:
         """
         dataset = PreparedDataset.open_for(study.data)
         fold = make_fold(study.folds, dataset)
-        training = (dataset.scene(scene_id) for scene_id in fold.training)
+        training = (part.imagery for part in fold.training)
         return cls(dataset, fold, Normalisation.fit(study.data.normalise, training))
 
-    def scenes(self, scene_ids: Iterable[str], class_names: Sequence[str]) -> list[TrainingScene]:
-        """The named scenes, scaled, for the training of some classes."""
+    def scenes(self, parts: Iterable[Part], class_names: Sequence[str]) -> list[TrainingScene]:
+        """Parts of scenes, each scaled as its whole scene is, for the training of some classes."""
         classes = tuple(self.dataset.classes.index(name) for name in class_names)
-        scenes = [self.dataset.scene(scene_id) for scene_id in scene_ids]
-        return [TrainingScene(scene, self.normalisation.for_scene(scene), classes) for scene in scenes]
+        return [TrainingScene(p, self.normalisation.for_scene(p.scene), classes, p.held_out) for p in parts]
