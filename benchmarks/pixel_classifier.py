@@ -24,7 +24,6 @@ except ImportError:
 
 from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
-from pipeline.prepared import PreparedScene
 from pipeline.study_data import StudyData
 from search_space.decode import decode, encode
 from search_space.dimensions import Choice, Fixed
@@ -79,9 +78,9 @@ def count(classifiers: list[HistGradientBoostingClassifier], scenes: list[Traini
         maps = features(source)
         flat = maps.reshape(-1, maps.shape[-1])
         columns = [each.predict_proba(flat)[:, 1] for each in classifiers]
-        scene: PreparedScene = source.scene  # type: ignore[assignment]
-        probabilities = np.stack(columns, axis=-1).reshape(*scene.shape_px, -1).astype(np.float32)
-        counts.add(probabilities, np.asarray(scene.masks), np.asarray(scene.known))
+        known = np.asarray(source.scene.known)
+        probabilities = np.stack(columns, axis=-1).reshape(*known.shape, -1).astype(np.float32)
+        counts.add(probabilities, np.asarray(source.scene.masks), known)
     return counts
 
 
@@ -108,7 +107,7 @@ def main() -> None:
     scored = count(classifiers, data.scenes(data.fold.test, names, normalisation)).at(thresholds).jaccard
     result = {
         "study": study.name,
-        "scenes": list(data.fold.test),
+        "scenes": list(data.fold.scene_ids("test")),
         "scaling": encode(scaling),
         "num_features": inputs.shape[1],
         "validation_jaccard": {n: None if b is None else round(b.jaccard, 4) for n, b in zip(names, best, strict=True)},

@@ -1,6 +1,7 @@
 """What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from pipeline.cube import make_cube
 from pipeline.datasets.masks import read_image
 from pipeline.drawing import natural_colour
 from pipeline.files import sha256_of, write_json
+from pipeline.ground import Part
 from pipeline.model_set import LoadedModelSet
 from pipeline.normalisation import Imagery
 from pipeline.polygons import vectorise, write_geojson
@@ -27,6 +29,7 @@ from pipeline.scene import Georeference
 from pipeline.scoring import Score, score_masks
 from search_space.decode import Frozen, decode, encode
 from search_space.errors import MapgroveError
+from search_space.records import ScoredGround
 from search_space.study import DataSettings, PredictionSettings
 
 PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
@@ -98,11 +101,13 @@ class ScoredMaps:
     """Maps held against labels.
 
     Attributes:
-        score: How well they agree.
+        score: How well they agree; a class without a labelled pixel has no Jaccard.
+        ground: What counted of each scene.
         models: Fingerprint of the model set that drew all of them.
     """
 
     score: Score
+    ground: tuple[ScoredGround, ...]
     models: str
 
 
@@ -187,14 +192,16 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     return WrittenMap(scene.id, folder, shares)
 
 
-def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path) -> ScoredMaps:
-    """Score written masks against the labels of prepared scenes, pixel by pixel over known ground.
+def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> ScoredMaps:
+    """Score written masks against the labels of held-out ground, pixel by pixel over what is known of it.
+
+    Maps show whole scenes; outside a part's ground they are not looked at.
 
     Raises:
         MapgroveError: A scene was not mapped, or the maps were drawn by different models, or a map is of classes or a
             size that the data set does not have.
     """
-    records = [read_map_record(maps / scene_id) for scene_id in scene_ids]
+    records = [read_map_record(maps / part.id) for part in parts]
     for record in records:
         if record.source != dataset.scene(record.scene).source:
             raise MapgroveError(
@@ -204,15 +211,20 @@ def score_maps(dataset: PreparedDataset, scene_ids: tuple[str, ...], maps: Path)
     models = {record.models for record in records}
     if len(models) > 1:
         raise MapgroveError("the maps were drawn by different models", remedy="Run `predict` again for all scenes")
-    found = [(scene_id, *read_masks(maps / scene_id / MASKS)) for scene_id in scene_ids]
+    found = [(part, *read_masks(maps / part.id / MASKS)) for part in parts]
     names = found[0][2]
     unknown = [name for name in names if name not in dataset.classes]
     if unknown:
         raise MapgroveError("the maps show classes that the data set does not have", received=unknown)
     classes = [dataset.classes.index(name) for name in names]
-    scenes = ((masks, dataset.scene(name)) for name, masks, _ in found)
-    score = score_masks(((masks, truth.masks[..., classes], truth.known) for masks, truth in scenes), names)
-    return ScoredMaps(score, models.pop())
+    score = score_masks(((masks, part.masks[..., classes], part.known) for part, masks, _ in found), names)
+    return ScoredMaps(score.without_absent(), tuple(map(_scored_ground, parts)), models.pop())
+
+
+def _scored_ground(part: Part) -> ScoredGround:
+    blocks = tuple((rows.start, columns.start, rows.stop, columns.stop) for rows, columns in part.windows)
+    num_known = max(1, int(np.count_nonzero(part.scene.known)))
+    return ScoredGround(scene=part.id, blocks_px=blocks, known_share=int(np.count_nonzero(part.known)) / num_known)
 
 
 def _is_kept(folder: Path, wanted: MapRecord) -> bool:

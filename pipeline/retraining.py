@@ -64,15 +64,15 @@ def retrain(
         The model set with every class trained so far.
 
     Raises:
-        MapgroveError: A class is not labelled in the training or validation scenes, or training diverged, or another
+        MapgroveError: A class is not labelled in the training or validation ground, or training diverged, or another
             process retrains into the same folder.
     """
     data = StudyData.open(study)
     absent = [name for name in candidates if name in data.fold.absent_in_validation]
     if absent:
         raise MapgroveError(
-            f"no validation scene has {', '.join(absent)}, so no threshold can be chosen",
-            remedy="Hold out another scene in [folds], or leave the class out with --classes",
+            f"no validation ground has {', '.join(absent)}, so no threshold can be chosen",
+            remedy="Hold out other ground in [folds], or leave the class out with --classes",
         )
     with sole_writer(folder):
         return _Retraining(study, data, folder, on_epoch).run(candidates)
@@ -153,7 +153,7 @@ class _Retraining:
         return member
 
     def _ground(self) -> str:
-        return fingerprint([self.data.dataset.fingerprint, encode(self.study.folds)])
+        return fingerprint([self.data.dataset.fingerprint, self.data.fold.fingerprint])
 
     def _key(self, candidate: Candidate) -> str:
         return fingerprint([self._ground(), self.study.study.seed, encode(candidate), encode(self.study.retrain)])

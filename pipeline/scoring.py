@@ -30,7 +30,8 @@ class ClassScore(Frozen):
         tp: Area predicted and true, summed over all scenes, in the unit of the score.
         fp: Area predicted, but not true.
         fn: Area true, but not predicted.
-        jaccard: TP / (TP + FP + FN); for a class that is empty in truth and prediction what `Score.empty` says.
+        jaccard: TP / (TP + FP + FN); for a class that is empty in truth and prediction what `Score.empty` says; None
+            where it counts nothing.
     """
 
     tp: Area
@@ -53,6 +54,17 @@ class Score(Frozen):
     mean_jaccard: Share | None
     empty: Empty
     unit: Literal["pixels", "square units of the coordinates"]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that the truth has nowhere, whatever was predicted."""
+        return tuple(name for name, each in self.classes.items() if each.tp + each.fn == 0)
+
+    def without_absent(self) -> "Score":
+        """The same areas with no Jaccard for classes that the truth has nowhere: ground without them cannot tell."""
+        blank = {name: each.model_copy(update={"jaccard": None}) for name, each in self.classes.items()}
+        classes = {name: blank[name] if name in self.absent else each for name, each in self.classes.items()}
+        return self.model_copy(update={"classes": classes, "mean_jaccard": _mean(classes.values())})
 
 
 def score_masks(
@@ -140,6 +152,9 @@ def _score(
     for name, (tp, fp, fn) in areas.items():
         union = tp + fp + fn
         scores[name] = ClassScore(tp=tp, fp=fp, fn=fn, jaccard=tp / union if union > 0 else neither[empty])
-    counted = [each.jaccard for each in scores.values() if each.jaccard is not None]
-    mean = sum(counted) / len(counted) if counted else None
-    return Score(classes=scores, mean_jaccard=mean, empty=empty, unit=unit)
+    return Score(classes=scores, mean_jaccard=_mean(scores.values()), empty=empty, unit=unit)
+
+
+def _mean(scores: Iterable[ClassScore]) -> float | None:
+    counted = [each.jaccard for each in scores if each.jaccard is not None]
+    return sum(counted) / len(counted) if counted else None

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.folds import Fold, make_fold
+from pipeline.ground import Part
 from pipeline.normalisation import Normalisation
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedDataset
@@ -17,7 +18,7 @@ class StudyData:
 
     Attributes:
         dataset: All prepared scenes.
-        fold: Which of them train, validate and test.
+        fold: Which ground trains, validates and tests.
     """
 
     dataset: PreparedDataset
@@ -34,17 +35,16 @@ class StudyData:
         return cls(dataset, make_fold(study.folds, dataset))
 
     def normalisation(self, scaling: Scaling) -> Normalisation:
-        """Fit a scaling on the training scenes alone.
+        """Fit a scaling on the training ground alone.
 
         Raises:
-            MapgroveError: None of them has a pixel with data.
+            MapgroveError: None of it has a pixel with data.
         """
-        return Normalisation.fit(scaling, (self.dataset.scene(scene_id) for scene_id in self.fold.training))
+        return Normalisation.fit(scaling, (part.imagery for part in self.fold.training))
 
     def scenes(
-        self, scene_ids: Iterable[str], class_names: Sequence[str], normalisation: Normalisation
+        self, parts: Iterable[Part], class_names: Sequence[str], normalisation: Normalisation
     ) -> list[TrainingScene]:
-        """The named scenes, scaled, for the training of some classes."""
+        """Parts of scenes, each scaled as its whole scene is, for the training of some classes."""
         classes = tuple(self.dataset.classes.index(name) for name in class_names)
-        scenes = [self.dataset.scene(scene_id) for scene_id in scene_ids]
-        return [TrainingScene(scene, normalisation.for_scene(scene), classes) for scene in scenes]
+        return [TrainingScene(p, normalisation.for_scene(p.scene), classes, p.held_out) for p in parts]

@@ -73,7 +73,8 @@ def train(
         The model of the best epoch: highest mean validation Jaccard.
 
     Raises:
-        InfeasibleError: The network has too many parameters, or the patch does not fit it.
+        InfeasibleError: The network has too many parameters, the patch does not fit it, or held-out ground leaves no
+            room for patches.
         DivergedError: The training loss became NaN or infinite.
     """
     candidate.check_feasible()
@@ -86,7 +87,8 @@ def train(
             f"more than limits.max_parameters = {limits.max_parameters:,}"
         )
     plan = candidate.plan
-    sampler = PatchSampler(training, plan, seed)
+    # A map is drawn by tiles as large as a patch, so no network looks farther.
+    sampler = PatchSampler(training, plan, seed, min(candidate.architecture.context_px, plan.patch_px))
     cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
     records_losses = plan.sampling.kind == "loss"
     trainee = Trainee(model, cutter, plan.batch_size if records_losses else 0)

@@ -1,10 +1,11 @@
-"""Validation over whole held-out scenes: every pixel once, every threshold in one pass."""
+"""Validation over all held-out ground: every pixel once, every threshold in one pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
@@ -18,7 +19,7 @@ TILES_PER_BATCH = 8
 
 @dataclass(frozen=True)
 class Validation:
-    """What a model reaches on held-out scenes.
+    """What a model reaches on held-out ground.
 
     Attributes:
         jaccard: Per class present, at its best threshold.
@@ -34,14 +35,25 @@ class Validation:
         return sum(self.jaccard.values()) / len(self.jaccard)
 
 
+@dataclass(frozen=True)
+class KnownImagery:
+    """Bands of a scene of which no other pixels are asked for than the known ones."""
+
+    cube: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
 def validate(
     model: keras.Model, scenes: Sequence[TrainingScene], class_names: Sequence[str], *, tile_px: int
 ) -> Validation:
-    """Predict whole scenes, without symmetries, and count at every threshold.
+    """Predict scenes, without symmetries, and count at every threshold.
+
+    Of each scene those tiles are predicted that hold a known pixel, with all that surrounds it in them; known pixels
+    alone are counted. So a part of a scene is mapped as it is when the whole scene is.
 
     Args:
         model: From scaled bands to probabilities.
-        scenes: Held-out scenes.
+        scenes: Held-out scenes, or parts of them.
         class_names: In the order of the model's output.
         tile_px: Side length of a tile; a multiple of the model's divisor.
 
@@ -55,8 +67,9 @@ def validate(
     predict = model_predictor(model)
     tiling = PredictionSettings(tile_px=tile_px, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
     for source in scenes:
-        probabilities = predict_scene(predict, source.scene, source.scaling, tiling)
-        counts.add(probabilities, source.scene.masks[..., source.classes], np.asarray(source.scene.known))
+        seen = KnownImagery(source.scene.cube, np.asarray(source.scene.known))
+        probabilities = predict_scene(predict, seen, source.scaling, tiling)
+        counts.add(probabilities, source.scene.masks[..., source.classes], seen.valid)
     best = [(name, each) for name, each in zip(class_names, counts.best(), strict=True) if each is not None]
     if not best:
         raise MapgroveError("no class is labelled in the validation scenes", remedy="Choose others in [folds]")

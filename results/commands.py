@@ -62,15 +62,15 @@ class StudyCommands:
         """Map the scenes of a fold and score the maps.
 
         Args:
-            fold: "test" or "validation"; where empty the test scenes, or those of validation where none is held out.
+            fold: "test" or "validation"; where empty "test", or "validation" where nothing else is held out.
         """
         fold = fold or self.scored_fold
         return [self.line("predict", fold), self.line("score", *(() if fold == "test" else ("--fold", fold)))]
 
     @property
     def scored_fold(self) -> str:
-        """The fold whose score says most: "test", or "validation" where the study holds out no test scenes."""
-        return "test" if self.study.folds.test else "validation"
+        """The fold whose score says most: "test", or "validation" where the study holds nothing else out."""
+        return "test" if self.study.folds.has_test else "validation"
 
     def everything(self, best: Trial | None, models: ModelSet | None = None, fold: str = "") -> list[str]:
         """All commands from imagery to report, in order; see `retrain` and `map_and_score`."""

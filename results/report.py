@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-
 from results import page
 from results.commands import StudyCommands
 from results.curve_figures import best_learning_curves, retraining_curves
@@ -25,9 +23,11 @@ from results.phrases import (
     failures_line,
     jaccard_text,
 )
-from results.tables import all_trials, candidate_details, jaccard_column, leader_board
+from results.scores import absent_phrase, model_table, score_table, scored_ground_phrase
+from results.splits import held_out_phrase, split_notes, split_table
+from results.tables import all_trials, candidate_details, leader_board
 from search_space.decode import encode
-from search_space.records import ModelMember, ModelSet, ScoreRecord
+from search_space.records import ModelMember, ModelSet, ScoreRecord, Split
 from search_space.study import Budget, Study
 from trials_db.records import Trial
 
@@ -47,6 +47,7 @@ class ReportInput:
         commands: How to do it all again; the usual verbs in order where empty.
         made_s: When the page is made, in seconds since the epoch; left out where None.
         options: Further words that every command needs, such as `--store URL` or `--set KEY=VALUE`.
+        split: How the ground was split; None where the prepared data are not at hand.
     """
 
     study: Study
@@ -59,6 +60,7 @@ class ReportInput:
     commands: Sequence[str] = field(default=())
     made_s: float | None = None
     options: Sequence[str] = ()
+    split: Split | None = None
 
     @property
     def best(self) -> Trial | None:
@@ -105,7 +107,10 @@ def write_report(path: Path, given: ReportInput) -> Path:
 
 def report_html(given: ReportInput) -> str:
     """The page as text; see `write_report`."""
-    sections = (_headline, _leaders, _progress, _effects, _best, _retrained, _scores, _pictures, _trials, _again)
+    sections = (
+        *(_headline, _leaders, _progress, _effects, _best),
+        *(_folds, _retrained, _scores, _pictures, _trials, _again),
+    )
     body = [part for section in sections for part in section(given)]
     return page.document(f"{given.study.name} · Mapgrove", [*body, _footer(given)])
 
@@ -113,10 +118,10 @@ def report_html(given: ReportInput) -> str:
 def _headline(given: ReportInput) -> list[str]:
     study, best = given.study, given.best
     score = given.score
-    where = _scenes_phrase(score.fold if score else given.lines.scored_fold)
+    where = _scored_phrase(given)
     spent_s = sum(training_s(trial) or 0.0 for trial in given.ended)
     values = [
-        (jaccard_text(mean_jaccard(best)) if best else "–", "best mean Jaccard of the search, validation scenes"),
+        (jaccard_text(mean_jaccard(best)) if best else "–", f"best mean Jaccard of the search, {_validation(given)}"),
         (jaccard_text(score.mean_jaccard if score else None), f"mean Jaccard of the retrained models, {where}"),
         _ended_tile(given),
         (duration_text(spent_s), "spent in trials, all workers together"),
@@ -126,8 +131,8 @@ def _headline(given: ReportInput) -> list[str]:
         ("data fingerprint", given.data_fingerprint or "–"),
         ("classes", ", ".join(study.data.classes)),
         ("bands", ", ".join((*(study.data.bands or ("all",)), *study.data.indices))),
-        ("validation scenes", ", ".join(study.folds.validation)),
-        ("held-out test scenes", ", ".join(study.folds.test) or "none"),
+        (_validation(given), held_out_phrase(study.folds, "validation")),
+        (_places_phrase("test", study.folds.places), held_out_phrase(study.folds, "test")),
         ("budget of a trial", _budget_phrase(study.budget)),
         ("seed", str(study.study.seed)),
     ]
@@ -162,13 +167,24 @@ def _summary(given: ReportInput) -> str:
     text = f"{standing} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
     score = given.score
     if score is not None and score.mean_jaccard is not None:
-        reached = f"a mean Jaccard of {score.mean_jaccard:.3f} on {_scenes_phrase(score.fold)}"
+        reached = f"a mean Jaccard of {score.mean_jaccard:.3f} on {_scored_phrase(given)}"
         text += f" The retrained models reach {reached}."
     return text
 
 
-def _scenes_phrase(fold: str) -> str:
-    return "held-out test scenes" if fold == "test" else f"{fold} scenes"
+def _scored_phrase(given: ReportInput) -> str:
+    """What was scored, or is to be scored."""
+    if given.score is not None:
+        return _places_phrase(given.score.fold, given.score.places)
+    return _places_phrase(given.lines.scored_fold, given.study.folds.places)
+
+
+def _places_phrase(fold: str, places: str) -> str:
+    return f"held-out test {places}" if fold == "test" else f"{fold} {places}"
+
+
+def _validation(given: ReportInput) -> str:
+    return _places_phrase("validation", given.study.folds.places)
 
 
 def _leaders(given: ReportInput) -> list[str]:
@@ -181,7 +197,7 @@ def _leaders(given: ReportInput) -> list[str]:
     return [
         title,
         page.paragraph(
-            "Jaccard per class on the validation scenes, each at the threshold that serves it best there: "
+            f"Jaccard per class on the {_validation(given)}, each at the threshold that serves it best there: "
             "good for ranking, a little flattering as a promise.",
             "quiet",
         ),
@@ -247,6 +263,17 @@ def _best(given: ReportInput) -> list[str]:
     return [page.heading(f"The best candidate: trial {best.number}"), page.columns(blocks)]
 
 
+def _folds(given: ReportInput) -> list[str]:
+    if given.split is None:
+        return []
+    return [
+        page.heading("Folds"),
+        page.paragraph("What each fold holds of all labelled ground, and of each class's pixels.", "quiet"),
+        page.table(split_table(given.split)),
+        *(page.paragraph(note, "quiet") for note in split_notes(given.split)),
+    ]
+
+
 def _retrained(given: ReportInput) -> list[str]:
     title = page.heading("Retrained models")
     if given.model_set is None or not given.model_set.members:
@@ -267,35 +294,13 @@ def _retrained(given: ReportInput) -> list[str]:
         *parts,
         page.paragraph(
             f"One model per class, with a budget of {_budget_phrase(given.study.retrain)}. "
-            f"Thresholds were chosen on the validation scenes ({', '.join(given.study.folds.validation)}).",
+            f"Thresholds were chosen on the {_validation(given)} "
+            f"({held_out_phrase(given.study.folds, 'validation')}).",
             "quiet",
         ),
-        page.table(model_table(models, given.score)),
+        page.table(model_table(models, given.score, given.study.folds.places)),
         page.chart(lambda theme: retraining_curves(models.members, theme), "Learning curves of retraining"),
     ]
-
-
-def model_table(models: ModelSet, score: ScoreRecord | None = None) -> pd.DataFrame:
-    """The retrained models with their figures, each column saying which scenes it comes from.
-
-    Returns:
-        Columns `class`, `from_trial`, `num_parameters`, `threshold`, `jaccard[Jaccard, validation scenes]` and, with a
-        score, `jaccard[Jaccard, maps of FOLD scenes]`; NaN where a class is absent.
-    """
-    columns = ["class", "from_trial", "num_parameters", "threshold", jaccard_column("Jaccard, validation scenes")]
-    fold = jaccard_column(f"Jaccard, maps of {score.fold} scenes") if score else ""
-    rows = [
-        {
-            "class": member.class_name,
-            "from_trial": "–" if member.trial is None else str(member.trial),
-            "num_parameters": member.figures.get("num_parameters"),
-            "threshold": member.threshold,
-            jaccard_column("Jaccard, validation scenes"): member.validation_jaccard,
-            fold: score.jaccard.get(member.class_name) if score else None,
-        }
-        for member in models.members
-    ]
-    return pd.DataFrame(rows, columns=[*columns, *([fold] if score else [])])
 
 
 def _scores(given: ReportInput) -> list[str]:
@@ -303,45 +308,29 @@ def _scores(given: ReportInput) -> list[str]:
         return []
     score = given.score
     if score is None:
-        text = f"Map the {_scenes_phrase(given.lines.scored_fold)} and compare the maps with their labels:"
+        text = f"Map the {_scored_phrase(given)} and compare the maps with their labels:"
         step = page.next_step(text, given.lines.map_and_score())
-        return [page.heading(f"Scores on {_scenes_phrase(given.lines.scored_fold)}"), step]
-    honest = "Neither the search nor the retraining looked at these scenes." if score.fold == "test" else ""
-    where = f"Scenes scored: {', '.join(score.scenes)}. {honest} {score.rule}"
+        return [page.heading(f"Scores on {_scored_phrase(given)}"), step]
+    honest = f"Neither the search nor the retraining looked at these {score.places}." if score.fold == "test" else ""
+    where = f"Scored: {scored_ground_phrase(score)}. {honest} {score.rule}"
     return [
-        page.heading(f"Scores on {_scenes_phrase(score.fold)}"),
+        page.heading(f"Scores on {_scored_phrase(given)}"),
         page.paragraph(" ".join(where.split()), "quiet"),
+        page.paragraph(absent_phrase(score), "quiet") if score.absent else "",
         page.chart(
             lambda theme: jaccard_per_class(*jaccard_of_folds(given), theme),
-            f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}scenes",
+            f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}"
+            f"{score.places}",
         ),
         page.table(score_table(score)),
     ]
 
 
 def jaccard_of_folds(given: ReportInput) -> tuple[dict[str, float | None], dict[str, float | None] | None]:
-    """Jaccard per class of the retrained models on the validation scenes, and on held-out test scenes where known."""
+    """Jaccard per class of the retrained models on validation, and on what is held out for the test where known."""
     validation = {member.class_name: member.validation_jaccard for member in given.members}
     score = given.score
     return validation, dict(score.jaccard) if score is not None and score.fold == "test" else None
-
-
-def score_table(score: ScoreRecord) -> pd.DataFrame:
-    """A score class by class.
-
-    Returns:
-        Columns `class`, `jaccard[Jaccard, maps of FOLD scenes]` (NaN where absent), `num_right_px` (predicted and
-        labelled), `num_too_much_px` (predicted only), `num_missed_px` (labelled only); the last row is the mean.
-    """
-    jaccard = jaccard_column(f"Jaccard, maps of {score.fold} scenes")
-    rows = []
-    for name, value in score.jaccard.items():
-        counts = score.counts.get(name)
-        pixels = (counts.tp, counts.fp, counts.fn) if counts else (None, None, None)
-        rows.append((name, value, *pixels))
-    rows.append(("mean", score.mean_jaccard, None, None, None))
-    columns = ["class", jaccard, "num_right_px", "num_too_much_px", "num_missed_px"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _pictures(given: ReportInput) -> list[str]:

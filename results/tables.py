@@ -102,9 +102,10 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         Columns `group` ("architecture" or "training plan"), `name` and `value`, all text.
     """
     architecture, plan = candidate.architecture, candidate.plan
+    sides = f"sides divisible by {architecture.divisor_px} px"
     widths = [architecture.filters(stage) for stage in range(architecture.depth + 1)]
     rows = [
-        ("architecture", "depth", f"{architecture.depth} (sides divisible by {architecture.divisor_px} px)"),
+        ("architecture", "depth", f"{architecture.depth} ({sides}, sees {architecture.context_px} px around)"),
         ("architecture", "filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g})"),
         ("architecture", "blocks per stage", str(architecture.convs_per_stage)),
         ("architecture", "block", block_phrase(architecture.block)),

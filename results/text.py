@@ -47,9 +47,9 @@ _LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture")
 
 
 def column_title(column: str) -> str:
-    """How a column is headed: a class's Jaccard by the class's name."""
-    if column.startswith("jaccard["):
-        return column[len("jaccard[") : -1]
+    """How a column is headed: a class's Jaccard by the class's name, a fold by its number."""
+    if column.startswith(("jaccard[", "fold[")):
+        return column[column.index("[") + 1 : -1]
     return _look(column).title
 
 
@@ -71,6 +71,8 @@ def is_free_text(column: str) -> bool:
 def _look(column: str) -> _Look:
     if column.startswith("jaccard["):
         return _Look(column, jaccard_text, right=True)
+    if column.startswith("fold["):
+        return _Look(column, right=True)
     return _LOOKS.get(column, _Look(column.replace("_", " ")))
 
 

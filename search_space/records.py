@@ -1,6 +1,6 @@
-"""What a study leaves behind as files: the set of retrained models, and the score on held-out scenes."""
+"""What a study leaves behind: how its ground was split, the retrained models, and the score on held-out ground."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,47 @@ Bounds = Annotated[tuple[float | None, ...], ListAsTuple]
 Spreads = Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], ListAsTuple]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PixelCount = Annotated[Whole, Field(ge=0)]
+FoldName = Literal["training", "validation", "test"]
+Rectangle = Annotated[tuple[PixelCount, PixelCount, PixelCount, PixelCount], ListAsTuple]
+
+
+class FoldShares(Frozen):
+    """One fold in numbers.
+
+    Attributes:
+        name: "1", "2" … where folds are numbered, else what it is used for.
+        used_for: What this study uses it for.
+        num_scenes: Scenes that it has ground of.
+        num_blocks: Blocks of scenes that it has; None where only whole scenes are dealt.
+        known_share: Share of all known pixels.
+        class_shares: Share of each class's pixels; 0 where the fold lacks the class.
+    """
+
+    name: str
+    used_for: FoldName
+    num_scenes: Annotated[Whole, Field(ge=0)]
+    num_blocks: Annotated[Whole, Field(ge=0)] | None = None
+    known_share: Share
+    class_shares: dict[str, Share]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that it lacks."""
+        return tuple(name for name, share in self.class_shares.items() if share == 0)
+
+
+class Split(Frozen):
+    """How a study's labelled ground was split.
+
+    Attributes:
+        folds: Every fold, in order.
+        same_ground: Groups of scenes that were kept together.
+        unlabelled: Scenes without a labelled pixel, which are in no fold.
+    """
+
+    folds: Annotated[tuple[FoldShares, ...], ListAsTuple]
+    same_ground: Annotated[tuple[Names, ...], ListAsTuple] = ()
+    unlabelled: Names = ()
 
 
 class BandNumbers(Frozen):
@@ -103,7 +144,7 @@ class ModelSet(Frozen):
 
 
 class Counts(Frozen):
-    """How many pixels of one class were right and wrong, over all scenes of a fold.
+    """How many pixels of one class were right and wrong, over all ground of a fold.
 
     Attributes:
         tp: Predicted and labelled.
@@ -116,13 +157,29 @@ class Counts(Frozen):
     fn: PixelCount
 
 
-class ScoreRecord(Frozen):
-    """`score.json`: how well the model set maps the scenes of a fold.
+class ScoredGround(Frozen):
+    """What counted of one scene.
 
     Attributes:
-        fold: Which scenes were scored; "test" for scenes that nothing looked at before.
-        scenes: Their ids.
-        jaccard: Jaccard per class over all pixels of all scenes; None where it is neither labelled nor predicted.
+        scene: Its id.
+        blocks_px: Each block as `[top, left, bottom, right]`, the last two just outside; empty for the whole scene.
+        known_share: Share of the scene's known pixels that counted.
+    """
+
+    scene: str
+    blocks_px: Annotated[tuple[Rectangle, ...], ListAsTuple] = ()
+    known_share: Share = 1.0
+
+
+class ScoreRecord(Frozen):
+    """`score.json`: how well the model set maps the held-out ground of a fold.
+
+    Attributes:
+        fold: What was scored; "test" for ground that nothing looked at before.
+        scenes: Ids of the scenes that have ground of it.
+        ground: What counted of each of them.
+        jaccard: Jaccard per class over all that counted; None where no pixel of it is labelled with the class.
+        absent: The classes without a labelled pixel there; they are no part of the mean.
         counts: The pixels behind `jaccard`, per class.
         mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
         rule: How pixels were counted, in one sentence.
@@ -131,8 +188,15 @@ class ScoreRecord(Frozen):
 
     fold: str
     scenes: Names
+    ground: Annotated[tuple[ScoredGround, ...], ListAsTuple] = ()
     jaccard: dict[str, Share | None]
+    absent: Names = ()
     counts: dict[str, Counts] = {}
     mean_jaccard: Share | None = None
     rule: str = ""
     models: str = ""
+
+    @property
+    def places(self) -> str:
+        """What was scored, in words: "scenes", or "blocks" where only some of a scene counted."""
+        return "blocks" if any(each.blocks_px for each in self.ground) else "scenes"

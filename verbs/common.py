@@ -14,6 +14,7 @@ from search_space.study_file import read_study
 
 if TYPE_CHECKING:
     from results.commands import StudyCommands
+    from search_space.records import Split
     from trials_db.store import TrialStore
 
 STUDY_FILE = "study.json"
@@ -86,6 +87,14 @@ def study_commands(study: Study, options: argparse.Namespace) -> "StudyCommands"
     if options.store and "@" not in options.store:
         words += ["--store", options.store]
     return StudyCommands(study, str(options.study), words)
+
+
+def split_text(split: "Split") -> str:
+    """How ground was split, as a table and the notes below it."""
+    from results.splits import split_notes, split_table
+    from results.text import render_table
+
+    return "\n".join([render_table(split_table(split)), *split_notes(split)])
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, load_study, open_study_store, say
+from verbs.common import add_study, load_study, open_study_store, say, split_text
 
 LEAST_FREE_GB = 2.0
 Check = tuple[str, Callable[[], str]]
@@ -79,13 +79,15 @@ def _data(study: Study) -> str:
     from pipeline.datasets.table import open_dataset
     from pipeline.folds import make_fold
     from pipeline.prepared import PreparedDataset
+    from results.splits import split_line
 
     if not Path(study.prepared).is_dir():
         num_scenes = len(open_dataset(study.data).scene_ids)
         raise MapgroveError(f"{num_scenes} scenes are not prepared yet", remedy="Run `prepare`")
     dataset = PreparedDataset.open_for(study.data)
     fold = make_fold(study.folds, dataset)
-    return f"{len(dataset.scene_ids)} scenes prepared, {len(fold.training)} of them train"
+    table = split_text(fold.split).replace("\n", "\n        ")
+    return f"{len(dataset.scene_ids)} scenes prepared: {split_line(fold.split)}\n        {table}"
 
 
 def _store(study: Study) -> str:

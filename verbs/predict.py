@@ -1,8 +1,9 @@
 """Turn scenes into smooth masks and polygons with the retrained models of a study.
 
 Scenes are named by their id, by a fold ("test", "validation", "training", "unlabelled" or "all"), or by the path of an
-image with the study's bands. Each gets a folder with probabilities.tif, masks.tif, polygons.geojson, overlay.png, and,
-where labels are known, comparison.png. A map that is there already, of the same models and settings, is kept.
+image with the study's bands. A scene of which only blocks are in the fold is mapped as a whole. Each gets a folder with
+probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A map that is
+there already, of the same models and settings, is kept.
 
 Examples:
   python run_search.py predict --study demo test
@@ -104,7 +105,7 @@ def _fold_scenes(study: Study, fold: str) -> "dict[str, PreparedScene]":
     from pipeline.prepared import PreparedDataset
 
     dataset = PreparedDataset.open_for(study.data)
-    scene_ids = dataset.scene_ids if fold == "all" else getattr(make_fold(study.folds, dataset), fold)
+    scene_ids = dataset.scene_ids if fold == "all" else make_fold(study.folds, dataset).scene_ids(fold)
     if not scene_ids:
         raise MapgroveError(f"the fold {fold!r} has no scenes", remedy="Name scenes, or another fold")
     return {scene_id: dataset.scene(scene_id) for scene_id in scene_ids}

@@ -6,7 +6,7 @@ Example:
 
 import argparse
 
-from verbs.common import add_study, load_study, say, study_commands
+from verbs.common import add_study, load_study, say, split_text, study_commands
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def run(options: argparse.Namespace) -> None:
     """Prepare every scene; what is unchanged is skipped."""
     from pipeline.folds import make_fold
     from pipeline.prepare import Progress, prepare
+    from results.splits import split_line
 
     study = load_study(options)
 
@@ -32,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
     fold = make_fold(study.folds, dataset)
     say(
         f"{len(dataset.scene_ids)} scenes of {len(dataset.bands)} bands, {len(dataset.classes)} classes: "
-        f"{len(fold.training)} train, {len(fold.validation)} validate, {len(fold.test)} test, "
-        f"{len(fold.unlabelled)} without labelled pixels"
+        f"{split_line(fold.split)}"
     )
+    say(split_text(fold.split))
     say(f"Quick-looks: {study.prepared}/*/quicklook.png")
     say(f"Fingerprint {dataset.fingerprint}. Next: {study_commands(study, options).search()}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.records import ModelSet, ScoreRecord
+from search_space.records import ModelSet, ScoreRecord, Split
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say, study_commands
 
@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
         data_fingerprint=record.data_fingerprint,
         model_set=model_set,
         score=_read_score(study, model_set),
+        split=_split(study, record.data_fingerprint),
         pictures=_pictures(study, model_set),
         config_file=str(options.study),
         options=study_commands(study, options).options,
@@ -69,6 +70,22 @@ def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
         say("The score is one of earlier models and is left out. Next: predict and score again")
         return None
     return score
+
+
+def _split(study: Study, data_fingerprint: str) -> Split | None:
+    """How the ground is split, if the data that were searched are at hand."""
+    from pipeline.folds import make_fold
+    from pipeline.prepared import PreparedDataset
+
+    try:
+        dataset = PreparedDataset.open_for(study.data)
+        if dataset.fingerprint == data_fingerprint:
+            return make_fold(study.folds, dataset).split
+        reason = "the prepared data are not those of the search"
+    except MapgroveError as error:
+        reason = str(error)
+    say(f"How the ground is split is left out: {reason}")
+    return None
 
 
 def _pictures(study: Study, models: ModelSet | None) -> list[tuple[Path, str]]:

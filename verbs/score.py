@@ -1,7 +1,7 @@
-"""Score maps against labels: Jaccard per class over all pixels of a fold's scenes, and their mean.
+"""Score maps against labels: Jaccard per class over all known pixels of a fold's ground, and their mean.
 
-The maps were cut at thresholds that the validation scenes chose; the test scenes had no part in training or
-choosing, so their score is the one to publish. A class that is empty in labels and maps counts as 1.
+The maps were cut at thresholds that the validation ground chose; the test ground had no part in training or
+choosing, so its score is the one to publish. A class without a labelled pixel there has no score and is named.
 
 Examples:
   python run_search.py score --study demo
@@ -16,14 +16,14 @@ from search_space.errors import MapgroveError
 from search_space.records import Counts, ScoreRecord
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
 
-RULE = "TP / (TP + FP + FN) over all known pixels of all scenes together; a class that is nowhere counts as 1"
+RULE = "TP / (TP + FP + FN) over all known pixels together; a class without a labelled one has no score"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
     add_json(parser)
-    parser.add_argument("--fold", choices=("test", "validation"), default="test", help="which scenes (default test)")
+    parser.add_argument("--fold", choices=("test", "validation"), default="test", help="which ground (default test)")
     parser.add_argument("--maps", type=Path, metavar="FOLDER", help="what `predict` wrote (default predictions/)")
 
 
@@ -34,15 +34,16 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
-    from results.report import score_table
+    from results.scores import absent_phrase, score_table, scored_ground_phrase
     from results.text import render_table
 
     study = load_study(options)
     dataset = PreparedDataset.open_for(study.data)
-    scenes = getattr(make_fold(study.folds, dataset), options.fold)
-    if not scenes:
+    fold = make_fold(study.folds, dataset)
+    parts = fold.test if options.fold == "test" else fold.validation
+    if not parts:
         raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
-    scored = score_maps(dataset, scenes, options.maps or study.folder / PREDICTIONS)
+    scored = score_maps(dataset, parts, options.maps or study.folder / PREDICTIONS)
     if not options.maps and scored.models != read_model_set(study.folder / MODELS).fingerprint:
         raise MapgroveError(
             "the maps were drawn by other models than the study has now",
@@ -52,8 +53,10 @@ def run(options: argparse.Namespace) -> None:
     score = scored.score
     record = ScoreRecord(
         fold=options.fold,
-        scenes=scenes,
+        scenes=tuple(part.id for part in parts),
+        ground=scored.ground,
         jaccard={name: each.jaccard for name, each in score.classes.items()},
+        absent=score.absent,
         counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
         mean_jaccard=score.mean_jaccard,
         rule=RULE,
@@ -63,5 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         say_json(encode(record))
         return
-    say(f"{options.fold} scenes {', '.join(scenes)}: {RULE}")
+    say(f"{options.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
     say(render_table(score_table(record)))
+    if record.absent:
+        say(absent_phrase(record))

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.ground import BlockGrid, Part
 from pipeline.maps import ImageScene, MapRecord, read_map_record, score_maps, write_map
 from pipeline.model_set import LoadedModelSet
 from pipeline.prepare import prepare
-from pipeline.prepared import PreparedDataset
+from pipeline.prepared import PreparedDataset, PreparedScene
 from pipeline.rasters import read_masks
 from pipeline.scene import Georeference
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.errors import MapgroveError
-from search_space.records import ModelMember, ModelSet
+from search_space.records import ModelMember, ModelSet, ScoredGround
 from search_space.study import DataSettings, PredictionSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
@@ -118,14 +119,16 @@ def test_only_maps_of_the_scene_as_it_is_are_scored(tmp_path: Path) -> None:
     found, dataset = models("red", "green", "blue"), prepared(tmp_path, 200)
     write_map(found, dataset.scene("a"), SETTINGS, tmp_path / "maps")
 
-    scored = score_maps(dataset, ("a",), tmp_path / "maps")
+    whole = [Part.whole(dataset.scene("a"))]
+    scored = score_maps(dataset, whole, tmp_path / "maps")
+    assert scored.ground == (ScoredGround(scene="a"),)
     assert scored.models == found.description.fingerprint
     assert scored.score.classes["road"].jaccard == pytest.approx(1.0, abs=0.06)
 
     with pytest.raises(MapgroveError, match="before it was prepared again"):
-        score_maps(prepared(tmp_path, 150), ("a",), tmp_path / "maps")
+        score_maps(prepared(tmp_path, 150), whole, tmp_path / "maps")
     with pytest.raises(MapgroveError, match="scene a has no map"):
-        score_maps(dataset, ("a",), tmp_path / "elsewhere")
+        score_maps(dataset, whole, tmp_path / "elsewhere")
 
 
 def test_maps_of_different_models_are_not_scored_together(tmp_path: Path) -> None:
@@ -137,5 +140,40 @@ def test_maps_of_different_models_are_not_scored_together(tmp_path: Path) -> Non
     text = (tmp_path / "maps" / "a" / "map.json").read_text(encoding="utf-8")
     record.write_text(text.replace(models("red", "green", "blue").description.fingerprint, other), encoding="utf-8")
 
+    scene = dataset.scene("a")
+    twin = PreparedScene(scene.folder, scene.record.model_copy(update={"id": "b"}))
     with pytest.raises(MapgroveError, match="different models"):
-        score_maps(dataset, ("a", "b"), tmp_path / "maps")
+        score_maps(dataset, [Part.whole(scene), Part.whole(twin)], tmp_path / "maps")
+
+
+def test_a_map_is_scored_on_the_ground_of_the_fold_alone(tmp_path: Path) -> None:
+    """The labels say road where the map has none, but for one block in the bright half."""
+    dataset = prepared(tmp_path, 200)
+    masks = np.load(tmp_path / "prepared" / "a" / "masks.npy")
+    masks[:, :26] = 1 - masks[:, :26]
+    np.save(tmp_path / "prepared" / "a" / "masks.npy", masks)
+    scene = dataset.scene("a")
+    write_map(models("red", "green", "blue"), scene, SETTINGS, tmp_path / "maps")
+    part = Part(scene, BlockGrid.over(scene.shape_px, 12), blocks=(2,))
+
+    scored = score_maps(dataset, [part], tmp_path / "maps")
+
+    assert scored.score.classes["road"].tp == 12 * 14
+    assert scored.score.mean_jaccard == 1.0
+    assert scored.ground == (ScoredGround(scene="a", blocks_px=((0, 26, 12, 40),), known_share=0.175),)
+    whole = score_maps(dataset, [Part.whole(scene)], tmp_path / "maps")
+    assert whole.score.classes["road"].jaccard == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_class_that_the_ground_lacks_has_no_score(tmp_path: Path) -> None:
+    """Neither a free 1 where the map is empty, nor a 0 for a single pixel too much."""
+    dataset = prepared(tmp_path, 200)
+    scene = dataset.scene("a")
+    write_map(models("red", "green", "blue"), scene, SETTINGS, tmp_path / "maps")
+    dark, bright = (Part(scene, BlockGrid.over(scene.shape_px, 20), blocks=(block,)) for block in (0, 1))
+
+    assert score_maps(dataset, [bright], tmp_path / "maps").score.absent == ()
+    score = score_maps(dataset, [dark], tmp_path / "maps").score
+    assert score.absent == ("road",)
+    assert score.classes["road"].jaccard is None
+    assert score.mean_jaccard is None

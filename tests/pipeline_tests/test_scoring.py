@@ -104,3 +104,17 @@ def test_wrong_shapes_and_choices_are_refused():
         score_masks([(predicted[:-1], truth, known)], CLASSES)
     with pytest.raises(ScoringError, match="one, zero, exclude"):
         score_masks([], CLASSES, empty="two")
+
+
+def test_without_absent_classes_the_mean_is_that_of_the_labelled_ones():
+    predicted, truth, known = random_scene(0)
+    predicted[..., 2] = 1
+    score = score_masks([(predicted, truth, known)], CLASSES)
+    assert score.classes["c"].jaccard == 0.0
+    assert score.absent == ("c",)
+
+    left = score.without_absent()
+
+    assert left.classes["c"].jaccard is None
+    assert left.classes["c"].fp == score.classes["c"].fp > 0
+    assert left.mean_jaccard == pytest.approx((score.classes["a"].jaccard + score.classes["b"].jaccard) / 2)

@@ -8,12 +8,13 @@ import pytest
 
 from results.figure_files import left_out_line, write_figures
 from results.page import PictureError
-from results.report import ReportInput, model_table, report_html, score_table, write_report
+from results.report import ReportInput, report_html, write_report
+from results.scores import model_table, score_table
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError
 from search_space.objective import EpochReport
-from search_space.records import Counts, ModelMember, ModelSet, ScoreRecord
+from search_space.records import Counts, FoldShares, ModelMember, ModelSet, ScoredGround, ScoreRecord, Split
 
 VOID = {"meta", "img", "source", "br"}
 
@@ -270,3 +271,32 @@ def test_what_is_left_out_comes_with_its_reason(study, trials, trial):
     assert "what_mattered.png (what was tried, or what came of it, differs too little)" in left_out_line(
         ReportInput(study, alike)
     )
+
+
+def test_the_page_shows_the_folds_and_what_was_scored_of_which_scene(study_with, trials, models):
+    folds = {"num_folds": 3, "test_fold": 3, "unit": "block", "block_px": 256}
+    lacking = {"Water": 0.5, "Buildings": 0.5, "Roads": 0.0}
+    rows = [("1", "validation", lacking), ("2", "training", dict.fromkeys(lacking, 0.5)), ("3", "test", lacking)]
+    split = Split(
+        folds=[
+            FoldShares(name=n, used_for=use, num_scenes=1, num_blocks=4, known_share=0.3, class_shares=s)
+            for n, use, s in rows
+        ]
+    )
+    ground = (ScoredGround(scene="north", blocks_px=((0, 0, 250, 250), (0, 250, 250, 500)), known_share=0.31),)
+    score = ScoreRecord(
+        fold="test", scenes=("north",), ground=ground, jaccard={"Water": 0.5, "Roads": None}, absent=("Roads",)
+    )
+
+    text = Page(report_html(ReportInput(study_with(folds=folds), trials, "f00d", models, score, split=split))).text
+
+    for words in (
+        "fold 1 of 3, dealt in blocks of about 256 px",
+        "held-out test blocks",
+        "validation blocks",
+        "Absent from fold 3, test: Roads, which has no score.",
+        "Scored: north (2 blocks, 31.0 %). Neither the search nor the retraining looked at these blocks.",
+        "No labelled pixel there, so no score: Roads.",
+    ):
+        assert words in text, words
+    assert "Folds" not in Page(report_html(ReportInput(study_with(folds=folds), trials))).text

@@ -160,7 +160,7 @@ def test_candidate_details_show_the_widths_that_the_architecture_computes():
     candidate = Candidate(architecture=Architecture(depth=2, base_filters=10, growth=1.5), plan=TrainingPlan())
     details = candidate_details(candidate).set_index("name")["value"]
     assert details["filters"] == "10 · 16 · 22 (growth 1.5)"
-    assert details["depth"] == "2 (sides divisible by 4 px)"
+    assert details["depth"] == "2 (sides divisible by 4 px, sees 23 px around)"
     assert details["patch"] == "128 × 128 px"
     assert details["scaling of bands"] == "clipped, percentiles 1 … 99, all training scenes"
 

@@ -1,6 +1,7 @@
 """Study files: complete examples, values set on the command line, one line for every mistake."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from search_space.decode import decode, encode
 from search_space.dimensions import Fixed
 from search_space.errors import MalformedError, MapgroveError, UsageError
 from search_space.space import resolve_space
-from search_space.study import Study
+from search_space.study import MAY_CHANGE, FoldSettings, Study
 from search_space.study_file import read_study
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
@@ -56,7 +57,8 @@ def test_every_example_is_valid_and_makes_the_round_trip(path: Path) -> None:
 
 def test_the_demo_file_names_every_key() -> None:
     text = (CONFIGS[0].parent / "demo.toml").read_text(encoding="utf-8")
-    keys = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line}
+    # What goes with something else than the demo has stands behind a "#".
+    keys = {line.split("=")[0].strip("# ") for line in text.splitlines() if "=" in line}
 
     for section, model in Study.model_fields.items():
         fields = getattr(model.annotation, "model_fields", {})
@@ -213,3 +215,53 @@ def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path) -> None:
     broken.write_text("[study\n", encoding="utf-8")
     with pytest.raises(MapgroveError, match="cannot be read as TOML"):
         read_study(broken)
+
+
+@pytest.mark.parametrize(
+    ("folds", "match"),
+    [
+        ("", "'folds' must have `validation` with at least one scene, or `num_folds`"),
+        ("validation = []", "must have `validation` with at least one scene, or `num_folds`"),
+        ('validation = ["a"]\nnum_folds = 3', "either `validation` names scenes or `num_folds` deals them"),
+        ('validation = ["a"]\nfold = 2', "only `num_folds` gives `fold` a meaning"),
+        ('validation = ["a"]\ntest_fold = 2', "only `num_folds` gives `test_fold` a meaning"),
+        ('validation = ["a"]\nunit = "block"\nblock_px = 64', "only `num_folds` gives `unit` a meaning"),
+        ("num_folds = 1", "'folds.num_folds' must be at least 2"),
+        ("num_folds = 3\nfold = 0", "'folds.fold' must be at least 1"),
+        ("num_folds = 3\nfold = 4", "`fold` = 4 is no fold: with `num_folds` = 3 they are 1 to 3"),
+        ("num_folds = 3\ntest_fold = 4", "`test_fold` = 4 is no fold"),
+        ("num_folds = 3\ntest_fold = 1", "`fold` and `test_fold` are both 1"),
+        ("num_folds = 2\ntest_fold = 2", "nothing is left to train on"),
+        ('num_folds = 3\ntest_fold = 2\ntest = ["a"]', "either `test` names scenes or `test_fold` chooses a fold"),
+        ('num_folds = 3\nunit = "block"', '`unit` = "block" and `block_px` go together'),
+        ("num_folds = 3\nblock_px = 64", '`unit` = "block" and `block_px` go together'),
+        ('num_folds = 3\nunit = "blocks"', '\'folds.unit\' must be "scene" or "block"'),
+        ('num_folds = 3\ngroups = [["a"]]', "'folds.groups', item 1 must have at least 2"),
+        ('num_folds = 3\ngroups = [["a", "a"]]', "'a' is named twice"),
+        ('num_folds = 3\ngroups = ["a"]', "'folds.groups', item 1 must be a list"),
+        ("num_fold = 3", "unknown key 'folds.num_fold'. Did you mean 'num_folds'"),
+    ],
+)
+def test_folds_that_cannot_be_meant_are_told_in_one_line(file: Path, folds: str, match: str) -> None:
+    file.write_text(MINIMAL.replace('validation = ["b"]', folds), encoding="utf-8")
+
+    with pytest.raises(MalformedError, match=re.escape(match)) as caught:
+        read_study(file)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_folds_are_named_or_numbered(file: Path) -> None:
+    dealt = 'num_folds = 5\nfold = 2\ntest_fold = 5\nunit = "block"\nblock_px = 256\ngroups = [["a", "b"]]\nseed = 3'
+    file.write_text(MINIMAL.replace('validation = ["b"]', dealt), encoding="utf-8")
+
+    folds = read_study(file).folds
+
+    assert folds.groups == (("a", "b"),)
+    assert folds.has_test
+    assert read_study(file, ["folds.fold=4"]).folds.fold == 4
+    assert decode(FoldSettings, encode(folds), where="again") == folds
+
+
+def test_no_setting_of_folds_may_change_while_a_study_is_searched() -> None:
+    assert not [path for path in MAY_CHANGE if path.startswith("folds")]

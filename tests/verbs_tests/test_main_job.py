@@ -239,6 +239,39 @@ def test_the_rest_of_the_job(job: Job) -> None:
 
 
 @pytest.mark.slow
+def test_a_study_on_blocks_goes_all_the_way(job: Job) -> None:
+    """Each scene of 72 x 56 px is cut into 3 x 2 blocks."""
+
+    def words(fold: int) -> list[str]:
+        folds = f'folds={{num_folds=3, fold={fold}, test_fold=3, unit="block", block_px=24}}'
+        few = ("limits.max_trials=1", 'space."architecture.base_filters"={fix=4}', "retrain.steps_per_epoch=4")
+        return [word for each in ('study.name="cut"', folds, *few) for word in ("--set", each)]
+
+    told = job.run("prepare", *words(1))
+    assert "8 blocks train, 8 validate, 8 test, 0 scenes without labelled pixels" in told
+    assert "1 validation" in told
+    assert "3 test" in job.run("doctor", *words(1))
+    job.run("search", "--workers", "1", *words(1))
+    assert "folds.fold" in job.run("search", "--workers", "1", *words(2), code=1)
+    job.run("retrain", *words(1))
+    job.run("predict", "test", *words(1))
+
+    score = json.loads(job.run("score", "--json", *words(1)))
+
+    assert sum(len(each["blocks_px"]) for each in score["ground"]) == 8
+    assert all(0 < each["known_share"] < 1 for each in score["ground"])
+    assert score["absent"] == []
+    corners = [block for each in score["ground"] for block in each["blocks_px"]]
+    num_px = sum((bottom - top) * (right - left) for top, left, bottom, right in corners)
+    assert num_px >= sum(score["counts"]["bright"].values())
+    assert "test blocks" in job.run("score", *words(1))
+    job.run("report", *words(1))
+    page = (job.folder / "runs" / "cut" / "report.html").read_text(encoding="utf-8")
+    assert "fold 1 of 3, dealt in blocks of about 24 px" in page
+    assert "<h2>Folds</h2>" in page
+
+
+@pytest.mark.slow
 def test_two_images_of_one_name_are_not_mapped_into_one_folder(job: Job, tmp_path: Path) -> None:
     job.run("retrain")
     image = job.folder / "imagery" / "images" / "a.png"

@@ -1,0 +1,55 @@
+"""Validation counts the known pixels of a part, and sees all that lies around them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.confusion import ThresholdCounts
+from pipeline.ground import BlockGrid, Part
+from pipeline.normalisation import BandScaling
+from pipeline.prediction import predict_scene
+from pipeline.prepared import PreparedDataset
+from pipeline.sampler import TrainingScene
+from pipeline.validation import OVERLAP, TILES_PER_BATCH, validate
+from search_space.study import PredictionSettings
+
+NO_SCALING = BandScaling(*(np.full(2, value, np.float32) for value in (-1e9, 1e9, 0, 1)))
+
+
+class Blurring:
+    """Stands for a network: a pixel's answer is the mean of its row in the tile, so it depends on its surroundings."""
+
+    def __init__(self) -> None:
+        self.num_tiles = 0
+
+    def predict_on_batch(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.num_tiles += len(np.unique(tiles.reshape(len(tiles), -1), axis=0))
+        mean = tiles[..., :1].mean(axis=2, keepdims=True)
+        return np.broadcast_to(1 / (1 + np.exp(-9 * mean)), (*tiles.shape[:3], 1)).astype(np.float32)
+
+
+@pytest.fixture
+def dataset(make_dataset: Callable[..., PreparedDataset]) -> PreparedDataset:
+    rng = np.random.default_rng(3)
+    known = rng.random((96, 128)) < 0.7
+    return make_dataset({"a": ((known & (rng.random(known.shape) < 0.5))[..., None].astype(np.uint8), known)}, ["road"])
+
+
+def test_a_part_is_mapped_as_in_its_whole_scene_and_counted_by_itself(dataset: PreparedDataset) -> None:
+    scene, model = dataset.scene("a"), Blurring()
+    part = Part(scene, BlockGrid.over(scene.shape_px, 32), blocks=(5, 6))
+    tiling = PredictionSettings(tile_px=16, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
+    everywhere = predict_scene(model.predict_on_batch, scene, NO_SCALING, tiling)
+    num_everywhere, model.num_tiles = model.num_tiles, 0
+
+    validation = validate(model, [TrainingScene(part, NO_SCALING, (0,))], ["road"], tile_px=16)
+
+    counts = ThresholdCounts(1)
+    own = np.s_[32:64, 32:96]
+    counts.add(everywhere[own], scene.masks[own], scene.known[own])
+    [best] = counts.best()
+    assert best is not None
+    assert (validation.jaccard["road"], validation.thresholds["road"]) == (best.jaccard, best.threshold)
+    assert model.num_tiles < num_everywhere / 2, "tiles were predicted that no counted pixel lies in"
