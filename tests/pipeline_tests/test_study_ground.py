@@ -1,18 +1,21 @@
 """What training gets to see of a study's data: its own ground, and where it must not go."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pipeline.patches.sampler import PatchSampler, placements
 from pipeline.pixel_samples import SAMPLES
 from pipeline.prepare import prepare
 from pipeline.study_data import StudyData
 from search_space.decode import decode
+from search_space.errors import MapgroveError
 from search_space.study import Study
-from search_space.training_plan import Scaling
+from search_space.training_plan import Augmentation, Scaling, TrainingPlan
 
 
 @pytest.fixture
@@ -72,3 +75,26 @@ def test_statistics_do_not_move_with_held_out_pixels(study: Study) -> None:
     cube[~training.held_out] += 1000
     np.save(path, cube)
     assert StudyData.open(study).normalisation(Scaling()) != before
+
+
+@pytest.mark.parametrize("turns", ["d4", "any"])
+def test_patches_keep_the_context_to_held_out_ground(study: Study, turns: str) -> None:
+    data = StudyData.open(study)
+    plan = TrainingPlan(patch_px=8, batch_size=64, augmentation=Augmentation(turns=turns, zoom=0.3))
+    scenes = data.scenes(data.fold.training, ["road"], data.normalisation(plan.scaling))
+    sampler = PatchSampler(scenes, plan, seed=0, context_px=5)
+
+    footprints = [each for number in range(10) for each in read_by(sampler, number, plan.patch_px)]
+
+    data.fold.check_distance(footprints, context_px=5)
+    with pytest.raises(MapgroveError, match="must keep 12 px, the network's context, to held-out ground"):
+        data.fold.check_distance(footprints, context_px=12)
+
+
+def read_by(sampler: PatchSampler, number: int, patch_px: int) -> Iterator[tuple[str, slice, slice]]:
+    """What each patch of a batch reads; beyond the border it reads what lies as far within."""
+    corners = np.array([[i, j, 1] for i in (0, patch_px - 1) for j in (0, patch_px - 1)]).T
+    for where in placements(sampler.draw(number), patch_px):
+        shown = where @ corners
+        first, last = np.floor(shown.min(axis=1)).astype(int), np.ceil(shown.max(axis=1)).astype(int)
+        yield "field", *(slice(max(0, a), min(64, b + 1)) for a, b in zip(first, last, strict=True))
