@@ -1,28 +1,40 @@
-"""Invented landscapes as polygons: a river, roads, fields, ponds, a village, woods and what stands about in them.
+"""Invents landscapes: a river, roads, fields, ponds, villages, woods and what stands about in them.
 
-Everything is in pixel coordinates, x right and y down. Polygons are the truth; `pipeline.spectra` paints pixels from
-them, so labels and imagery agree to a fraction of a pixel.
+Polygons are the truth; `pipeline.spectra` paints pixels from them, so labels and imagery agree to a fraction of a
+pixel.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import shapely
-from numpy.typing import NDArray
-from shapely.affinity import rotate, translate
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-Shapes = list[Polygon]
+from pipeline.scenery import (
+    Landscape,
+    Position,
+    Shapes,
+    at_distance,
+    at_share,
+    directions,
+    heading_at,
+    placed,
+)
+
+USUAL_AREA = 360.0**2
+"""The ground, in units, on which a village, a few woods and a road or two find their place."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a landscape has.
+    """What a landscape has; villages, woods, fields and tracks grow in number with its area by themselves.
 
     Attributes:
-        road: A paved road; without it the village lies on a track.
+        road: Paved roads; without them the village lies on a track.
         river: A waterway.
         ponds: How many there are.
         trucks: How many there are.
@@ -38,84 +50,104 @@ class Features:
     misc: bool = True
 
 
-@dataclass
-class Landscape:
-    """Objects by kind, each a polygon; all of a kind belong to one class, some kinds to none.
-
-    Attributes:
-        height_px: Rows.
-        width_px: Columns.
-        shapes: Class name to polygons; some reach over the border.
-        roof_sides: The darker half of each gable roof.
-        field_angle: Direction of the fields' rows, radians.
-    """
-
-    height_px: int
-    width_px: int
-    shapes: dict[str, Shapes] = field(default_factory=dict)
-    roof_sides: Shapes = field(default_factory=list)
-    field_angle: float = 0.0
-
-    def of(self, name: str) -> Shapes:
-        """Polygons of a class, none where the landscape lacks it."""
-        return self.shapes.get(name, [])
-
-    def truth(self, name: str) -> MultiPolygon:
-        """The class as a label: merged, and cut at the image's border."""
-        frame = box(0, 0, self.width_px, self.height_px)
-        merged = shapely.intersection(shapely.union_all(self.of(name)), frame)
-        parts = [part for part in shapely.get_parts(merged) if part.geom_type == "Polygon" and part.area > 0.5]
-        return MultiPolygon(parts)
-
-
-def imagine(height_px: int, width_px: int, features: Features, rng: np.random.Generator) -> Landscape:
+def imagine(
+    height_px: int,
+    width_px: int,
+    features: Features,
+    rng: np.random.Generator,
+    unit_px: float = 1.0,
+    margin_px: int = 0,
+) -> Landscape:
     """Invent a landscape.
 
     Args:
-        height_px: Rows.
-        width_px: Columns.
+        height_px: Rows of the image.
+        width_px: Columns of the image.
         features: What it has.
         rng: Source of everything random.
+        unit_px: How large objects are; at a pixel of 0.31 m they have their true size with 2.5.
+        margin_px: How far beyond the image the ground goes on.
     """
-    return _Builder(height_px, width_px, features, rng).build()
+    height, width = ((side + 2 * margin_px) / unit_px for side in (height_px, width_px))
+    builder = _Builder(height, width, features, rng)
+    builder.build()
+
+    def there(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+        return list(shapely.transform(list(shapes), lambda at: at * unit_px - margin_px)) if shapes else []
+
+    landscape = Landscape(
+        height_px,
+        width_px,
+        margin_px,
+        unit_px,
+        seed=int(rng.integers(2**31)),
+        shapes={name: there(shapes) for name, shapes in builder.shapes.items()},
+        roof_sides=there(builder.roof_sides),
+        field_angle=builder.angle,
+        streets=there(builder.streets),
+    )
+    return landscape.with_traffic(features.trucks, features.cars, rng)
+
+
+class _Ground:
+    """What is taken: a picture with a pixel per unit says quickly, geometries say exactly."""
+
+    def __init__(self, height: float, width: float) -> None:
+        self.picture = np.zeros((int(height) + 1, int(width) + 1), np.uint8)
+        self.shapes: list[BaseGeometry] = []
+
+    def take(self, shape: BaseGeometry) -> None:
+        for part in (part for part in shapely.get_parts(shape) if not part.is_empty):
+            rings = [np.rint(np.asarray(ring.coords)).astype(np.int32) for ring in (part.exterior, *part.interiors)]
+            cv2.fillPoly(self.picture, rings, 1)
+            self.shapes.append(part)
+
+    def is_free(self, shape: Polygon) -> bool:
+        points = np.rint(np.asarray(shape.exterior.coords)).astype(np.int32)
+        low = np.maximum(points.min(axis=0), 0)
+        part = self.picture[low[1] : max(0, points[:, 1].max() + 1), low[0] : max(0, points[:, 0].max() + 1)]
+        return not part.size or not (part & cv2.fillPoly(np.zeros_like(part), [points - low], 1)).any()
+
+    def near(self, shape: BaseGeometry) -> BaseGeometry:
+        """All that is taken where the shape is, as one geometry."""
+        tree = shapely.STRtree(self.shapes)
+        return shapely.union_all([self.shapes[number] for number in tree.query(shape, predicate="intersects")])
 
 
 class _Builder:
-    """Adds one kind of thing after the other; what comes later makes room for what is there."""
+    """Adds one kind of thing after the other; what comes later makes room for what is there. Lengths are in units."""
 
-    def __init__(self, height_px: int, width_px: int, features: Features, rng: np.random.Generator) -> None:
+    def __init__(self, height: float, width: float, features: Features, rng: np.random.Generator) -> None:
         self.rng = rng
         self.features = features
-        self.land = Landscape(height_px, width_px, field_angle=float(rng.uniform(0.0, np.pi)))
-        self.centre = np.array([width_px / 2, height_px / 2])
-        self.reach = float(np.hypot(width_px, height_px)) / 2
-        self.taken: list[BaseGeometry] = []
+        self.angle = float(rng.uniform(0.0, np.pi))
+        self.centre = np.array([width / 2, height / 2])
+        self.reach = float(np.hypot(width, height)) / 2
+        self.plenty = max(1.0, height * width / USUAL_AREA)
+        self.ground = _Ground(height, width)
+        self.shapes: dict[str, Shapes] = {}
+        self.roof_sides: Shapes = []
+        self.streets: list[LineString] = []
 
-    def build(self) -> Landscape:
-        angle = self.land.field_angle
+    def build(self) -> None:
         if self.features.river:
-            river = self._curve(angle + 1.2 + self.rng.normal(0, 0.2), offset=0.55, wiggle=22)
+            river = self._curve(self.angle + 1.2 + self.rng.normal(0, 0.2), offset=0.55, wiggle=22)
             self._add("waterway", river.buffer(float(self.rng.uniform(7, 10))), keep_clear=5)
-        street = self._curve(angle + self.rng.normal(0, 0.08), offset=0.25, wiggle=10)
-        self._add("road" if self.features.road else "track", street.buffer(4.2 if self.features.road else 2.0), 2.5)
+        for _ in range(round(self.plenty**0.3)):
+            self._add_street()
         self._add_tracks()
         self._add_ponds()
-        village = self._add_village(street)
-        woods = self._add_woods(village)
-        self._add_fields(shapely.union_all([village, *woods]))
-        self._add_scattered_trees(village)
-        self._add_vehicles(street)
-        return self.land
+        villages = self._add_villages()
+        woods = self._add_woods(villages)
+        self._add_fields(shapely.union_all([villages, *woods]))
+        self._add_scattered_trees(villages)
 
     def _add(self, name: str, shape: BaseGeometry, keep_clear: float = 0.0) -> None:
-        self.land.shapes.setdefault(name, []).extend(p for p in shapely.get_parts(shape) if not p.is_empty)
+        self.shapes.setdefault(name, []).extend(p for p in shapely.get_parts(shape) if not p.is_empty)
         if keep_clear:
-            self.taken.append(shape.buffer(keep_clear))
+            self.ground.take(shape.buffer(keep_clear))
 
-    def _free(self, shape: BaseGeometry) -> bool:
-        return not any(shape.intersects(other) for other in self.taken)
-
-    def _somewhere(self, margin: float = 0.0) -> NDArray[np.float64]:
+    def _somewhere(self, margin: float = 0.0) -> Position:
         inset = np.minimum(margin, 0.6 * self.centre)
         return self.rng.uniform(inset, 2 * self.centre - inset)
 
@@ -126,41 +158,57 @@ class _Builder:
         for _ in range(2):
             frequency, phase = self.rng.uniform(0.5, 1.6), self.rng.uniform(0, 2 * np.pi)
             aside += wiggle * np.sin(frequency * along / self.reach * np.pi + phase)
-        ahead, left = _directions(angle)
+        ahead, left = directions(angle)
         return LineString(self.centre + along[:, None] * ahead + aside[:, None] * left)
 
+    def _add_street(self) -> None:
+        turn = np.pi / 2 * (len(self.streets) % 2)
+        line = self._curve(self.angle + turn + self.rng.normal(0, 0.08), 0.25 + 0.3 * len(self.streets), wiggle=10)
+        self.streets.append(line)
+        self._add("road" if self.features.road else "track", line.buffer(4.2 if self.features.road else 2.0), 2.5)
+
     def _add_tracks(self) -> None:
-        for turn in (np.pi / 2, 0.0)[: 1 + int(self.rng.random() < 0.7)]:
-            line = self._curve(self.land.field_angle + turn + self.rng.normal(0, 0.05), offset=0.9, wiggle=4)
+        for number in range(round((1 + int(self.rng.random() < 0.7)) * self.plenty**0.5)):
+            turn = np.pi / 2 * (1 - number % 2)
+            line = self._curve(self.angle + turn + self.rng.normal(0, 0.05), offset=0.9, wiggle=4)
             self._add("track", line.buffer(float(self.rng.uniform(1.7, 2.3))), 1.5)
 
     def _add_ponds(self) -> None:
         for _ in range(self.features.ponds):
             for _ in range(40):
                 pond = self._blob(self._somewhere(40), float(self.rng.uniform(13, 27)), roughness=0.22)
-                if self._free(pond.buffer(4)):
+                if self.ground.is_free(pond.buffer(4)):
                     self._add("standing_water", pond, 5)
                     break
 
-    def _add_village(self, street: LineString) -> BaseGeometry:
-        """Houses along the street around one spot, and a farm elsewhere."""
-        spots = [self._on(street, float(self.rng.uniform(0.4, 0.6))), self._somewhere(50)]
-        radii = (0.42 * min(2 * self.centre), 30.0)
-        village = shapely.union_all([self._blob(spot, r, 0.15) for spot, r in zip(spots, radii, strict=True)])
-        houses: Shapes = []
-        for _ in range(420):
-            spot, radius = (spots[0], radii[0]) if self.rng.random() < 0.9 else (spots[1], radii[1])
-            at = spot + self.rng.normal(0, radius * 0.55, 2)
-            house, dark_side = self._house(at, _heading(street, at))
-            if village.contains(house) and self._free(house):
-                self._add("buildings", house, 2.5)
-                self.land.roof_sides.append(dark_side)
-                houses.append(house)
+    def _add_villages(self) -> BaseGeometry:
+        """Houses along a street around one spot, more such places where there is room, and farms elsewhere."""
+        places: list[tuple[Position, float, LineString]] = []
+        for number in range(round(self.plenty**0.5)):
+            street = self.streets[number % len(self.streets)]
+            share = self.rng.uniform(0.4, 0.6) if number == 0 else self.rng.uniform(0.3, 0.7)
+            radius = 0.42 * min(*(2 * self.centre), 360.0) * (1.4 if number == 0 and self.plenty > 4 else 1.0)
+            places.append((at_share(street, float(share)), radius, street))
+        places += [(self._somewhere(50), 30.0, self.streets[0]) for _ in range(round(self.plenty**0.8))]
+        villages = shapely.union_all([self._blob(spot, radius, 0.15) for spot, radius, _ in places])
+        shapely.prepare(villages)
+        houses = [house for place in places for house in self._add_houses(villages, *place)]
         if self.features.misc:
             self._add_misc(houses)
-        return village
+        return villages
 
-    def _house(self, at: NDArray[np.float64], heading: float) -> tuple[Polygon, Polygon]:
+    def _add_houses(self, villages: BaseGeometry, spot: Position, radius: float, street: LineString) -> Shapes:
+        houses: Shapes = []
+        for _ in range(round(380 * (radius / 151) ** 2) if radius > 30 else 42):
+            at = spot + self.rng.normal(0, radius * 0.55, 2)
+            house, dark_side = self._house(at, heading_at(street, at))
+            if villages.contains(house) and self.ground.is_free(house):
+                self._add("buildings", house, 2.5)
+                self.roof_sides.append(dark_side)
+                houses.append(house)
+        return houses
+
+    def _house(self, at: Position, heading: float) -> tuple[Polygon, Polygon]:
         length, depth = self.rng.uniform(12, 24), self.rng.uniform(9, 14)
         if self.rng.random() < 0.08:
             length, depth = length * 1.7, depth * 1.4
@@ -169,32 +217,34 @@ class _Builder:
             body = body.union(box(-length / 2, 0, -length / 2 + depth * 0.8, depth))
         shade = box(-length / 2, 0, length / 2, depth / 2)
         turn = heading + self.rng.normal(0, 0.05) + (np.pi / 2 if self.rng.random() < 0.3 else 0.0)
-        return _placed(body, turn, at), _placed(shade, turn, at)
+        return placed(body, turn, at), placed(shade, turn, at)
 
     def _add_misc(self, houses: Shapes) -> None:
         for house in houses:
             kind = self.rng.random()
-            x, y = house.centroid.x, house.centroid.y
-            at = np.array([x, y]) + self.rng.normal(0, 13, 2)
+            at = np.array([house.centroid.x, house.centroid.y]) + self.rng.normal(0, 13, 2)
             if kind < 0.45:
-                shed: BaseGeometry = _placed(box(-2.2, -1.8, 2.2, 1.8), self.rng.uniform(0, np.pi), at)
+                shed: BaseGeometry = placed(box(-2.2, -1.8, 2.2, 1.8), self.rng.uniform(0, np.pi), at)
             elif kind < 0.6:
                 shed = Point(at).buffer(float(self.rng.uniform(2.0, 3.2)))
             elif kind < 0.72:
                 yard = house.minimum_rotated_rectangle.buffer(5, join_style="mitre")
-                shed = yard.exterior.buffer(0.7).difference(shapely.union_all(self.taken))
+                fence = yard.exterior.buffer(0.7)
+                self._add("misc_structures", fence.difference(self.ground.near(fence)), 1)
+                continue
             else:
                 continue
-            if kind >= 0.6 or self._free(shed):
+            if self.ground.is_free(shed):
                 self._add("misc_structures", shed, 1)
 
-    def _add_woods(self, village: BaseGeometry) -> list[BaseGeometry]:
+    def _add_woods(self, villages: BaseGeometry) -> list[BaseGeometry]:
         woods = []
-        for _ in range(int(self.rng.integers(3, 6))):
+        blocked = villages.buffer(6)
+        for _ in range(round(int(self.rng.integers(3, 6)) * self.plenty**0.8)):
             wood = self._blob(self._somewhere(10), float(self.rng.uniform(28, 55)), roughness=0.3)
-            wood = wood.difference(village.buffer(6))
+            wood = wood.difference(blocked)
             woods.append(wood)
-            self._plant(wood, spacing=6.5)
+            self._plant(wood, spacing=6.5 if self.plenty < 4 else float(self.rng.uniform(6.5, 12.0)))
         return woods
 
     def _plant(self, wood: BaseGeometry, spacing: float) -> None:
@@ -206,22 +256,28 @@ class _Builder:
         for spot in spots[shapely.contains_xy(wood, spots)]:
             self._tree(spot, self.rng.uniform(3.2, 5.4))
 
-    def _tree(self, at: NDArray[np.float64], radius: float) -> None:
+    def _tree(self, at: Position, radius: float) -> None:
         crown = self._blob(at, radius, roughness=0.12, num_points=14)
-        if self._free(crown.buffer(-0.5)):
+        if self.ground.is_free(crown.buffer(-0.5)):
             self._add("trees", crown)
 
     def _add_fields(self, reserved: BaseGeometry) -> None:
         """Parcels of a skewed grid, the smaller part of them fallow; some with a hedge."""
-        blocked = shapely.union_all([reserved, *self.taken])
-        ahead, left = _directions(self.land.field_angle)
-        for u0, u1 in self._strips(60, 125):
-            for v0, v1 in self._strips(38, 80):
+        ahead, left = directions(self.angle)
+        wide = self.plenty**0.15
+        self.ground.shapes.extend(shapely.get_parts(reserved))
+        tree = shapely.STRtree(self.ground.shapes)
+        everything = box(0, 0, *(2 * self.centre))
+        for u0, u1 in self._strips(60 * wide, 125 * wide):
+            for v0, v1 in self._strips(38 * wide, 80 * wide):
                 ends = self.rng.normal(0, 3, 2)
                 corners = [(u0, v0 + ends[0]), (u1, v0 + ends[1]), (u1, v1 + ends[1]), (u0, v1 + ends[0])]
                 parcel = Polygon([self.centre + u * ahead + v * left for u, v in corners]).buffer(-1.2)
+                if not parcel.intersects(everything):
+                    continue
                 if self.rng.random() < 0.62:
-                    free = parcel.difference(blocked).buffer(-1.5).buffer(1.5)
+                    near = [self.ground.shapes[number] for number in tree.query(parcel, predicate="intersects")]
+                    free = parcel.difference(shapely.union_all(near)).buffer(-1.5).buffer(1.5)
                     self._add("crops", MultiPolygon([p for p in shapely.get_parts(free) if p.area > 250]))
                 if self.rng.random() < 0.22:
                     self._hedge(LineString(parcel.exterior.coords[:2]))
@@ -235,55 +291,24 @@ class _Builder:
     def _hedge(self, line: LineString) -> None:
         for distance in np.arange(2, line.length, 5.5):
             if self.rng.random() < 0.85:
-                at = line.interpolate(float(distance))
-                self._tree(np.array([at.x, at.y]) + self.rng.normal(0, 0.8, 2), self.rng.uniform(2.6, 4.2))
+                self._tree(at_distance(line, float(distance)) + self.rng.normal(0, 0.8, 2), self.rng.uniform(2.6, 4.2))
 
-    def _add_scattered_trees(self, village: BaseGeometry) -> None:
-        for _ in range(150):
+    def _add_scattered_trees(self, villages: BaseGeometry) -> None:
+        share = 0.25 if self.plenty < 4 else 0.6
+        for _ in range(round(150 * self.plenty)):
             at = self._somewhere()
-            if village.contains(Point(at)) or self.rng.random() < 0.25:
+            if villages.contains(Point(at)) or self.rng.random() < share:
                 self._tree(at, self.rng.uniform(2.6, 5.0))
 
-    def _add_vehicles(self, street: LineString) -> None:
-        for name, number, length, width in (
-            ("vehicle_large", self.features.trucks, 11.0, 3.8),
-            ("vehicle_small", self.features.cars, 5.6, 2.9),
-        ):
-            for _ in range(number):
-                at = self._on(street, float(self.rng.uniform(0.25, 0.75)))
-                heading = _heading(street, at)
-                side = 2.0 if self.rng.random() < 0.5 else -2.0
-                body = box(-length / 2, -width / 2, length / 2, width / 2)
-                self._add(name, _placed(body, heading, at + side * _directions(heading)[1]))
-
-    def _on(self, line: LineString, share: float) -> NDArray[np.float64]:
-        at = line.interpolate(share, normalized=True)
-        return np.array([at.x, at.y])
-
-    def _blob(self, at: NDArray[np.float64], radius: float, roughness: float, num_points: int = 40) -> Polygon:
+    def _blob(self, at: Position, radius: float, roughness: float, num_points: int = 40) -> Polygon:
         """A closed curve around `at`, round but for a few waves."""
         turn = np.linspace(0, 2 * np.pi, num_points, endpoint=False)
-        swell = np.ones(num_points)
-        for wave in range(2, 5):
-            swell += self.rng.normal(0, roughness / wave) * np.cos(wave * turn + self.rng.uniform(0, 2 * np.pi))
+        waves = np.arange(2, 5)[:, None]
+        strength = self.rng.normal(0, 1, (3, 1)) * roughness / waves
+        swell = 1 + (strength * np.cos(waves * turn + self.rng.uniform(0, 2 * np.pi, (3, 1)))).sum(axis=0)
         reach = radius * np.clip(swell, 0.4, 1.8)
         squash = self.rng.uniform(0.75, 1.0) if radius > 8 else 1.0
         outline = np.stack([reach * np.cos(turn), squash * reach * np.sin(turn)], axis=1)
-        return _placed(Polygon(outline), self.rng.uniform(0, np.pi), at).buffer(0)
-
-
-def _directions(angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    ahead = np.array([np.cos(angle), np.sin(angle)])
-    return ahead, np.array([-ahead[1], ahead[0]])
-
-
-def _heading(line: LineString, at: NDArray[np.float64]) -> float:
-    """Direction of the line where it is nearest to `at`."""
-    distance = line.project(Point(at))
-    before, after = line.interpolate(distance - 2), line.interpolate(distance + 2)
-    return float(np.arctan2(after.y - before.y, after.x - before.x))
-
-
-def _placed(shape: BaseGeometry, angle: float, at: NDArray[np.float64]) -> BaseGeometry:
-    turned = rotate(shape, float(angle), origin=(0, 0), use_radians=True)
-    return translate(turned, float(at[0]), float(at[1]))
+        ahead, left = directions(self.rng.uniform(0, np.pi))
+        # A curve given by angle and distance never crosses itself.
+        return Polygon(at + outline[:, :1] * ahead + outline[:, 1:] * left)
