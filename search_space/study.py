@@ -1,9 +1,10 @@
 """What a study is: the typed form of its TOML file."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Frozen, Whole
 from search_space.names import ClassNames, Names, StudyName, Text
@@ -25,6 +26,24 @@ MAY_CHANGE = (
 comparable."""
 
 Count = Annotated[Whole, Field(ge=1)]
+
+NATIVE = "native"
+GROUP_ALIASES = {"p": "pan", "panchromatic": "pan", "ms": "m"}
+"""Names of band groups as users write them, beside those that the data sets give."""
+
+
+def _grid(value: Any) -> Any:
+    """A name in lower case, without aliases; or metres."""
+    if isinstance(value, str) and value.strip():
+        name = value.strip().lower()
+        return GROUP_ALIASES.get(name, name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf:
+        return float(value)
+    raise ValueError('must be "native", the name of a group of bands such as "m", or metres per pixel above 0')
+
+
+GridName = Annotated[str | float, BeforeValidator(_grid)]
+"""The grid that bands are brought to: "native", a group of bands, or metres per pixel."""
 
 
 class StudySettings(Frozen):
@@ -53,6 +72,10 @@ class DataSettings(Frozen):
         classes: Classes to be mapped, in order; names as the adapter knows them, which also name files.
         bands: Bands to keep, in order; all where empty.
         indices: Spectral indices to add as further bands.
+        grid: Where all bands are brought to: "native" is the scene's own grid, that of its first group of bands; the
+            name of a group takes that group's; a number is metres per pixel. The ground covered stays the same.
+        same_ground: "find" looks for scenes that show the same ground, beside those that the data set tells of;
+            "given" takes its word.
         normalise: Fit percentiles, means and deviations on all training scenes, or on each scene by itself.
         options: What only this adapter understands; decoded by the adapter.
     """
@@ -63,6 +86,8 @@ class DataSettings(Frozen):
     classes: Annotated[ClassNames, Field(min_length=1)]
     bands: Names = ()
     indices: Names = ()
+    grid: GridName = NATIVE
+    same_ground: Literal["find", "given"] = "find"
     normalise: Literal["dataset", "scene"] = "dataset"
     options: dict[str, Any] = {}
 
