@@ -1,18 +1,17 @@
 """From a scene's bands and labels to arrays on one grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import indices as spectral
+from pipeline.grid import Grid, labels_on
 from pipeline.rasterise import rasterise
-from pipeline.scene import BandGroup, RasterLabels, Scene
-
-ALL_VALID = 0.999
-"""A pixel is valid where its share of valid ground, a sum of rounded weights, is above this."""
+from pipeline.registration import Shift
+from pipeline.resampling import Resampling, Shape, composed, edge_to_edge, row_blocks
+from pipeline.scene import BandGroup, RasterLabels, Scene, inverse
 
 
 @dataclass(frozen=True)
@@ -32,81 +31,170 @@ class Cube:
     known: NDArray[np.bool_]
 
 
-def make_cube(scene: Scene, bands: Sequence[str], indices: Sequence[str], classes: Sequence[str]) -> Cube:
-    """Bring every band onto the scene's grid, compute indices, rasterise labels.
+@dataclass(frozen=True)
+class CubeRows:
+    """Some rows of a cube.
+
+    Attributes:
+        first: The first one.
+        bands: float32 `(n, W, B)`, indices last; NaN where there is no data.
+        valid: bool `(n, W)`, True where every band has data.
+    """
+
+    first: int
+    bands: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The bands of one group that are needed, and how they come onto the grid."""
+
+    names: tuple[str, ...]
+    planes: NDArray[np.generic]
+    valid: NDArray[np.bool_] | None
+    resampling: Resampling
+
+
+class BandStack:
+    """A scene's bands and indices on a grid, made some rows at a time: a whole cube can be larger than the memory.
+
+    Each band is interpolated once, whatever lies between its own pixels and the grid: where its group lies, by how
+    much it is shifted, and how coarse the grid is.
+
+    Args:
+        scene: Has every one of `bands`, and those that `indices` need.
+        bands: Bands to keep, in order.
+        indices: Spectral indices to add, in order.
+        shape: Rows and columns of the grid, which covers the scene from edge to edge.
+        shifts: Of the scene's groups; only accepted ones count.
+
+    Raises:
+        DataError: An index that the scene cannot give, or a placement without area.
+    """
+
+    def __init__(
+        self, scene: Scene, bands: Sequence[str], indices: Sequence[str], shape: Shape, shifts: Sequence[Shift] = ()
+    ) -> None:
+        self.shape = shape
+        self.num_bands = len(bands) + len(indices)
+        self._bands, self._indices = tuple(bands), tuple(indices)
+        available = [name for group in scene.groups for name in group.names]
+        needed = {*bands, *(name for index in indices for name in spectral.bands_for(index, available))}
+        by_group = {shift.group: shift for shift in shifts if shift.moves}
+        self._sources = [
+            _source(scene, group, tuple(name for name in group.names if name in needed), shape, by_group)
+            for group in scene.groups
+            if needed & set(group.names)
+        ]
+
+    def blocks(self) -> Iterator[CubeRows]:
+        """All rows from the first to the last, in blocks that a processor's cache holds."""
+        for first, last in row_blocks(self.shape, self.num_bands):
+            yield self._rows(first, last)
+
+    def _rows(self, first: int, last: int) -> CubeRows:
+        cube = np.empty((last - first, self.shape[1], self.num_bands), np.float32)
+        valid = np.ones(cube.shape[:2], bool)
+        planes: dict[str, NDArray[np.float32]] = {}
+        for source in self._sources:
+            values, known = source.resampling.rows(source.planes, source.valid, first, last)
+            if known is not None:
+                valid &= known
+            for position, name in enumerate(source.names):
+                planes[name] = values[..., position]
+        for position, name in enumerate(self._bands):
+            cube[..., position] = planes[name]
+        for position, index in enumerate(self._indices, start=len(self._bands)):
+            cube[..., position] = spectral.compute(index, planes)
+        if not valid.all():
+            cube[~valid] = np.nan
+        return CubeRows(first, cube, valid)
+
+
+def make_cube(
+    scene: Scene,
+    bands: Sequence[str],
+    indices: Sequence[str],
+    classes: Sequence[str],
+    grid: Grid | None = None,
+    shifts: Sequence[Shift] = (),
+) -> Cube:
+    """Bring every band onto one grid, compute indices, rasterise labels.
 
     Args:
         scene: Has every one of `bands`, and those that `indices` need.
         bands: Bands to keep, in order.
         indices: Spectral indices to add, in order.
         classes: Classes of the masks, in order; one that the labels lack is absent.
+        grid: Where to; the scene's own where None.
+        shifts: Of the scene's groups; only accepted ones count.
 
     Raises:
         DataError: A band or an index that the scene cannot give, or a broken polygon.
     """
-    height, width = scene.height_px, scene.width_px
-    groups = {name: group for group in scene.groups for name in group.names}
-    available = tuple(groups)
-    needed = dict.fromkeys([*bands, *(name for index in indices for name in spectral.bands_for(index, available))])
-    cube = np.empty((height, width, len(bands) + len(indices)), np.float32)
-    planes: dict[str, NDArray[np.float32]] = {}
-    for name in needed:
-        planes[name] = _plane(groups[name], name, height, width)
-        if name in bands:
-            # A full-size scene holds a gigabyte: from here on the cube's own copy serves.
-            position = bands.index(name)
-            cube[..., position] = planes[name]
-            planes[name] = cube[..., position]
-    for position, index in enumerate(indices, start=len(bands)):
-        cube[..., position] = spectral.compute(index, planes)
-    valid = np.ones((height, width), bool)
-    for group in {id(groups[name]): groups[name] for name in needed}.values():
-        if group.valid is not None:
-            valid &= resample(group.valid.astype(np.float32), height, width) > ALL_VALID
-    cube[~valid] = np.nan
-    masks, known = _draw_labels(scene, classes)
-    known &= valid
-    masks[~known] = 0
+    stack = BandStack(scene, bands, indices, (grid or Grid.of(scene)).shape, shifts)
+    cube = np.empty((*stack.shape, stack.num_bands), np.float32)
+    valid = np.empty(stack.shape, bool)
+    for rows in stack.blocks():
+        place = slice(rows.first, rows.first + len(rows.bands))
+        cube[place], valid[place] = rows.bands, rows.valid
+    masks, known = draw_labels(scene, classes, valid)
     return Cube(cube, masks, valid, known)
 
 
-def resample(plane: NDArray[np.float32], height_px: int, width_px: int) -> NDArray[np.float32]:
-    """Bring a plane to another size over the same ground: edges stay edges, so the grid is not shifted.
-
-    Args:
-        plane: float32 `(h, w)`; OpenCV's integer path would shift the grid by two pixels.
-        height_px: Rows wanted.
-        width_px: Columns wanted.
+def draw_labels(
+    scene: Scene, classes: Sequence[str], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Draw a scene's labels on the grid of `valid`.
 
     Returns:
-        float32 `(height_px, width_px)`: linear between pixel centres, constant beyond the outermost ones; where the
-        plane is finer than the grid, the mean over each pixel.
+        uint8 masks `(H, W, K)` and bool `(H, W)`, where there is data and a label; as in `Cube`.
+
+    Raises:
+        DataError: A broken polygon.
     """
-    if plane.shape == (height_px, width_px):
-        return plane
-    finer = plane.shape[0] >= height_px and plane.shape[1] >= width_px
-    how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
-    resized: NDArray[np.float32] = cv2.resize(plane, (width_px, height_px), interpolation=how)
-    return resized
-
-
-def _plane(group: BandGroup, name: str, height_px: int, width_px: int) -> NDArray[np.float32]:
-    plane = np.ascontiguousarray(group.planes[group.names.index(name)], dtype=np.float32)
-    if group.valid is not None:
-        plane = np.where(group.valid, plane, np.float32(0.0))
-    return resample(plane, height_px, width_px)
-
-
-def _draw_labels(scene: Scene, classes: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    shape = (scene.height_px, scene.width_px)
+    shape = (valid.shape[0], valid.shape[1])
     masks = np.zeros((*shape, len(classes)), np.uint8)
-    if scene.labels is None:
+    labels = labels_on(scene, shape)
+    if labels is None:
         return masks, np.zeros(shape, bool)
+    if isinstance(labels, RasterLabels):
+        known = labels.known & valid
+    else:
+        known = valid & (rasterise(labels.ignored, *shape) == 0) if labels.ignored else valid.copy()
     for position, name in enumerate(classes):
-        if name in scene.labels.by_class:
-            if isinstance(scene.labels, RasterLabels):
-                masks[..., position] = scene.labels.by_class[name]
-            else:
-                masks[..., position] = rasterise(scene.labels.by_class[name], *shape)
-    known = scene.labels.known.copy() if isinstance(scene.labels, RasterLabels) else np.ones(shape, bool)
+        if name in labels.by_class:
+            mask = (
+                labels.by_class[name] if isinstance(labels, RasterLabels) else rasterise(labels.by_class[name], *shape)
+            )
+            masks[..., position] = mask & known
     return masks, known
+
+
+def _source(scene: Scene, group: BandGroup, names: tuple[str, ...], shape: Shape, shifts: dict[str, Shift]) -> _Source:
+    positions = [group.names.index(name) for name in names]
+    planes = group.planes if len(names) == len(group.names) else group.planes[positions]
+    return _Source(names, planes, group.valid, resampling_of(scene, group, shape, shifts.get(group.name)))
+
+
+def resampling_of(scene: Scene, group: BandGroup, shape: Shape, shift: Shift | None = None) -> Resampling:
+    """How a group's pixels come onto a grid that covers the scene.
+
+    Args:
+        scene: Whose group it is.
+        group: Edge to edge with the scene, or placed within it.
+        shape: Rows and columns of the grid.
+        shift: By which the group's content lies off, in pixels of the scene's own grid; None for none.
+
+    Raises:
+        DataError: The group's placement squeezes it to a line.
+    """
+    own, source = (scene.height_px, scene.width_px), (group.planes.shape[1], group.planes.shape[2])
+    to_scene = edge_to_edge(own, shape)
+    to_group = edge_to_edge(source, own) if group.placement is None else inverse(group.placement)
+    still = composed(to_group, to_scene)
+    moved = still
+    if shift is not None:
+        moved = composed(to_group, composed((1.0, 0.0, shift.x_px, 0.0, 1.0, shift.y_px), to_scene))
+    return Resampling(moved, source, shape, None if group.placement is None else still)

@@ -118,9 +118,14 @@ def natural_colour(
     Returns:
         uint8 `(H, W, 3)`, stretched as by `stretch_to_rgb8`.
     """
-    found = [next((bands.index(name) for name in names if name in bands), None) for names in _NATURAL_BANDS]
-    chosen = [position for position in found if position is not None]
-    return stretch_to_rgb8(cube, chosen if len(chosen) == len(found) else [0], valid)
+    return stretch_to_rgb8(cube, [bands.index(name) for name in natural_bands(bands)], valid)
+
+
+def natural_bands(bands: Sequence[str]) -> tuple[str, ...]:
+    """Names of the red, green and blue band where all three are there; else the first band's."""
+    found = [next((name for name in names if name in bands), None) for names in _NATURAL_BANDS]
+    chosen = tuple(name for name in found if name is not None)
+    return chosen if len(chosen) == len(found) else (bands[0],)
 
 
 def _stretched(pixels: npt.NDArray[np.float32]) -> Picture:
@@ -180,13 +185,18 @@ def to_display_size(rgb: Picture, masks: Masks, side_px: tuple[int, int]) -> tup
     factor = min(1.0, side_px[1] / longer) if longer >= side_px[0] else float(max(1, side_px[0] // longer))
     if factor == 1.0:
         return rgb, masks.astype(bool)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    how = cv2.INTER_AREA if factor < 1.0 else cv2.INTER_NEAREST
-    resized = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1.0 else cv2.INTER_CUBIC)
-    planes = [
-        cv2.resize(masks[..., k].astype(np.float32), size, interpolation=how) > 0.33 for k in range(masks.shape[2])
-    ]
-    return resized, np.stack(planes, axis=-1) if planes else np.zeros((*resized.shape[:2], 0), bool)
+    shape = (max(1, round(height * factor)), max(1, round(width * factor)))
+    resized = cv2.resize(rgb, shape[::-1], interpolation=cv2.INTER_AREA if factor < 1.0 else cv2.INTER_CUBIC)
+    return resized, resized_masks(masks, shape)
+
+
+def resized_masks(masks: Masks, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Bring masks `(H, W, K)` to a size for the eye; a shrunk pixel is of a class where a third of it is."""
+    how = cv2.INTER_AREA if shape[0] < masks.shape[0] else cv2.INTER_NEAREST
+    shown = np.zeros((*shape, masks.shape[2]), bool)
+    for k in range(masks.shape[2]):
+        shown[..., k] = cv2.resize(masks[..., k].astype(np.float32), shape[::-1], interpolation=how) > 0.33
+    return shown
 
 
 def _check_masks(rgb: Picture, masks: Masks, num_classes: int) -> None:

@@ -3,20 +3,21 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline.datasets.base import did_you_mean
+from pipeline.registration import Shift
 from pipeline.scene import Band, DataError, Georeference
 from search_space.decode import Frozen, ListAsTuple, canonical_json, encode, fingerprint
-from search_space.study import DataSettings
+from search_space.study import NATIVE, DataSettings, GridName
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, RECORD, QUICKLOOK = "manifest.json", "scene.json", "quicklook.png"
-CUBE, MASKS, VALID, KNOWN = "cube.npy", "masks.npy", "valid.npy", "known.npy"
+CUBE, MASKS, VALID, KNOWN, THUMBNAIL = "cube.npy", "masks.npy", "valid.npy", "known.npy", "thumbnail.npy"
 REMEDY = "Run: run_search.py prepare --study ..."
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
@@ -43,7 +44,7 @@ class BandStatistics(Frozen):
     Attributes:
         name: The band.
         minimum: Smallest value.
-        p02: 2nd percentile, like the other percentiles of at most a million pixels.
+        p02: 2nd percentile, like the other percentiles of every n-th pixel, a quarter of a million at most.
         p50: Median.
         p98: 98th percentile.
         maximum: Largest value.
@@ -61,6 +62,24 @@ class BandStatistics(Frozen):
     std: float
 
 
+class GroupRecord(Frozen):
+    """A group of bands as its file holds it.
+
+    Attributes:
+        name: Of the group.
+        bands: Their names, one per plane.
+        height_px: Rows.
+        width_px: Columns.
+        dtype: Type of the numbers, such as "uint16".
+    """
+
+    name: str
+    bands: Names
+    height_px: int
+    width_px: int
+    dtype: str
+
+
 class SceneRecord(Frozen):
     """What the manifest says of one scene.
 
@@ -68,12 +87,18 @@ class SceneRecord(Frozen):
         id: Its name, also of its folder.
         key: Fingerprint of the sources' contents and of every setting that shapes the scene.
         labelled: Whether it came with labels; without, no pixel is known.
-        height_px: Rows.
-        width_px: Columns.
+        height_px: Rows of the cube.
+        width_px: Columns of the cube.
         sources: The files it was made from.
-        georeference: Where it lies.
+        georeference: Where the cube lies.
+        pixel_m: Side of the cube's pixels on the ground; None where nobody knows.
+        groups: The groups of bands that were read, the first one being the scene's own grid.
+        shifts: Of the groups that were registered to the first one, in pixels of the scene's own grid; those not
+            accepted were left in place.
         bands: Statistics per band, in the cube's order.
         class_shares: Share of the known pixels that each class covers.
+        class_areas_px: Number of pixels that each class covers.
+        class_areas_m2: The same on the ground; empty where the size of a pixel is not known.
         known_share: Share of all pixels that have data and a label.
         valid_share: Share of all pixels that have data.
     """
@@ -89,10 +114,29 @@ class SceneRecord(Frozen):
     class_shares: dict[str, float]
     known_share: float
     valid_share: float
+    pixel_m: float | None = None
+    groups: Annotated[tuple[GroupRecord, ...], ListAsTuple] = ()
+    shifts: Annotated[tuple[Shift, ...], ListAsTuple] = ()
+    class_areas_px: dict[str, int] = {}
+    class_areas_m2: dict[str, float] = {}
+
+
+class GroundLink(Frozen):
+    """Why two scenes count as showing the same ground.
+
+    Attributes:
+        scenes: Their ids.
+        found: "given" by the data set, or found by overlapping "footprint" or by "correlation" of what they show.
+        score: Share of the smaller footprint that both cover, or the correlation; 1 where given.
+    """
+
+    scenes: Annotated[tuple[str, str], ListAsTuple]
+    found: Literal["given", "footprint", "correlation"]
+    score: float = 1.0
 
 
 class MadeFor(Frozen):
-    """The settings that shaped the arrays; a study with others cannot use them.
+    """The settings that shaped the data set; a study with others cannot use it.
 
     Attributes:
         format: As in `DataSettings`, like all others.
@@ -100,6 +144,8 @@ class MadeFor(Frozen):
         classes: Classes asked for.
         bands: Bands asked for; all where empty.
         indices: Spectral indices asked for.
+        grid: Where all bands were brought to.
+        same_ground: Whether scenes of the same ground were looked for.
     """
 
     format: str
@@ -107,6 +153,8 @@ class MadeFor(Frozen):
     classes: Names
     bands: Names
     indices: Names
+    grid: GridName = NATIVE
+    same_ground: Literal["find", "given"] = "find"
 
     @classmethod
     def of(cls, settings: DataSettings) -> "MadeFor":
@@ -124,6 +172,7 @@ class Manifest(Frozen):
         bands: In the order of the cubes' last axis; spectral indices last, without wavelengths.
         same_ground: Groups of scenes that no fold may split.
         scenes: Sorted by id.
+        same_ground_links: Why; the pairs that make the groups.
     """
 
     version: int
@@ -132,6 +181,7 @@ class Manifest(Frozen):
     bands: Annotated[tuple[Band, ...], ListAsTuple]
     same_ground: Groups
     scenes: Annotated[tuple[SceneRecord, ...], ListAsTuple]
+    same_ground_links: Annotated[tuple[GroundLink, ...], ListAsTuple] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -205,6 +255,11 @@ class PreparedScene:
     def known(self) -> NDArray[np.bool_]:
         """Bool `(H, W)`, True where there is data and someone has said what is on the ground."""
         return self._map(KNOWN, np.bool_, self.shape_px)
+
+    @cached_property
+    def thumbnail(self) -> NDArray[np.float32]:
+        """float32 `(h, w)`, the scene's edges in small; NaN where there is no data."""
+        return np.array(np.load(self.folder / THUMBNAIL, allow_pickle=False), np.float32)
 
     def check(self) -> None:
         """See that every array is there, whole, and of the manifest's shape; no pixel is read.

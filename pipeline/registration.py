@@ -17,6 +17,8 @@ LEAST_SIDE_PX = 24
 MAX_SHIFT_PX = 16.0
 MAX_SPREAD_PX = 0.35
 WORKING_SIDE_PX = 1024
+LEAST_SHIFT_PX = 0.05
+"""Less than this is within the error of measurement: interpolating for it would only blur."""
 FINE_SIDE_PX, MAX_REFINEMENT = 600, 3
 
 ALL_VALID = 0.999
@@ -30,8 +32,8 @@ class Shift(Frozen):
     """Where a group of bands lies against the scene's grid, as measured.
 
     Attributes:
-        group: Name of the group's file.
-        x_px: Pixels of the scene's grid by which the group's content lies too far right.
+        group: Name of the group of bands.
+        x_px: Pixels of the scene's own grid by which the group's content lies too far right.
         y_px: Pixels by which it lies too far down.
         correlation: Of the edges, once the shift is taken back; 0 where nothing could be measured.
         spread_px: How far the parts of the scene disagree, in pixels of the grid on which it was measured.
@@ -46,6 +48,11 @@ class Shift(Frozen):
     spread_px: float
     accepted: bool
     reason: str = ""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the group is moved: the shift is accepted, and more than an error of measurement."""
+        return self.accepted and math.hypot(self.x_px, self.y_px) >= LEAST_SHIFT_PX
 
 
 @dataclass(frozen=True)

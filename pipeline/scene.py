@@ -75,6 +75,18 @@ class Georeference(Frozen):
         y_unit = self.ymin * (height_px + 1) / height_px**2
         return (x_unit, 0.0, 0.0, 0.0, y_unit, 0.0)
 
+    def resized(self, shape: tuple[int, int], wanted: tuple[int, int]) -> "Georeference":
+        """The same place for an image of other rows and columns over the same ground.
+
+        The DSTL grid depends on the image's size, so it becomes an equal transform.
+        """
+        affine = self.affine(*shape)
+        if shape == wanted or affine is None:
+            return self
+        across, down = shape[1] / wanted[1], shape[0] / wanted[0]
+        a, b, c, d, e, f = affine
+        return Georeference(crs=self.crs, transform=(a * across, b * down, c, d * across, e * down, f))
+
     def to_map(self, geometry: BaseGeometry, height_px: int, width_px: int) -> BaseGeometry:
         """Move `geometry` from pixel coordinates (x right, y down) to map coordinates; unchanged without a place."""
         return _transformed(geometry, self.affine(height_px, width_px))
@@ -86,7 +98,7 @@ class Georeference(Frozen):
             DataError: The transform squeezes the image to a line.
         """
         affine = self.affine(height_px, width_px)
-        return _transformed(geometry, None if affine is None else _inverse(affine))
+        return _transformed(geometry, None if affine is None else inverse(affine))
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,12 @@ def _transformed(geometry: BaseGeometry, affine: Affine | None) -> BaseGeometry:
     return shapely.transform(geometry, lambda points: points @ matrix + offset)
 
 
-def _inverse(affine: Affine) -> Affine:
+def inverse(affine: Affine) -> Affine:
+    """The transform that takes back another.
+
+    Raises:
+        DataError: It squeezes the plane to a line.
+    """
     a, b, c, d, e, f = affine
     determinant = a * e - b * d
     if determinant == 0.0:

@@ -1,10 +1,11 @@
 """What a study is: the typed form of its TOML file."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError
@@ -28,6 +29,24 @@ comparable."""
 
 Count = Annotated[Whole, Field(ge=1)]
 Group = Annotated[Names, Field(min_length=2)]
+
+NATIVE = "native"
+GROUP_ALIASES = {"p": "pan", "panchromatic": "pan", "ms": "m"}
+"""Names of band groups as users write them, beside those that the data sets give."""
+
+
+def _grid(value: Any) -> Any:
+    """A name in lower case, without aliases; or metres."""
+    if isinstance(value, str) and value.strip():
+        name = value.strip().lower()
+        return GROUP_ALIASES.get(name, name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf:
+        return float(value)
+    raise ValueError('must be "native", the name of a group of bands such as "m", or metres per pixel above 0')
+
+
+GridName = Annotated[str | float, BeforeValidator(_grid)]
+"""The grid that bands are brought to: "native", a group of bands, or metres per pixel."""
 
 
 class StudySettings(Frozen):
@@ -56,6 +75,10 @@ class DataSettings(Frozen):
         classes: Classes to be mapped, in order; names as the adapter knows them, which also name files.
         bands: Bands to keep, in order; all where empty.
         indices: Spectral indices to add as further bands.
+        grid: Where all bands are brought to: "native" is the scene's own grid, that of its first group of bands; the
+            name of a group takes that group's; a number is metres per pixel. The ground covered stays the same.
+        same_ground: "find" looks for scenes that show the same ground, beside those that the data set tells of;
+            "given" takes its word.
         options: What only this adapter understands; decoded by the adapter.
     """
 
@@ -65,6 +88,8 @@ class DataSettings(Frozen):
     classes: Annotated[ClassNames, Field(min_length=1)]
     bands: Names = ()
     indices: Names = ()
+    grid: GridName = NATIVE
+    same_ground: Literal["find", "given"] = "find"
     options: dict[str, Any] = {}
 
     @model_validator(mode="before")

@@ -5,7 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from shapely.geometry import box
 
-from pipeline.cube import make_cube, resample
+from pipeline.cube import make_cube
+from pipeline.grid import Grid
+from pipeline.registration import Shift
+from pipeline.resampling import resized
 from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 
 
@@ -26,21 +29,21 @@ def test_upsampling_does_not_shift_the_grid(factor: int) -> None:
     fine = np.arange(12 * factor) + 0.5
     expected = 3.0 * fine[:, None] - 2.0 * fine[None, :]
     inside = slice(factor, -factor)
-    got = resample(plane, 12 * factor, 12 * factor)
+    got = resized(plane, 12 * factor, 12 * factor)
     np.testing.assert_allclose(got[inside, inside], expected[inside, inside], atol=0.02)
 
 
 def test_upsampling_by_an_uneven_factor_keeps_the_edges_in_place() -> None:
     coarse = (np.arange(134) + 0.5) / 134
     ramp = np.tile(coarse.astype(np.float32), (3, 1))
-    got = resample(ramp, 3, 3349)
+    got = resized(ramp, 3, 3349)
     fine = (np.arange(3349) + 0.5) / 3349
     np.testing.assert_allclose(got[1, 20:-20], fine[20:-20], atol=1e-4)
 
 
 def test_a_finer_plane_is_averaged() -> None:
     plane = np.arange(36, dtype=np.float32).reshape(6, 6)
-    np.testing.assert_allclose(resample(plane, 2, 2), plane.reshape(2, 3, 2, 3).mean(axis=(1, 3)))
+    np.testing.assert_allclose(resized(plane, 2, 2), plane.reshape(2, 3, 2, 3).mean(axis=(1, 3)))
 
 
 def test_bands_come_in_the_order_asked_for_and_indices_last() -> None:
@@ -98,3 +101,60 @@ def test_no_ground_is_lost_to_rounding_where_grids_do_not_divide(side_px: int) -
     fine = group("red", np.full((1, 40, 3349), 5, np.uint8))
     other = group("swir", np.full((1, 40, side_px), 7, np.uint8), np.ones((40, side_px), bool))
     assert make_cube(scene(fine, other), ["red", "swir"], [], []).valid.all()
+
+
+def test_ground_that_nobody_judged_is_unknown() -> None:
+    image = group("red", np.ones((1, 8, 8), np.uint8))
+    labels = PolygonLabels({"field": (box(0, 0, 8, 4),)}, ignored=(box(2, 2, 6, 6),))
+    cube = make_cube(scene(image, labels=labels), ["red"], [], ["field"])
+    judged = np.ones((8, 8), bool)
+    judged[2:6, 2:6] = False
+    assert np.array_equal(cube.known, judged)
+    assert cube.valid.all()
+    assert not cube.masks[~judged].any()
+    assert cube.masks[..., 0].sum() == 32 - 8
+
+
+def ground(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 500.0 + 60.0 * np.sin(x / 30.0 + 1.0) * np.cos(y / 40.0)
+
+
+def test_place_shift_and_grid_are_one_resampling() -> None:
+    """A group of 3 m pixels lies askew in a scene of 1 m, its content is 4.3 m off, and the grid wanted is 2 m."""
+    placement = (3.0, 0.0, -9.0, 0.0, 3.0, 6.0)
+    rows, columns = np.mgrid[:70, :90] + 0.5
+    # What a pixel shows is the ground a bit up and left of where it seems to lie.
+    planes = ground(3 * columns - 9 - 4.3, 3 * rows + 6 + 2.9)[None].astype(np.float32)
+    fine = BandGroup(("red",), np.zeros((1, 200, 240), np.uint8), Path("rgb.tif"), name="rgb")
+    coarse = BandGroup(("nir",), planes, Path("ms.tif"), None, "ms", placement, may_be_shifted=True)
+    whole = scene(fine, coarse)
+    shift = Shift(group="ms", x_px=4.3, y_px=-2.9, correlation=1.0, spread_px=0.0, accepted=True)
+    cube = make_cube(whole, ["nir"], [], [], Grid((100, 120), Georeference(), 2.0), [shift])
+    y, x = np.mgrid[:100, :120] * 2.0 + 1.0
+    np.testing.assert_allclose(cube.bands[6:-3, 3:-3, 0], ground(x, y)[6:-3, 3:-3], atol=0.25)
+    assert np.array_equal(cube.valid, y > 6), "the group begins six metres below the scene's upper border"
+    still = make_cube(whole, ["nir"], [], [], Grid((100, 120), Georeference(), 2.0))
+    assert np.abs(still.bands[6:-3, 3:-3, 0] - ground(x, y)[6:-3, 3:-3]).max() > 3.0
+
+
+@pytest.mark.parametrize("change", [{"accepted": False}, {"x_px": 0.02, "y_px": 0.03}, {"group": "other"}])
+def test_a_shift_that_is_not_sure_moves_nothing(change: dict[str, object]) -> None:
+    planes = np.random.default_rng(0).integers(0, 99, (1, 20, 20), np.uint8)
+    given = {"group": "pan", "x_px": 2.0, "y_px": 1.0, "correlation": 0.9, "spread_px": 0.0, "accepted": True} | change
+    whole = scene(group("red", planes), BandGroup(("pan",), planes, Path("p.tif"), name="pan", may_be_shifted=True))
+    cube = make_cube(whole, ["pan"], [], [], None, [Shift(**given)])
+    assert np.array_equal(cube.bands[..., 0], planes[0])
+
+
+def test_a_cube_made_in_blocks_is_the_cube_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    hole = rng.random((10, 15)) < 0.9
+    fine = group("red green nir", rng.integers(1, 999, (3, 40, 60), np.uint16))
+    whole = scene(fine, BandGroup(("swir",), rng.random((1, 10, 15)), Path("a.tif"), hole, "a"))
+    grid = Grid((33, 71), Georeference(), None)
+    at_once = make_cube(whole, ["swir", "green"], ["ndwi"], [], grid)
+    monkeypatch.setattr("pipeline.resampling.BLOCK_VALUES", 500)
+    in_blocks = make_cube(whole, ["swir", "green"], ["ndwi"], [], grid)
+    assert np.array_equal(at_once.valid, in_blocks.valid)
+    assert np.array_equal(at_once.bands, in_blocks.bands, equal_nan=True)
+    assert not at_once.valid.all()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.folds import Fold, make_fold
@@ -137,6 +137,7 @@ def ground(draw: st.DrawFn) -> tuple[Scenes, tuple[tuple[str, ...], ...], tuple[
     return areas, draw(groups), draw(groups)
 
 
+@settings(deadline=None)
 @given(ground(), st.integers(0, 3), st.booleans())
 def test_numbered_folds_share_out_the_ground(
     scenes: Make,

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import prepare as prepare_module
 from pipeline.prepare import Progress, prepare
-from pipeline.prepared import PreparedDataset
+from pipeline.prepare_scene import ScenePlan
+from pipeline.prepared import FORMAT_VERSION, PreparedDataset
 from pipeline.scene import DataError
 from search_space.study import DataSettings
 
-FILES = {"cube.npy", "known.npy", "masks.npy", "quicklook.png", "scene.json", "valid.npy"}
+FILES = {"cube.npy", "known.npy", "masks.npy", "quicklook.png", "scene.json", "thumbnail.npy", "valid.npy"}
 
 
 def write_scene(folder: Path, name: str, *, seed: int = 0, mask: bool = True) -> None:
@@ -173,7 +173,7 @@ def test_a_failure_takes_an_older_manifest_with_it(data: DataSettings) -> None:
 def test_a_file_that_vanishes_is_one_failed_scene(
     data: DataSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = prepare_module._Plan.source
+    original = ScenePlan.source
 
     def source(self: Any, path: Path) -> Any:
         found = original(self, path)
@@ -181,7 +181,7 @@ def test_a_file_that_vanishes_is_one_failed_scene(
             path.unlink()
         return found
 
-    monkeypatch.setattr(prepare_module._Plan, "source", source)
+    monkeypatch.setattr(ScenePlan, "source", source)
     with pytest.raises(DataError, match="1 of 3 scenes could not be prepared: b"):
         run(data)
     assert "b.png" in caplog.text
@@ -270,7 +270,7 @@ def test_missing_or_damaged_prepared_data_is_one_line(data: DataSettings, tmp_pa
     with pytest.raises(DataError, match="damaged or of another version") as caught:
         PreparedDataset.open(folder)
     assert "\n" not in str(caught.value)
-    manifest.write_text(text.replace('"version": 1', '"version": 0'))
+    manifest.write_text(text.replace(f'"version": {FORMAT_VERSION}', '"version": 0'))
     with pytest.raises(DataError, match="another version"):
         PreparedDataset.open(folder)
 
@@ -359,7 +359,7 @@ def test_a_scene_without_data_is_told(data: DataSettings) -> None:
 
 
 def test_a_full_disk_is_told_once(data: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     told: list[Progress] = []
     with pytest.raises(DataError, match=r"too full for the scene a, which takes 0\.0 MB.*0\.0 MB free"):
         prepare(data, told.append)

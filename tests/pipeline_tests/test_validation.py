@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pipeline.confusion import ThresholdCounts
 from pipeline.ground import BlockGrid, Part
 from pipeline.normalisation import BandScaling
+from pipeline.patches.scenes import TrainingScene
 from pipeline.prediction import predict_scene
 from pipeline.prepared import PreparedDataset
-from pipeline.sampler import TrainingScene
 from pipeline.validation import OVERLAP, TILES_PER_BATCH, validate
 from search_space.study import PredictionSettings
 
