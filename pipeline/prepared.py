@@ -186,7 +186,8 @@ class Manifest(Frozen):
     @property
     def fingerprint(self) -> str:
         """Equal exactly for data sets made from equal files with equal settings."""
-        return fingerprint([self.version, {record.id: record.key for record in self.scenes}])
+        # Scenes of the same ground steer folds, so another finding makes another data set.
+        return fingerprint([self.version, {record.id: record.key for record in self.scenes}, self.same_ground])
 
 
 @dataclass(frozen=True)
