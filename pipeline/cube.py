@@ -108,5 +108,6 @@ def _draw_labels(scene: Scene, classes: Sequence[str]) -> tuple[NDArray[np.uint8
                 masks[..., position] = scene.labels.by_class[name]
             else:
                 masks[..., position] = rasterise(scene.labels.by_class[name], *shape)
-    known = scene.labels.known.copy() if isinstance(scene.labels, RasterLabels) else np.ones(shape, bool)
-    return masks, known
+    if isinstance(scene.labels, RasterLabels):
+        return masks, scene.labels.known.copy()
+    return masks, rasterise(scene.labels.ignored, *shape) == 0
