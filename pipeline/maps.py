@@ -9,8 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import indices as spectral
 from pipeline.cube import make_cube
-from pipeline.datasets.masks import read_image
+from pipeline.datasets.base import check_names
+from pipeline.datasets.table import open_image as open_image_dataset
 from pipeline.drawing import natural_colour
 from pipeline.files import sha256_of, write_json
 from pipeline.ground import Part
@@ -25,9 +27,9 @@ from pipeline.rasters import (
     write_overlay_png,
     write_probabilities,
 )
-from pipeline.scene import Georeference
+from pipeline.scene import DataError, Georeference
 from pipeline.scoring import Score, score_masks
-from search_space.decode import Frozen, decode, encode
+from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
 from search_space.records import ScoredGround
 from search_space.study import DataSettings, PredictionSettings
@@ -82,7 +84,7 @@ class ImageScene:
     Attributes:
         id: Its file's name without the ending.
         bands: Names of the bands, indices last.
-        source: SHA-256 of the file.
+        source: SHA-256 of the file; of a scene of several files the fingerprint of theirs.
         cube: float32 `(H, W, B)`, NaN where there is no data.
         valid: bool `(H, W)`.
         georeference: Where it lies.
@@ -127,27 +129,30 @@ class WrittenMap:
 
 
 def open_image(path: Path, data: DataSettings) -> ImageScene:
-    """Read an image with the bands of a study whose data are images and masks.
+    """Read an image with the bands of a study.
 
     Raises:
-        MapgroveError: The study's data come in many files per scene, or the image has other bands.
+        MapgroveError: The image has other bands, or the files that hold the others are not beside it.
     """
-    if data.format != "masks":
-        raise MapgroveError(
-            f"a scene of the format {data.format!r} is more than one image file",
-            received=str(path),
-            remedy="Prepare it with the data set and name its id",
-        )
-    scene = read_image(path, data.options)
-    available = scene.groups[0].names
-    missing = [name for name in data.bands if name not in available]
-    if missing:
-        raise MapgroveError(
-            f"{path}: the image lacks the bands {', '.join(missing)}", received=f"{len(available)} bands"
-        )
-    cube = make_cube(scene, data.bands or available, data.indices, ())
-    names = (*(data.bands or available), *data.indices)
-    return ImageScene(scene.id, names, sha256_of(path), cube.bands, cube.valid, scene.georeference)
+    adapter = open_image_dataset(data, path)
+    available = tuple(band.name for band in adapter.bands)
+    bands = data.bands or available
+    try:
+        check_names("data.bands: the band", bands, available)
+        needed = (*bands, *(name for index in data.indices for name in spectral.bands_for(index, available)))
+    except DataError as error:
+        # The remedy would be to change the study, which is not at fault.
+        raise DataError(
+            f"{path}: the image lacks bands that the study needs: {error.what}",
+            received=available,
+            remedy="Where a scene is several files, name the one whose grid it has, the others beside it as prepared",
+        ) from error
+    [scene_id] = adapter.scene_ids
+    scene = adapter.read(scene_id, needed)
+    cube = make_cube(scene, bands, data.indices, ())
+    files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
+    source = files[0] if len(files) == 1 else fingerprint(files)
+    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, scene.georeference)
 
 
 def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:

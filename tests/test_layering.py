@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("search_space", "smoothing", "trials_db", "pipeline", "results", "verbs")
 
 HEAVY = {"keras", "tensorflow", "jax", "torch"}
-GEOSPATIAL = {"rasterio", "shapely", "tifffile"}
+GEOSPATIAL = {"rasterio", "shapely", "tifffile", "pyogrio"}
 ALLOWED_ROOMS = {
     "search_space": set(),
     "smoothing": set(),

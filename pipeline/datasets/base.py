@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from pipeline.scene import Band, DataError, Scene
 
@@ -50,6 +50,18 @@ class Adapter(Protocol):
 
         Raises:
             DataError: A missing, corrupt or contradicting file.
+        """
+
+    def of_image(self, path: Path) -> Self:
+        """A data set of one scene without labels: an image from elsewhere with the bands of this data set.
+
+        Args:
+            path: The image. Where a scene is several files, the one whose grid is the scene's; the others, if their
+                bands are needed, lie beside it as they do in this data set.
+
+        Returns:
+            An adapter whose one scene has the name of the file without its ending. Nothing is read yet, and this data
+            set's own folder need not exist.
         """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import shapely
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 
 from pipeline.datasets.base import check_names, existing_file, existing_folder
+from pipeline.datasets.worldview import MULTISPECTRAL, PAN, RGB, SHORT_WAVE_INFRARED
 from pipeline.scene import Band, BandGroup, DataError, Georeference, PolygonLabels, Scene
 from search_space.decode import Frozen, ListAsTuple, decode
 
@@ -35,32 +36,10 @@ CLASSES = (
 """The ten classes; `ClassType` n in the files is `CLASSES[n - 1]`."""
 
 FILES: Mapping[str, tuple[Band, ...]] = {
-    "three_band/{}.tif": (
-        Band(name="red", wavelength_nm=(630, 690)),
-        Band(name="green", wavelength_nm=(510, 580)),
-        Band(name="blue", wavelength_nm=(450, 510)),
-    ),
-    "sixteen_band/{}_P.tif": (Band(name="pan", wavelength_nm=(450, 800)),),
-    "sixteen_band/{}_M.tif": (
-        Band(name="m_coastal", wavelength_nm=(400, 450)),
-        Band(name="m_blue", wavelength_nm=(450, 510)),
-        Band(name="m_green", wavelength_nm=(510, 580)),
-        Band(name="m_yellow", wavelength_nm=(585, 625)),
-        Band(name="m_red", wavelength_nm=(630, 690)),
-        Band(name="m_red_edge", wavelength_nm=(705, 745)),
-        Band(name="m_nir1", wavelength_nm=(770, 895)),
-        Band(name="m_nir2", wavelength_nm=(860, 1040)),
-    ),
-    "sixteen_band/{}_A.tif": (
-        Band(name="a_swir1", wavelength_nm=(1195, 1225)),
-        Band(name="a_swir2", wavelength_nm=(1550, 1590)),
-        Band(name="a_swir3", wavelength_nm=(1640, 1680)),
-        Band(name="a_swir4", wavelength_nm=(1710, 1750)),
-        Band(name="a_swir5", wavelength_nm=(2145, 2185)),
-        Band(name="a_swir6", wavelength_nm=(2185, 2225)),
-        Band(name="a_swir7", wavelength_nm=(2235, 2285)),
-        Band(name="a_swir8", wavelength_nm=(2295, 2365)),
-    ),
+    "three_band/{}.tif": RGB,
+    "sixteen_band/{}_P.tif": PAN,
+    "sixteen_band/{}_M.tif": MULTISPECTRAL,
+    "sixteen_band/{}_A.tif": SHORT_WAVE_INFRARED,
 }
 """The four files of a scene and the bands in each, in the order of their planes; the first one is the grid."""
 
@@ -104,11 +83,15 @@ class DstlAdapter:
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._plain = options
         self._options = decode(DstlOptions, options, where="data.options")
+        self._image: Path | None = None
 
     @cached_property
     def scene_ids(self) -> tuple[str, ...]:
         """Scenes that have a file in `three_band/`, as far as the options let them in."""
+        if self._image is not None:
+            return (self._image.stem,)
         present = sorted(path.stem for path in (self._folder / "three_band").glob("[!.]*.tif"))
         check_names("data.options.scenes: the scene", self._options.scenes, present)
         wanted = self._options.scenes or present
@@ -130,13 +113,17 @@ class DstlAdapter:
 
     def sources(self, scene_id: str, bands: Collection[str]) -> tuple[Path, ...]:
         """See `Adapter.sources`; both CSV files are sources of every scene."""
-        images = tuple(self._folder / pattern.format(scene_id) for pattern in _needed(bands))
+        images = tuple(self._path(scene_id, pattern) for pattern in _needed(bands))
+        if self._image is not None:
+            return (*images, *filter(Path.is_file, (self._folder / GRID_SIZES,)))
         return (*images, self._folder / LABELS, self._folder / GRID_SIZES)
 
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:
         """See `Adapter.read`."""
         groups = tuple(self._read_group(scene_id, pattern) for pattern in _needed(bands))
         height, width = groups[0].planes.shape[1:]
+        if self._image is not None:
+            return Scene(scene_id, height, width, groups, None, self._place_of_image(scene_id), PIXEL_M)
         if scene_id not in self._grid_sizes:
             raise DataError(
                 f"{self._folder / GRID_SIZES}: the scene has no row", received=scene_id, remedy="Restore the file"
@@ -153,10 +140,30 @@ class DstlAdapter:
             )
         return Scene(scene_id, height, width, groups, labels, georeference, PIXEL_M)
 
+    def of_image(self, path: Path) -> Self:
+        """See `Adapter.of_image`; the other files of a scene are found from one in a folder `three_band/`."""
+        other = type(self)(path.absolute().parents[1], self._plain)
+        other._image = path
+        return other
+
+    def _place_of_image(self, scene_id: str) -> Georeference:
+        if (self._folder / GRID_SIZES).is_file() and scene_id in self._grid_sizes:
+            xmax, ymin = self._grid_sizes[scene_id]
+            return Georeference(xmax=xmax, ymin=ymin)
+        return Georeference()
+
+    def _path(self, scene_id: str, pattern: str) -> Path:
+        if self._image is not None and GROUPS[pattern] == GRID:
+            return self._image
+        if self._image is not None and self._image.absolute() != self._folder / next(iter(FILES)).format(scene_id):
+            raise DataError(
+                f"{self._image}: one file does not hold all bands of the study",
+                remedy="Name the file in a folder three_band/ that has sixteen_band/ beside it, as the competition has",
+            )
+        return self._folder / pattern.format(scene_id)
+
     def _read_group(self, scene_id: str, pattern: str) -> BandGroup:
-        path = existing_file(
-            self._folder / pattern.format(scene_id), "Fetch it again, or leave its bands out of data.bands"
-        )
+        path = existing_file(self._path(scene_id, pattern), "Fetch it again, or leave its bands out of data.bands")
         names = tuple(band.name for band in FILES[pattern])
         planes = read_planes(path, len(names))
         group = GROUPS[pattern]

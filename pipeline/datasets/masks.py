@@ -1,12 +1,11 @@
 """A folder of images and label rasters: GeoTIFF, TIFF, PNG or JPEG, matched by name."""
 
 import logging
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,11 @@ from pydantic import Field, model_validator
 from rasterio.crs import CRS
 
 from pipeline.datasets.base import existing_folder
-from pipeline.datasets.raster import Raster, read_raster
-from pipeline.scene import Band, BandGroup, DataError, Georeference, RasterLabels, Scene
+from pipeline.datasets.groups import ImageFile, Images, default_band_names, read_images
+from pipeline.datasets.labels import IGNORED, Meanings, as_codes, labels_from_codes
+from pipeline.datasets.patterns import find_files, refuse_half_labelled, with_companions
+from pipeline.datasets.raster import NoData, Raster, read_raster
+from pipeline.scene import Band, DataError, RasterLabels, Scene
 from search_space.decode import Frozen, ListAsTuple, Whole, decode
 
 logger = logging.getLogger(__name__)
@@ -24,9 +26,7 @@ Colour = Annotated[tuple[Whole, Whole, Whole], ListAsTuple]
 Code = Whole | Colour
 Names = Annotated[tuple[str, ...], ListAsTuple]
 
-
-SIDECARS = (".xml", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".msk", ".txt", ".csv", ".json")
-"""Endings of files that lie beside pictures and are none."""
+_JPEG = (".jpg", ".jpeg")
 
 
 class MasksOptions(Frozen):
@@ -34,53 +34,113 @@ class MasksOptions(Frozen):
 
     Attributes:
         images: Pattern of the images below the folder; what stands for `*` is the scene's name.
-        masks: Pattern of the label rasters; the same name belongs to the same scene. No labels where empty.
-        values: Class name to its value in the label rasters, a whole number or a colour `[R, G, B]`.
+        masks: Pattern of the label rasters, which hold all classes; or one for each class. The same name belongs to
+            the same scene. No labels where empty.
+        values: Class name to its value in label rasters that hold all classes, a whole number or a colour `[R, G, B]`.
+        on: Least value of a pixel that is of the class, where each class has files of its own; by default all but 0.
+            For each class where they differ.
         ignore: Values of pixels about which nothing is known: never trained on, never scored.
+        ignored: Pattern of rasters that are on where nothing is known, whatever the masks say.
         background: Values of pixels that belong to no class.
         band_names: Names of the images' bands; red, green, blue for three, band1 … otherwise, where empty.
         nodata: Pixels of which all bands have this value have no data; by default what the file itself says.
     """
 
     images: str = "images/*"
-    masks: str = "masks/*"
-    values: Annotated[dict[str, Code], Field(min_length=1)]
+    masks: str | dict[str, str] = "masks/*"
+    values: Annotated[dict[str, Code], Field(min_length=1)] | None = None
+    on: float | dict[str, float] | None = None
     ignore: Annotated[tuple[Code, ...], ListAsTuple] = ()
+    ignored: str = ""
     background: Annotated[tuple[Code, ...], ListAsTuple] | None = None
     band_names: Names = ()
-    nodata: float | Literal["nan"] | None = None
+    nodata: NoData | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if len(set(self.band_names)) < len(self.band_names):
+            raise ValueError("`band_names` names something twice")
+        if isinstance(self.masks, dict):
+            self._check_class_files(self.masks)
+        else:
+            self._check_values()
+        return self
+
+    def _check_class_files(self, masks: Mapping[str, str]) -> None:
+        if not masks:
+            raise ValueError("`masks` names no class")
+        for option in ("values", "background"):
+            if getattr(self, option) is not None:
+                raise ValueError(f"`masks` has files for each class, so `{option}` means nothing")
+        if any(isinstance(code, tuple) for code in self.ignore):
+            raise ValueError("`ignore` must hold whole numbers, as `masks` has files for each class")
+        levels = self.on.values() if isinstance(self.on, dict) else (self.on,)
+        if any(level is not None and level <= 0 for level in levels):
+            raise ValueError("`on` must be above 0")
+        strange = set(self.on) - set(masks) if isinstance(self.on, dict) else set()
+        if strange:
+            raise ValueError(f"`on` names {sorted(strange)[0]!r}, which is no class")
+
+    def _check_values(self) -> None:
+        if self.values is None:
+            raise ValueError(
+                "the key 'values' is missing: what stands for each class; or name files for each in `masks`"
+            )
+        if self.on is not None:
+            raise ValueError("`on` means nothing, as `masks` has no files for each class")
         codes = [*self.values.values(), *self.ignore, *(self.background or ())]
         if len({isinstance(code, tuple) for code in codes}) > 1:
             raise ValueError("`values`, `ignore` and `background` are all whole numbers, or all colours [R, G, B]")
         if len(set(codes)) < len(codes):
             raise ValueError("a value is given two meanings in `values`, `ignore` and `background`")
-        if len(set(self.band_names)) < len(self.band_names):
-            raise ValueError("`band_names` names something twice")
-        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Every class that labels can have."""
+        return tuple(self.masks) if isinstance(self.masks, dict) else tuple(self.values or ())
+
+    @property
+    def mask_patterns(self) -> dict[str, str]:
+        """Class to the pattern of its files; `IGNORED` stands for all classes in one file."""
+        if isinstance(self.masks, dict):
+            return self.masks
+        return {IGNORED: self.masks} if self.masks else {}
 
     @property
     def coloured(self) -> bool:
         """Whether label rasters are read as colours."""
-        return isinstance(next(iter(self.values.values())), tuple)
+        return isinstance(next(iter((self.values or {"": 0}).values())), tuple)
 
     @property
-    def background_codes(self) -> tuple[Any, ...]:
-        """Values that belong to no class: black unless said otherwise, or unless black has a meaning of its own."""
-        if self.background is not None:
-            return self.background
-        black = (0, 0, 0) if self.coloured else 0
-        return () if black in (*self.values.values(), *self.ignore) else (black,)
+    def meanings(self) -> Meanings:
+        """What codes stand for; black belongs to no class unless it is said to be anything."""
+        values, black = self.values or {}, (0, 0, 0) if self.coloured else 0
+        background = self.background
+        if background is None:
+            background = () if black in (*values.values(), *self.ignore) else (black,)
+        return Meanings(
+            classes={_number(code): name for name, code in values.items()},
+            ignore=tuple(map(_number, self.ignore)),
+            background=tuple(map(_number, background)),
+        )
+
+    def level(self, class_name: str) -> float | None:
+        """Least value of a pixel that is of the class; None for all but 0."""
+        return self.on.get(class_name) if isinstance(self.on, dict) else self.on
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Scene id to image, and to label raster where there is one."""
+    """Scene id to image; class to scene id to label raster; scene id to the raster of unknown ground."""
 
     images: Mapping[str, Path]
-    masks: Mapping[str, Path]
+    masks: Mapping[str, Mapping[str, Path]]
+    ignored: Mapping[str, Path]
+
+    def labels_of(self, scene_id: str) -> Iterator[Path]:
+        for found in (*self.masks.values(), self.ignored):
+            if scene_id in found:
+                yield found[scene_id]
 
 
 class MasksAdapter:
@@ -95,7 +155,9 @@ class MasksAdapter:
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._plain = options
         self._options = decode(MasksOptions, options, where="data.options")
+        self._image: Path | None = None
 
     @property
     def scene_ids(self) -> tuple[str, ...]:
@@ -105,21 +167,29 @@ class MasksAdapter:
     @property
     def class_names(self) -> tuple[str, ...]:
         """See `Adapter.class_names`."""
-        return tuple(self._options.values)
+        return self._options.class_names
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
         """As named in the options, otherwise by the number of bands of the first image."""
         names = self._options.band_names
         if not names:
-            names = _band_names(len(read_raster(self._files.images[self.scene_ids[0]]).planes))
+            names = default_band_names(len(read_raster(self._files.images[self.scene_ids[0]]).planes))
         return tuple(Band(name=name) for name in names)
 
     @cached_property
     def _files(self) -> _Files:
-        images = _find(self._folder, self._options.images, "images")
-        masks = _find(self._folder, self._options.masks, "masks") if self._options.masks else {}
-        return _Files(images, masks)
+        if self._image is not None:
+            return _Files({self._image.stem: self._image}, {}, {})
+        options = self._options
+        return _Files(
+            find_files(self._folder, options.images, "images"),
+            {
+                name: find_files(self._folder, pattern, f"masks.{name}" if name else "masks")
+                for name, pattern in options.mask_patterns.items()
+            },
+            find_files(self._folder, options.ignored, "ignored") if options.ignored else {},
+        )
 
     def check(self) -> None:
         """See `Adapter.check`."""
@@ -131,134 +201,108 @@ class MasksAdapter:
                 received=str(self._folder / self._options.images),
                 remedy="Mend the pattern or data.folder",
             )
-        orphans = sorted(set(files.masks) - set(files.images))
-        if self._options.masks and not set(files.masks) & set(files.images):
-            raise DataError(
-                "data.options.masks: no label raster matches an image",
-                received=str(self._folder / self._options.masks),
-                remedy=f"Images are named {', '.join(sorted(files.images)[:3])}; {_named_like(orphans)}",
-            )
-        if orphans:
-            logger.warning("%d label rasters have no image: %s", len(orphans), ", ".join(orphans[:10]))
+        for option, pattern, found in self._label_patterns():
+            orphans = sorted(set(found) - set(files.images))
+            if not set(found) & set(files.images):
+                raise DataError(
+                    f"data.options.{option}: no label raster matches an image",
+                    received=str(self._folder / pattern),
+                    remedy=f"Images are named {', '.join(sorted(files.images)[:3])}; {_named_like(orphans)}",
+                )
+            if orphans:
+                logger.warning("%d label rasters have no image: %s", len(orphans), ", ".join(orphans[:10]))
+        refuse_half_labelled(files.images, files.masks)
 
     def sources(self, scene_id: str, bands: Collection[str]) -> tuple[Path, ...]:  # noqa: ARG002
         """See `Adapter.sources`; an image is one file, whichever bands are needed."""
-        image, mask = self._files.images[scene_id], self._files.masks.get(scene_id)
-        return (image,) if mask is None else (image, mask)
+        return with_companions([self._files.images[scene_id], *self._files.labels_of(scene_id)])
 
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:  # noqa: ARG002
         """See `Adapter.read`."""
-        path = self._files.images[scene_id]
-        image = read_raster(path)
         names = tuple(band.name for band in self.bands)
-        if len(image.planes) != len(names):
+        images = read_images([ImageFile("image", self._files.images[scene_id], names, self._options.nodata)])
+        return images.scene(scene_id, self._read_labels(scene_id, images))
+
+    def of_image(self, path: Path) -> Self:
+        """See `Adapter.of_image`."""
+        other = type(self)(self._folder, self._plain)
+        other._image = path
+        return other
+
+    def _label_patterns(self) -> Iterator[tuple[str, str, Mapping[str, Path]]]:
+        """Option, pattern and what it matches."""
+        for name, pattern in self._options.mask_patterns.items():
+            yield f"masks.{name}" if name else "masks", pattern, self._files.masks[name]
+        if self._options.ignored:
+            yield "ignored", self._options.ignored, self._files.ignored
+
+    def _read_labels(self, scene_id: str, images: Images) -> RasterLabels | None:
+        files = self._files
+        paths = {name: found[scene_id] for name, found in files.masks.items() if scene_id in found}
+        if not paths:
+            return None
+        labels = self._read_codes(paths[IGNORED], images) if IGNORED in paths else self._read_classes(paths, images)
+        if scene_id not in files.ignored:
+            return labels
+        unknown, _ = self._read_on(files.ignored[scene_id], images, self._options.level(IGNORED))
+        return replace(labels, known=labels.known & ~unknown)
+
+    def _read_codes(self, path: Path, images: Images) -> RasterLabels:
+        """Labels whose raster holds all classes."""
+        mask = _matching(path, images, unfold_palette=self._options.coloured)
+        if self._options.coloured:
+            return labels_from_codes(_as_colours(mask.planes, path), self._options.meanings, path, _colour)
+        codes = as_codes(mask, path, "Give colours [R, G, B] in data.options.values")
+        return labels_from_codes(codes, self._options.meanings, path)
+
+    def _read_classes(self, paths: Mapping[str, Path], images: Images) -> RasterLabels:
+        """Labels with a raster for each class."""
+        read = {name: self._read_on(path, images, self._options.level(name)) for name, path in paths.items()}
+        known = np.logical_and.reduce([known for _, known in read.values()])
+        return RasterLabels({name: on for name, (on, _) in read.items()}, known)
+
+    def _read_on(self, path: Path, images: Images, level: float | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where a raster is on, and where it says anything, both `(H, W)`."""
+        if level is None and path.suffix.lower() in _JPEG:
             raise DataError(
-                f"{path}: the image must have {len(names)} bands ({', '.join(names)})",
-                received=len(image.planes),
-                remedy="Mend data.options.band_names if that is the number of all images, else leave this one out",
+                f"{path}: JPEG blurs masks, so it must be said from which value on a pixel counts",
+                remedy="Write for example data.options.on = 128",
             )
-        mask = self._files.masks.get(scene_id)
-        labels = None if mask is None else self._read_labels(mask, path, image)
-        return _scene(scene_id, path, image, names, self._options.nodata, labels)
-
-    def _read_labels(self, path: Path, image_path: Path, image: Raster) -> RasterLabels:
-        mask = read_raster(path, unfold_palette=self._options.coloured)
-        if mask.planes.shape[1:] != image.planes.shape[1:]:
-            raise DataError(
-                f"{path}: the label raster must be as large as its image {image_path}",
-                received={"label": mask.planes.shape[1:], "image": image.planes.shape[1:]},
-                remedy="Export it again in the image's size (rows, columns)",
-            )
-        if _lie_apart(mask, image):
-            raise DataError(
-                f"{path}: the label raster lies elsewhere on Earth than its image {image_path}",
-                received={"label": mask.transform, "image": image.transform},
-                remedy="Export it again on the image's grid, or without a georeference",
-            )
-        codes = _as_colours(mask.planes, path) if self._options.coloured else _as_values(mask.planes, path)
-        by_class = {name: codes == _number(code) for name, code in self._options.values.items()}
-        known = ~np.isin(codes, [_number(code) for code in self._options.ignore])
-        self._refuse_unknown(codes, path)
-        return RasterLabels(by_class, known)
-
-    def _refuse_unknown(self, codes: NDArray[np.int64], path: Path) -> None:
-        options = self._options
-        allowed = [*options.values.values(), *options.ignore, *options.background_codes]
-        found, counts = np.unique(codes, return_counts=True)
-        strange = ~np.isin(found, [_number(code) for code in allowed])
-        if strange.any():
-            most = int(np.argmax(np.where(strange, counts, 0)))
-            value = int(found[most])
-            shown = [value >> 16, value >> 8 & 255, value & 255] if options.coloured else value
-            raise DataError(
-                f"{path}: {int(counts[strange].sum())} pixels have a value without a meaning, "
-                f"{int(counts[most])} of them {shown}",
-                received=f"{int(strange.sum())} such values",
-                remedy="Add it to data.options.values, ignore or background",
-            )
+        values = _matching(path, images, unfold_palette=True).planes
+        if not np.isfinite(values).all():
+            raise DataError(f"{path}: masks must hold numbers", received="not-a-number", remedy="Export it again")
+        # A mask in red, or in any other colour, is on where it is not black.
+        value = values.max(axis=0)
+        known = ~np.isin(value, [_number(code) for code in self._options.ignore])
+        return (value > 0 if level is None else value >= level) & known, known
 
 
-def read_image(path: Path, options: Mapping[str, Any]) -> Scene:
-    """Read one image by itself, with the bands and the no-data value that a data set's options tell.
-
-    Args:
-        path: The image.
-        options: Plain `MasksOptions` of the data set whose bands it has; its patterns do not matter.
-
-    Returns:
-        A scene named like the file, without labels.
-
-    Raises:
-        DataError: A missing or corrupt file, or another number of bands than the options name.
-    """
-    decoded = decode(MasksOptions, options, where="data.options")
-    image = read_raster(path)
-    names = decoded.band_names or _band_names(len(image.planes))
-    if len(image.planes) != len(names):
-        raise DataError(f"{path}: the image must have the bands {', '.join(names)}", received=len(image.planes))
-    return _scene(path.stem, path, image, names, decoded.nodata, None)
+def _matching(path: Path, images: Images, *, unfold_palette: bool) -> Raster:
+    """A label raster that fits its image."""
+    mask, image_path = read_raster(path, unfold_palette=unfold_palette), images.groups[0].path
+    if mask.planes.shape[1:] != images.shape:
+        raise DataError(
+            f"{path}: the label raster must be as large as its image {image_path}",
+            received={"label": mask.planes.shape[1:], "image": images.shape},
+            remedy="Export it again in the image's size (rows, columns)",
+        )
+    if _lie_apart(mask, images):
+        raise DataError(
+            f"{path}: the label raster lies elsewhere on Earth than its image {image_path}",
+            received={"label": mask.transform, "image": images.georeference.transform},
+            remedy="Export it again on the image's grid, or without a georeference; the format geotiff resamples it",
+        )
+    return mask
 
 
-def _scene(
-    scene_id: str,
-    path: Path,
-    image: Raster,
-    names: Names,
-    nodata: float | Literal["nan"] | None,
-    labels: RasterLabels | None,
-) -> Scene:
-    height, width = image.planes.shape[1:]
-    return Scene(
-        id=scene_id,
-        height_px=height,
-        width_px=width,
-        groups=(BandGroup(names, image.planes, path, _valid(image, nodata)),),
-        labels=labels,
-        georeference=Georeference(crs=image.crs, transform=image.transform),
-    )
-
-
-def _valid(image: Raster, wished: float | Literal["nan"] | None) -> NDArray[np.bool_] | None:
-    nodata = image.nodata if wished is None else float(wished)
-    if nodata is None:
-        return image.opaque
-    empty = np.isnan(image.planes) if np.isnan(nodata) else image.planes == nodata
-    # One band may hold the value by chance; a hole shows in all of them, not-a-number in any.
-    valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(nodata) else empty.all(axis=0))
-    return valid if image.opaque is None else valid & image.opaque
-
-
-def _band_names(num_bands: int) -> Names:
-    return ("red", "green", "blue") if num_bands == 3 else tuple(f"band{n + 1}" for n in range(num_bands))
-
-
-def _lie_apart(mask: Raster, image: Raster) -> bool:
+def _lie_apart(mask: Raster, images: Images) -> bool:
     """Whether both have a place, and these differ by more than half a pixel somewhere."""
+    image = images.georeference
     if mask.transform is None or image.transform is None:
         return False
     if mask.crs and image.crs and CRS.from_wkt(mask.crs) != CRS.from_wkt(image.crs):
         return True
-    height, width = image.planes.shape[1:]
+    height, width = images.shape
     corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1)])
     ours, theirs = (corners @ np.reshape(transform, (2, 3)).T for transform in (mask.transform, image.transform))
     pixel = max(abs(value) for value in (*image.transform[:2], *image.transform[3:5]))
@@ -271,6 +315,10 @@ def _number(code: int | tuple[int, int, int]) -> int:
     return code
 
 
+def _colour(number: int) -> list[int]:
+    return [number >> 16, number >> 8 & 255, number & 255]
+
+
 def _as_colours(planes: NDArray[Any], path: Path) -> NDArray[np.int64]:
     if len(planes) not in (3, 4) or planes.dtype != np.uint8:
         raise DataError(
@@ -281,53 +329,6 @@ def _as_colours(planes: NDArray[Any], path: Path) -> NDArray[np.int64]:
     red, green, blue = planes[:3].astype(np.int64)
     codes: NDArray[np.int64] = red << 16 | green << 8 | blue
     return codes
-
-
-def _as_values(planes: NDArray[Any], path: Path) -> NDArray[np.int64]:
-    # Many tools save a grey picture as RGB with three equal bands.
-    first = planes[0]
-    if any(not np.array_equal(first, plane) for plane in planes[1:3]):
-        raise DataError(
-            f"{path}: the label raster must have one band, as data.options.values are whole numbers",
-            received=f"{len(planes)} different bands",
-            remedy="Give colours [R, G, B] in data.options.values",
-        )
-    if not np.issubdtype(first.dtype, np.integer) and not (np.isfinite(first) & (np.trunc(first) == first)).all():
-        received = f"fractions or not-a-number in {first.dtype}"
-        raise DataError(f"{path}: labels must be whole numbers", received=received, remedy="Export it again")
-    values: NDArray[np.int64] = first.astype(np.int64)
-    return values
-
-
-def _find(folder: Path, pattern: str, option: str) -> dict[str, Path]:
-    """Scene id to file: the id is what stands for the pattern's stars, without the suffix."""
-    if pattern.startswith("/") or ".." in pattern.split("/") or "**" in pattern or "*" not in pattern:
-        raise DataError(
-            f"data.options.{option}: the pattern lies below data.folder and has a * for the scene's name",
-            received=pattern,
-            remedy=f"Write for example '{option}/*.png'",
-        )
-    stem = re.sub(r"\.[^./]*$", "", pattern)
-    matcher = re.compile("".join("([^/]*)" if part == "*" else re.escape(part) for part in re.split(r"(\*)", stem)))
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob(re.sub(r"([\[?])", r"[\1]", pattern))):
-        match = matcher.fullmatch(path.relative_to(folder).with_suffix("").as_posix())
-        if match is None or _is_beside(path) or not path.is_file():
-            continue
-        scene_id = "_".join(part for part in match.groups() if part)
-        if scene_id in found:
-            raise DataError(
-                f"data.options.{option}: two files belong to the scene {scene_id}",
-                received=[found[scene_id].name, path.name],
-                remedy="Narrow the pattern, or rename one",
-            )
-        found[scene_id] = path
-    return found
-
-
-def _is_beside(path: Path) -> bool:
-    """Hidden files, and what GIS programs leave beside a picture."""
-    return path.name.startswith(".") or path.suffix.lower() in SIDECARS
 
 
 def _named_like(names: list[str]) -> str:

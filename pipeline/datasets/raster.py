@@ -3,14 +3,16 @@
 import logging
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline.datasets.base import existing_file
@@ -18,7 +20,29 @@ from pipeline.scene import Affine, DataError
 
 logger = logging.getLogger(__name__)
 
+NoData = float | Literal["nan"]
+"""A value that means no data, as an option gives it: TOML's own `nan` is refused with other non-numbers."""
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """What a file says of itself before any pixel is read.
+
+    Attributes:
+        num_bands: How many planes it has.
+        height_px: Rows.
+        width_px: Columns.
+        crs: WKT, None where the file has none.
+        transform: Pixel corners to map coordinates, None where the file has none.
+    """
+
+    num_bands: int
+    height_px: int
+    width_px: int
+    crs: str | None
+    transform: Affine | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +51,7 @@ class Raster:
 
     Attributes:
         planes: `(B, H, W)` in the file's own type.
-        opaque: Bool `(H, W)` from the alpha channel of a PNG, None where there is none.
+        opaque: Bool `(H, W)` from the alpha channel of a PNG or a mask band, None where there is neither.
         nodata: The value that the file declares as no-data.
         crs: WKT, None where the file has none.
         transform: Pixel corners to map coordinates, None where the file has none.
@@ -50,13 +74,49 @@ def read_raster(path: Path, *, unfold_palette: bool = True) -> Raster:
     Raises:
         DataError: It is missing, not a picture, corrupt, cut short, or holds complex numbers.
     """
+    with _opened(path) as source:
+        return _read(source, unfold_palette)
+
+
+def read_header(path: Path) -> RasterHeader:
+    """Read what a file says of itself, without its pixels.
+
+    Raises:
+        DataError: It is missing or not a picture.
+    """
+    with _opened(path) as source:
+        crs, transform = _place(source)
+        return RasterHeader(source.count, source.height, source.width, crs, transform)
+
+
+def valid_pixels(raster: Raster, nodata: NoData | None) -> NDArray[np.bool_] | None:
+    """Find where a raster has data.
+
+    Args:
+        raster: As read.
+        nodata: The value that means no data; what the file declares where None.
+
+    Returns:
+        Bool `(H, W)`, None where there is data everywhere. One band may hold the value by chance, so a hole shows in
+        all of them; not-a-number makes a hole in any.
+    """
+    value = raster.nodata if nodata is None else float(nodata)
+    if value is None:
+        return raster.opaque
+    empty = np.isnan(raster.planes) if np.isnan(value) else raster.planes == value
+    valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(value) else empty.all(axis=0))
+    return valid if raster.opaque is None else valid & raster.opaque
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     existing_file(path, "It may have been moved while it was needed; put it back")
     _refuse_cut_png(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as source:
-                return _read(source, unfold_palette)
+                yield source
     except (RasterioError, OSError) as error:
         reason = error.__cause__ or error
         raise DataError(f"{path}: the picture cannot be read: {reason}", remedy="Fetch or export it again") from error
@@ -66,20 +126,24 @@ def _read(source: Any, unfold_palette: bool) -> Raster:
     planes: NDArray[Any] = source.read()
     if np.iscomplexobj(planes):
         raise DataError(f"{source.name}: bands must be real numbers", received=str(planes.dtype))
-    placed = source.crs is not None or not source.transform.is_identity
     opaque = None
     if unfold_palette and source.colorinterp[0] == ColorInterp.palette:
         planes = _unfold(planes[0], source.colormap(1))
     elif source.driver == "PNG" and source.colorinterp[-1] == ColorInterp.alpha:
         # GeoTIFF writers mark a fourth band as alpha without being asked: there it is near infrared more often.
         planes, opaque = planes[:-1], planes[-1] > 0
-    return Raster(
-        planes=planes,
-        opaque=opaque,
-        nodata=None if source.nodata is None else float(source.nodata),
-        crs=source.crs.to_wkt() if source.crs else None,
-        transform=tuple(source.transform)[:6] if placed else None,
-    )
+    flags = source.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        opaque = source.read_masks(1) > 0
+    crs, transform = _place(source)
+    nodata = None if source.nodata is None else float(source.nodata)
+    return Raster(planes=planes, opaque=opaque, nodata=nodata, crs=crs, transform=transform)
+
+
+def _place(source: Any) -> tuple[str | None, Affine | None]:
+    """CRS as WKT and transform; GDAL gives the identity to a file that has none."""
+    placed = source.crs is not None or not source.transform.is_identity
+    return source.crs.to_wkt() if source.crs else None, tuple(source.transform)[:6] if placed else None
 
 
 def _unfold(codes: NDArray[Any], palette: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]:

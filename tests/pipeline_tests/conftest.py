@@ -1,5 +1,6 @@
-"""The backend is chosen before any test module imports Keras; and data sets that only memory holds."""
+"""The backend is chosen before any test imports Keras; data sets that only memory holds; helpers found beside."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from pipeline.prepared import FORMAT_VERSION, MadeFor, Manifest, PreparedDataset
 from pipeline.scene import Georeference
 
 use_backend(num_threads=1)
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Truth = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """Masks `(H, W, K)`, and which pixels are known."""

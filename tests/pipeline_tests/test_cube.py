@@ -69,6 +69,17 @@ def test_no_data_of_any_band_is_not_a_number_in_all_and_never_known() -> None:
     assert not cube.masks[~cube.valid].any()
 
 
+def test_ignored_ground_of_polygons_is_not_known_and_of_no_class() -> None:
+    image = group("red", np.full((1, 8, 8), 5, np.uint8))
+    labels = PolygonLabels({"field": (box(0, 0, 8, 4),)}, ignored=(box(6, 0, 9, 8), box(5, 7, 8, 8)))
+    cube = make_cube(scene(image, labels=labels), ["red"], [], ["field"])
+    assert cube.valid.all()
+    unknown = np.zeros((8, 8), bool)
+    unknown[:, 6:] = unknown[7, 5:] = True
+    assert np.array_equal(cube.known, ~unknown)
+    assert int(cube.masks.sum()) == 6 * 4
+
+
 def test_a_hole_in_a_band_that_is_not_kept_does_not_matter() -> None:
     fine = group("red", np.full((1, 4, 4), 5, np.uint8))
     coarse = group("swir", np.zeros((1, 2, 2), np.uint8), np.zeros((2, 2), bool))

@@ -189,3 +189,27 @@ def test_labels_without_an_image_are_reported(folder: Path, caplog: pytest.LogCa
     write_labels(folder, {"6010_1_2": {}, "6170_0_4": {}})
     DstlAdapter(folder, {}).check()
     assert "6170_0_4" in caplog.text
+
+
+def test_an_image_from_elsewhere_finds_its_other_files_beside_it(folder: Path, tmp_path: Path) -> None:
+    image = folder / "three_band" / "6020_0_0.tif"
+    alone = DstlAdapter(tmp_path / "gone", {}).of_image(image)
+    assert alone.scene_ids == ("6020_0_0",)
+    scene = alone.read("6020_0_0", ALL)
+    assert (scene.labels, len(scene.groups), scene.georeference.xmax) == (None, 4, XMAX)
+    assert {path.name for path in alone.sources("6020_0_0", ALL)} >= {
+        "6020_0_0.tif",
+        "6020_0_0_M.tif",
+        "grid_sizes.csv",
+    }
+    (folder / "grid_sizes.csv").unlink()
+    assert DstlAdapter(tmp_path, {}).of_image(image).read("6020_0_0", ALL).georeference.xmax is None
+
+
+def test_one_file_serves_where_it_holds_all_bands_that_are_needed(folder: Path, tmp_path: Path) -> None:
+    image = (folder / "three_band" / "6020_0_0.tif").rename(tmp_path / "anything.tif")
+    alone = DstlAdapter(tmp_path / "gone", {}).of_image(image)
+    assert [group.name for group in alone.read("anything", ["red", "blue"]).groups] == ["rgb"]
+    with pytest.raises(DataError, match=r"anything\.tif: one file does not hold all bands.*three_band/") as caught:
+        alone.read("anything", ["red", "pan"])
+    assert "\n" not in str(caught.value)

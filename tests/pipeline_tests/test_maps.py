@@ -5,10 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from geo_files import write_tiff
 from numpy.typing import NDArray
 
 from pipeline.ground import BlockGrid, Part
-from pipeline.maps import ImageScene, MapRecord, read_map_record, score_maps, write_map
+from pipeline.maps import ImageScene, MapRecord, open_image, read_map_record, score_maps, write_map
 from pipeline.model_set import LoadedModelSet
 from pipeline.prepare import prepare
 from pipeline.prepared import PreparedDataset, PreparedScene
@@ -177,3 +179,71 @@ def test_a_class_that_the_ground_lacks_has_no_score(tmp_path: Path) -> None:
     assert score.absent == ("road",)
     assert score.classes["road"].jaccard is None
     assert score.mean_jaccard is None
+
+
+def opened(
+    path: Path, form: str, bands: tuple[str, ...] = (), indices: tuple[str, ...] = (), **options: object
+) -> ImageScene:
+    """An image from elsewhere, for a study whose own imagery is not there."""
+    settings = DataSettings(
+        format=form, folder="gone", prepared="gone", classes=("x",), bands=bands, indices=indices, options=options
+    )
+    return open_image(path, settings)
+
+
+TWO = {"images": {"ms": "*_ms.tif", "pan": "*_pan.tif"}, "labels": {"x": "labels/*.geojson"}}
+NAMES = {"band_names": {"ms": ["green", "nir"], "pan": ["pan"]}}
+
+
+def test_images_from_elsewhere_are_read_in_every_format(tmp_path: Path) -> None:
+    planes = np.arange(2 * 6 * 8).reshape(2, 6, 8).astype(np.uint16)
+    ms = write_tiff(tmp_path / "a_ms.tif", planes)
+    write_tiff(tmp_path / "a_pan.tif", planes[:1] + 500)
+    rgb = np.stack([np.full((6, 8), level, np.uint16) for level in (10, 20, 30)])
+    dstl = tmp_path / "three_band" / "6010_1_2.tif"
+    dstl.parent.mkdir()
+    tifffile.imwrite(dstl, rgb, photometric="minisblack")
+    plain = write_tiff(tmp_path / "plain.tif", rgb)
+
+    scene = opened(ms, "geotiff", ("pan", "green"), ("ndwi",), **TWO, **NAMES)
+    assert (scene.id, scene.bands) == ("a_ms", ("pan", "green", "ndwi"))
+    np.testing.assert_allclose(scene.cube[1, 1], [509, 9, (9 - 57) / (9 + 57)], rtol=1e-6)
+    assert scene.georeference.transform is not None
+
+    assert opened(plain, "masks", values={"x": 1}).cube[0, 0].tolist() == [10, 20, 30]
+    assert opened(plain, "spacenet", ("blue", "red")).cube[0, 0].tolist() == [30, 10]
+    assert opened(dstl, "dstl", ("green",)).cube[0, 0].tolist() == [20]
+
+
+def test_an_index_needs_files_that_no_band_does(tmp_path: Path) -> None:
+    green = write_tiff(tmp_path / "a_ms.tif", np.full((1, 6, 8), 30, np.uint16))
+    names = {"band_names": {"ms": ["green"], "pan": ["nir"]}}
+    with pytest.raises(MapgroveError, match=r"one file does not hold all bands.*image of pan is not beside it"):
+        opened(green, "geotiff", ("green",), ("ndwi",), **TWO, **names)
+    write_tiff(tmp_path / "a_pan.tif", np.full((1, 6, 8), 90, np.uint16))
+    assert opened(green, "geotiff", ("green",), ("ndwi",), **TWO, **names).cube[0, 0].tolist() == [30, -0.5]
+
+
+def test_the_source_of_an_image_is_all_of_its_files(tmp_path: Path) -> None:
+    planes = np.ones((2, 6, 8), np.uint16)
+    ms, pan = write_tiff(tmp_path / "a_ms.tif", planes), write_tiff(tmp_path / "a_pan.tif", planes[:1])
+    before = opened(ms, "geotiff", **TWO, **NAMES).source
+    assert opened(ms, "geotiff", **TWO, **NAMES).source == before
+    write_tiff(pan, planes[:1] + 1)
+    assert opened(ms, "geotiff", **TWO, **NAMES).source != before
+    assert (
+        opened(ms, "geotiff", ("green",), **TWO, **NAMES).source
+        == opened(ms, "geotiff", ("nir",), **TWO, **NAMES).source
+    )
+
+
+def test_a_band_that_the_image_cannot_have_is_named(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", np.ones((3, 6, 8), np.uint8))
+    with pytest.raises(
+        MapgroveError, match=r"a\.tif: the image lacks bands that the study needs.*'red', 'green', 'blue'"
+    ):
+        opened(path, "masks", ("rde",), values={"x": 1})
+    with pytest.raises(MapgroveError, match=r"a\.tif: the image lacks bands that the study needs: .*ndwi") as caught:
+        opened(path, "spacenet", ("red",), ("ndwi",))
+    assert "Leave" not in str(caught.value)
+    assert "\n" not in str(caught.value)

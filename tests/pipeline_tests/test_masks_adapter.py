@@ -8,7 +8,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from pipeline.datasets.masks import MasksAdapter, read_image
+from pipeline.datasets.masks import MasksAdapter
 from pipeline.scene import DataError, RasterLabels, Scene
 from search_space.errors import MalformedError
 
@@ -251,6 +251,13 @@ def test_hidden_files_are_left_alone(folder: Path) -> None:
         ({"values": {"road": 1}, "ignore": [1]}, "given two meanings"),
         ({"values": {"road": 1}, "ignore": [[1, 2, 3]]}, "all whole numbers, or all colours"),
         ({"values": {"road": 1}, "band_names": ["x", "x"]}, "names something twice"),
+        ({"values": {"road": 1}, "on": 128}, "`on` means nothing"),
+        ({"masks": {}}, "`masks` names no class"),
+        ({"masks": {"road": "r/*"}, "values": {"road": 1}}, "`values` means nothing"),
+        ({"masks": {"road": "r/*"}, "background": [0]}, "`background` means nothing"),
+        ({"masks": {"road": "r/*"}, "ignore": [[1, 2, 3]]}, "must hold whole numbers"),
+        ({"masks": {"road": "r/*"}, "on": {"rode": 1}}, "names 'rode', which is no class"),
+        ({"masks": {"road": "r/*"}, "on": 0}, "`on` must be above 0"),
     ],
 )
 def test_options_that_make_no_sense_are_malformed(tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -294,10 +301,14 @@ def test_what_lies_beside_an_image_is_no_scene(folder: Path) -> None:
 
 def test_one_image_is_read_without_a_look_at_its_neighbours(folder: Path) -> None:
     (folder / "images" / "0.tif").write_text("no picture")
-    scene = read_image(folder / "images" / "a.tif", ROAD)
+    path = folder / "images" / "a.tif"
+    alone = MasksAdapter(folder / "gone", ROAD).of_image(path)
+    assert (alone.scene_ids, alone.sources("a", ())) == (("a",), (path,))
+    scene = alone.read("a", ())
     assert (scene.id, scene.labels, scene.groups[0].names) == ("a", None, ("band1", "band2", "band3", "band4"))
-    with pytest.raises(DataError, match="must have the bands red, nir"):
-        read_image(folder / "images" / "a.tif", ROAD | {"band_names": ["red", "nir"]})
+    named = MasksAdapter(folder, ROAD | {"band_names": ["red", "nir"]}).of_image(path)
+    with pytest.raises(DataError, match=r"must have 2 bands \(red, nir\).*Received 4"):
+        named.read("a", ())
 
 
 def test_huge_pixels_are_refused(folder: Path) -> None:
@@ -306,3 +317,111 @@ def test_huge_pixels_are_refused(folder: Path) -> None:
     write_tiff(folder / "images" / "a.tif", planes)
     with pytest.raises(DataError, match=r"a\.tif: pixels must be numbers up to 1e\+18.*band2"):
         read(folder)
+
+
+# -- a file for each class --------------------------------------------------------------------------------------------
+
+
+def class_files(folder: Path) -> dict[str, Any]:
+    """Road in grey as DeepGlobe has it, buildings in red; the two overlap in column 3."""
+    road, building = np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint8)
+    road[:, :2], road[:, 2], road[:, 3] = 255, 127, 128
+    building[:, 3:5, 0] = 255
+    write_png(folder / "masks" / "a_road.png", road)
+    write_png(folder / "masks" / "a_building.png", building)
+    (folder / "masks" / "a.png").unlink(missing_ok=True)
+    return {"masks": {"road": "masks/*_road.png", "building": "masks/*_building.png"}}
+
+
+def columns(labels: RasterLabels, name: str) -> list[int]:
+    assert (labels.by_class[name] == labels.by_class[name][0]).all()
+    return np.flatnonzero(labels.by_class[name][0]).tolist()
+
+
+def read_classes(folder: Path, **options: Any) -> RasterLabels:
+    adapter = MasksAdapter(folder, options)
+    adapter.check()
+    return labels_of(adapter.read("a", ()))
+
+
+def test_each_class_may_have_files_of_its_own(folder: Path) -> None:
+    options = class_files(folder)
+    assert MasksAdapter(folder, options).class_names == ("road", "building")
+    labels = read_classes(folder, **options)
+    assert columns(labels, "road") == [0, 1, 2, 3]
+    assert columns(labels, "building") == [3, 4]
+    assert labels.known.all()
+
+
+@pytest.mark.parametrize("level", [128, {"road": 128}])
+def test_a_threshold_tells_what_is_on(folder: Path, level: Any) -> None:
+    labels = read_classes(folder, **class_files(folder), on=level)
+    assert columns(labels, "road") == [0, 1, 3]
+    assert columns(labels, "building") == [3, 4]
+
+
+def test_unknown_ground_has_a_value_or_a_file_of_its_own(folder: Path) -> None:
+    options = class_files(folder)
+    labels = read_classes(folder, **options, ignore=[127])
+    assert np.flatnonzero(~labels.known[0]).tolist() == [2]
+    assert columns(labels, "road") == [0, 1, 3]
+    unknown = np.zeros((6, 8), np.uint8)
+    unknown[:, 6:] = 1
+    write_png(folder / "unknown" / "a.png", unknown)
+    assert np.flatnonzero(~read_classes(folder, **options, ignored="unknown/*.png").known[0]).tolist() == [6, 7]
+    write_png(folder / "masks" / "a.png", np.ones((6, 8), np.uint8))
+    one = {"masks": "masks/*.png", **ROAD, "ignored": "unknown/*.png"}
+    for path in (folder / "masks").glob("a_*"):
+        path.unlink()
+    assert np.flatnonzero(~read_classes(folder, **one).known[0]).tolist() == [6, 7]
+
+
+def test_jpeg_masks_need_a_threshold(folder: Path) -> None:
+    road = np.zeros((6, 8), np.uint8)
+    road[:, :4] = 255
+    write_png(folder / "masks" / "a_road.jpg", road)
+    options = {"masks": {"road": "masks/*_road.jpg"}}
+    with pytest.raises(DataError, match=r"a_road\.jpg: JPEG blurs masks.*on = 128"):
+        read_classes(folder, **options)
+    assert columns(read_classes(folder, **options, on=128), "road") == [0, 1, 2, 3]
+
+
+def test_a_palette_is_on_where_it_is_not_black(folder: Path) -> None:
+    codes = np.zeros((1, 6, 8), np.uint8)
+    codes[0, :, 5], codes[0, :, 6] = 1, 2
+    write_tiff(folder / "masks" / "a_road.tif", codes, photometric="palette")
+    with rasterio.open(folder / "masks" / "a_road.tif", "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0, 255), 1: (255, 255, 255, 255), 2: (0, 0, 90, 255)})
+    options = {"masks": {"road": "masks/*_road.tif"}}
+    assert columns(read_classes(folder, **options), "road") == [5, 6]
+    assert columns(read_classes(folder, **options, on=128), "road") == [5]
+
+
+def test_a_scene_with_masks_of_some_classes_only_is_refused(folder: Path) -> None:
+    options = class_files(folder)
+    write_tiff(folder / "images" / "b.tif", np.zeros((4, 6, 8), np.uint16))
+    read_classes(folder, **options)
+    write_png(folder / "masks" / "b_road.png", np.zeros((6, 8), np.uint8))
+    with pytest.raises(DataError, match=r"the scene b has labels, but none of building.*'b_road\.png'"):
+        read_classes(folder, **options)
+
+
+def test_patterns_of_classes_that_match_nothing_are_named(folder: Path) -> None:
+    options = class_files(folder)
+    with pytest.raises(DataError, match=r"data\.options\.masks\.water: no label raster matches an image"):
+        read_classes(folder, masks=options["masks"] | {"water": "masks/*_water.png"})
+    with pytest.raises(DataError, match=r"data\.options\.ignored: no label raster matches an image"):
+        read_classes(folder, **options, ignored="unknown/*.png")
+
+
+def test_a_georeferenced_image_knows_the_size_of_its_pixels(folder: Path) -> None:
+    assert read(folder).pixel_m == 0.5
+
+
+def test_a_mask_band_marks_holes(folder: Path) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(folder / "images" / "a.tif", "r+") as file:
+        hole = np.ones((6, 8), bool)
+        hole[5] = False
+        file.write_mask(hole)
+    assert np.flatnonzero(~read(folder).groups[0].valid.all(axis=1)).tolist() == [5]
+    assert any(path.name == "a.tif.msk" for path in MasksAdapter(folder, ROAD).sources("a", ()))

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import shapely
+from rasterio.features import rasterize
 from shapely import contains_xy
 from shapely.affinity import rotate
-from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
+from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from pipeline.rasterise import rasterise
 from pipeline.scene import DataError
@@ -19,6 +21,72 @@ def test_areas_of_small_things_are_unbiased() -> None:
     cars = [rotate(box(x, y, x + 5.3, y + 2.9), rng.uniform(0, 360)) for x, y in rng.uniform(20, 480, (400, 2))]
     drawn = sum(int(rasterise([car], 500, 500).sum()) for car in cars)
     assert drawn == pytest.approx(400 * 5.3 * 2.9, rel=0.02)
+
+
+def scattered(num: int, length: float, width: float, side_px: int = 300) -> list[Polygon]:
+    """Turned rectangles anywhere on a square scene, some of them over its border, some over each other."""
+    rng = np.random.default_rng(int(10 * length))
+    places = rng.uniform(0, side_px, (num, 2))
+    return [rotate(box(x, y, x + length, y + width), rng.uniform(0, 360)) for x, y in places]
+
+
+@pytest.mark.parametrize(("num", "length", "width"), [(600, 5.6, 2.9), (60, 200, 4.3), (30, 90, 70), (400, 0.7, 0.2)])
+def test_gdal_draws_the_same(num: int, length: float, width: float) -> None:
+    shapes = scattered(num, length, width)
+    theirs = rasterize([(shape, 1) for shape in shapes], out_shape=(300, 300), fill=0, dtype="uint8")
+    assert np.array_equal(rasterise(shapes, 300, 300), theirs)
+
+
+def test_small_things_match_what_they_cover_by_half() -> None:
+    """Truth by 16 × 16 points in every pixel."""
+    shapes = scattered(250, 5.6, 2.9)
+    rows, columns = (np.mgrid[: 300 * 16, : 300 * 16] + 0.5) / 16
+    fine = np.zeros(rows.shape, bool)
+    for shape in shapes:
+        left, top, right, bottom = (
+            int(each) for each in np.clip(np.array(shape.bounds) * 16 + [0, 0, 16, 16], 0, 4800)
+        )
+        part = slice(top, bottom), slice(left, right)
+        fine[part] |= contains_xy(shape, columns[part], rows[part])
+    truth = fine.reshape(300, 16, 300, 16).mean(axis=(1, 3)) >= 0.5
+    drawn = rasterise(shapes, 300, 300) > 0
+    assert (truth & drawn).sum() / (truth | drawn).sum() > 0.97
+    assert drawn.sum() == pytest.approx(fine.mean() * 300**2, rel=0.01)
+
+
+def test_neighbours_neither_overlap_nor_leave_a_gap() -> None:
+    """Cells whose corners lie on whole and half pixels, so that edges run right through pixel centres."""
+    seeds = MultiPoint(np.round(np.random.default_rng(1).uniform(0, 64, (300, 2))))
+    cells = shapely.voronoi_polygons(seeds, extend_to=box(0, 0, 64, 64)).geoms
+    times = sum(rasterise([cell], 64, 64).astype(int) for cell in cells)
+    assert (times == 1).all()
+
+
+def test_slivers_between_the_centres_draw_nothing() -> None:
+    assert not rasterise([box(0, 3.6, 8, 4.4), box(2.6, 0, 3.4, 8)], 8, 8).any()
+
+
+def test_polygons_far_larger_than_the_image_fill_it() -> None:
+    assert rasterise([box(-1e9, -1e9, 1e9, 1e9)], 7, 5).all()
+    ring = Polygon(box(-1e6, -1e6, 1e6, 1e6).exterior, [box(1, 1, 3, 6).exterior])
+    assert rasterise([ring], 7, 5).sum() == 35 - 10
+
+
+def test_runs_that_end_with_their_row_do_not_reach_into_the_next() -> None:
+    """By both ways of filling: few pixels, and most of them."""
+    for left, num in ((9, 2), (1, 2)):
+        mask = rasterise([box(left, 2, 10, 4), box(0, 6, 10, 7)], 10, 10)
+        assert mask.sum() == num * (10 - left) + 10
+        assert not mask[4:6].any()
+        assert not mask[:, :left][2:4].any()
+
+
+def test_either_way_round_and_far_from_the_origin() -> None:
+    ring = [(3, 3), (9, 4), (8, 11), (2, 9)]
+    assert np.array_equal(rasterise([Polygon(ring)], 14, 14), rasterise([Polygon(ring[::-1])], 14, 14))
+    holed = Polygon(box(0, 0, 12, 12).exterior.coords[::-1], [ring])
+    same_way = Polygon(box(0, 0, 12, 12).exterior.coords, [ring])
+    assert np.array_equal(rasterise([holed], 14, 14), rasterise([same_way], 14, 14))
 
 
 def test_what_lies_outside_is_clipped() -> None:

@@ -1,12 +1,18 @@
 """Real scenes beside the project; `make test` passes without them, and says that it did."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
+from pipeline.datasets.geotiff import GeotiffAdapter
+from pipeline.datasets.spacenet import SpacenetAdapter
+from pipeline.datasets.worldview import MULTISPECTRAL
 from pipeline.prepare import prepare
-from pipeline.scene import DataError
+from pipeline.rasterise import rasterise
+from pipeline.scene import DataError, PolygonLabels
 from search_space.study import DataSettings
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -64,6 +70,70 @@ def test_aerial_roads_of_japan(tmp_path: Path) -> None:
         0.08, abs=0.01
     )
     assert all(dataset.scene(name).known.all() for name in dataset.scene_ids)
+
+
+def test_spacenet_buildings_of_rio(tmp_path: Path) -> None:
+    settings = DataSettings(
+        format="spacenet",
+        folder=folder("spacenet1_rio") + "/AOI_0_TEST",
+        prepared=str(tmp_path),
+        classes=("building",),
+        indices=("ndwi",),
+    )
+    dataset = prepare(settings)
+    assert len(dataset.scene_ids) == 10
+    assert dataset.bands == ("red", "green", "blue", *(band.name for band in MULTISPECTRAL), "ndwi")
+    scenes = [dataset.scene(name) for name in dataset.scene_ids]
+    assert all(scene.cube.shape == (406, 439, 12) for scene in scenes)
+    # Only 11 to 32 % of a chip is valid, and nothing outside of that is known.
+    shares = [float(np.mean(scene.valid)) for scene in scenes]
+    assert (min(shares), max(shares)) == (pytest.approx(0.11, abs=0.01), pytest.approx(0.315, abs=0.01))
+    assert all(np.array_equal(scene.known, scene.valid) for scene in scenes)
+    assert not any(np.asarray(scene.masks)[~np.asarray(scene.valid)].any() for scene in scenes)
+
+
+def test_spacenet_has_as_many_buildings_as_its_files(tmp_path: Path) -> None:
+    adapter = SpacenetAdapter(Path(folder("spacenet1_rio")) / "AOI_0_TEST", {})
+    adapter.check()
+    labels = [adapter.read(chip, ["red"]).labels for chip in adapter.scene_ids]
+    polygons = [polygon for each in labels if each is not None for polygon in each.by_class["building"]]
+    assert [each is None for each in labels] == [False] * 10
+    # 119 features, one of which has two parts.
+    assert len(polygons) == 120
+    # The challenge's own table gives their sizes in pixels of the RGB chip, holes and all.
+    table = Path(folder("spacenet1_rio")) / "AOI_0_TEST/vectorData/summaryData/public_polygons_solution_3Band_short.csv"
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["BuildingId"] != "-1"]
+    theirs = sum(shapely.from_wkt(row["PolygonWKT_Pix"]).area for row in rows)
+    assert sum(polygon.area for polygon in polygons) == pytest.approx(theirs, rel=0.01)
+
+
+def test_rio_reads_the_same_as_plain_geotiffs(tmp_path: Path) -> None:
+    """The general format, told where the files are, gives the same scene as the one that knows SpaceNet."""
+    root = Path(folder("spacenet1_rio")) / "AOI_0_TEST"
+    options = {
+        "images": {"rgb": "3band/3band_*.tif", "ms": "8band/8band_*.tif"},
+        "labels": {"building": "vectorData/geoJson/*_Geo.geojson"},
+        "nodata": 0,
+    }
+    general, special = GeotiffAdapter(root, options), SpacenetAdapter(root, {})
+    general.check()
+    assert general.scene_ids == special.scene_ids
+    for chip in general.scene_ids:
+        one = general.read(chip, [band.name for band in general.bands])
+        other = special.read(chip, [band.name for band in special.bands])
+        assert one.pixel_m == other.pixel_m == pytest.approx(0.478, abs=0.001)
+        for mine, yours in zip(one.groups, other.groups, strict=True):
+            assert np.array_equal(mine.planes, yours.planes)
+            assert np.array_equal(mine.valid, yours.valid)
+            assert mine.placement is yours.placement is None
+        assert isinstance(one.labels, PolygonLabels)
+        assert isinstance(other.labels, PolygonLabels)
+        drawn = [
+            rasterise(each.by_class.get("building", ()), one.height_px, one.width_px)
+            for each in (one.labels, other.labels)
+        ]
+        assert np.array_equal(*drawn)
 
 
 def test_a_wrong_colour_is_told_with_the_right_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

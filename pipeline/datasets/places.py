@@ -1,0 +1,327 @@
+"""Where pixels lie: coordinate reference systems, metres, and grids laid over each other."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio import Affine as RasterioAffine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import CRSError
+from rasterio.warp import reproject, transform
+from shapely.geometry.base import BaseGeometry
+
+from pipeline.scene import Affine, DataError, Georeference
+
+Geometries = NDArray[Any]
+"""Array of shapely geometries."""
+
+SAME_PLACE_PX = 0.01
+"""Corners that are nearer to each other are the same."""
+
+SAME_LENGTH = 0.01
+"""A CRS whose metre differs less from a metre on the ground is taken by its word."""
+
+_WGS84 = CRS.from_epsg(4326)
+_BORDER_POINTS = 21
+_ALL_VALID = 0.999
+_TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the grid of a scene lies.
+
+    Attributes:
+        transform: Pixel corners to map coordinates.
+        height_px: Rows.
+        width_px: Columns.
+        crs: What map coordinates mean; None where nobody knows.
+    """
+
+    transform: Affine
+    height_px: int
+    width_px: int
+    crs: CRS | None
+
+    @property
+    def frame(self) -> BaseGeometry:
+        """The image's border in pixel coordinates."""
+        return shapely.box(0, 0, self.width_px, self.height_px)
+
+    def to_pixels(self, geometries: Geometries) -> Geometries:
+        """Move geometries from the scene's CRS to pixel coordinates (x right, y down)."""
+        place = Georeference(transform=self.transform)
+        moved: Geometries = np.asarray(place.to_pixels(geometries, self.height_px, self.width_px), object)
+        return moved
+
+    def bounds_in(self, crs: CRS | None, margin_m: float = 0.0) -> tuple[float, float, float, float]:
+        """Smallest rectangle of another CRS that holds the scene and a margin around it; that of its own for None.
+
+        Raises:
+            DataError: The scene cannot be told in that CRS.
+        """
+        margin = margin_m / (self.pixel_m or 1.0)
+        x, y = np.meshgrid(
+            np.linspace(-margin, self.width_px + margin, _BORDER_POINTS),
+            np.linspace(-margin, self.height_px + margin, _BORDER_POINTS),
+        )
+        a, b, c, d, e, f = self.transform
+        points = np.column_stack([(a * x + b * y + c).ravel(), (d * x + e * y + f).ravel()])
+        if crs is not None and self.crs is not None:
+            points = moved_points(points, self.crs, crs)
+        (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
+        return float(left), float(bottom), float(right), float(top)
+
+    @property
+    def metric(self) -> CRS | None:
+        """A CRS in metres around the scene's centre, true to length there; None without a place on Earth."""
+        if self.crs is None or not is_on_earth(self.crs):
+            return None
+        [[longitude, latitude]] = moved_points(self._map(0.5, 0.5), self.crs, _WGS84)
+        return CRS.from_string(f"+proj=aeqd +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
+
+    @property
+    def pixel_m(self) -> float | None:
+        """Side of a pixel on the ground at the scene's centre, the geometric mean of both; None where nobody knows.
+
+        A CRS in metres is taken by its word, unless it stretches the ground as Mercator's does.
+        """
+        metric = self.metric
+        if metric is None or self.crs is None:
+            return None
+        a, b, _, d, e, _ = self.transform
+        true = self._true_pixel_m(self.crs, metric)
+        if self.crs.is_projected:
+            nominal = math.sqrt(abs(a * e - b * d)) * float(self.crs.linear_units_factor[1])
+            if abs(nominal / true - 1.0) < SAME_LENGTH:
+                return nominal
+        return true
+
+    def _true_pixel_m(self, crs: CRS, metric: CRS) -> float:
+        across, down = 1.0 / self.width_px, 1.0 / self.height_px
+        corners = np.concatenate([self._map(0.5, 0.5), self._map(0.5 + across, 0.5), self._map(0.5, 0.5 + down)])
+        origin, right, below = moved_points(corners, crs, metric)
+        (u, v), (p, q) = right - origin, below - origin
+        return math.sqrt(abs(u * q - v * p))
+
+    def _map(self, across: float, down: float) -> NDArray[np.float64]:
+        """Map coordinates `(1, 2)` of a place told in shares of the image's width and height."""
+        a, b, c, d, e, f = self.transform
+        x, y = across * self.width_px, down * self.height_px
+        return np.array([[a * x + b * y + c, d * x + e * y + f]])
+
+
+def known_crs(text: str, what: str) -> CRS:
+    """Read a CRS.
+
+    Args:
+        text: Such as `EPSG:32633` or WKT.
+        what: Where it stands, for the message.
+
+    Raises:
+        DataError: It means nothing.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except (CRSError, ValueError):
+        raise DataError(
+            f"{what}: no such coordinate reference system", received=text, remedy="Write for example 'EPSG:32633'"
+        ) from None
+
+
+def is_on_earth(crs: CRS) -> bool:
+    """Whether positions of a CRS can be told in another; those of an engineering grid cannot."""
+    return bool(crs.is_geographic or crs.is_projected)
+
+
+def pixel_side_m(georeference: Georeference, height_px: int, width_px: int) -> float | None:
+    """Side of a pixel on the ground, None where nobody knows; see `Ground.pixel_m`."""
+    if georeference.transform is None or georeference.crs is None:
+        return None
+    return Ground(georeference.transform, height_px, width_px, CRS.from_wkt(georeference.crs)).pixel_m
+
+
+def moved_points(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    """Move points `(N, 2)` (x, y or longitude, latitude) from one CRS to another.
+
+    Raises:
+        DataError: A point has no place in the other CRS.
+    """
+    if source == target or not len(points):
+        return points
+    try:
+        xs, ys = transform(source, target, points[:, 0].tolist(), points[:, 1].tolist())
+    except Exception as error:
+        # GDAL's own errors, which have no public base.
+        raise _homeless(points[0], source, target, str(error)) from error
+    moved = np.column_stack([xs, ys])
+    lost = ~np.isfinite(moved).all(axis=1)
+    if lost.any():
+        raise _homeless(points[lost][0], source, target, "no finite position")
+    return moved
+
+
+def moved(geometries: Geometries, source: CRS | None, target: CRS | None) -> Geometries:
+    """Move geometries from one CRS to another; unchanged where one of them is unknown.
+
+    Raises:
+        DataError: A corner has no place in the other CRS.
+    """
+    if source is None or target is None or source == target:
+        return geometries
+    result: Geometries = shapely.transform(geometries, lambda points: moved_points(points, source, target))
+    return result
+
+
+def placement(affine: Affine, shape: tuple[int, int], ground: Ground) -> Affine | None:
+    """The pixels of a grid in pixels of the scene's grid, both in one CRS.
+
+    Args:
+        affine: Pixel corners of the grid to map coordinates.
+        shape: Its rows and columns.
+        ground: The scene's grid.
+
+    Returns:
+        None where both show the same ground from edge to edge.
+    """
+    placed = _relative(affine, ground.transform)
+    height, width = shape
+    own = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1)]) @ np.reshape(placed, (2, 3)).T
+    edges = [(0, 0), (ground.width_px, 0), (0, ground.height_px)]
+    return None if np.abs(own - edges).max() < SAME_PLACE_PX else placed
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Planes in another CRS.
+
+    Attributes:
+        planes: float32 `(B, H, W)`, 0 where there is no data.
+        valid: Bool `(H, W)`.
+        transform: Pixel corners to map coordinates of the other CRS.
+    """
+
+    planes: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    transform: Affine
+
+
+def warp(planes: NDArray[Any], valid: NDArray[np.bool_] | None, affine: Affine, source: CRS, target: CRS) -> Warped:
+    """Bring planes into another CRS at their own resolution, north up; linear between pixel centres.
+
+    Args:
+        planes: `(B, h, w)`.
+        valid: Bool `(h, w)`, None where there is data everywhere.
+        affine: Pixel corners to map coordinates of `source`.
+        source: The CRS that the planes are in.
+        target: The CRS wanted.
+
+    Returns:
+        A pixel has data where all that it is made of has.
+
+    Raises:
+        DataError: The planes lie where the other CRS has no place.
+    """
+    height, width = planes.shape[1:]
+    corner, size_px, side = _grid_in(Ground(affine, height, width, source), target)
+    new = RasterioAffine(side, 0.0, corner[0], 0.0, -side, corner[1])
+    shown = np.ones((height, width), bool) if valid is None else valid
+    grids = {
+        "src_transform": RasterioAffine(*affine),
+        "src_crs": source,
+        "dst_transform": new,
+        "dst_crs": target,
+        "resampling": Resampling.bilinear,
+        "dst_nodata": 0.0,
+    }
+    moved_planes = np.zeros((len(planes), *size_px), np.float32)
+    for plane, result in zip(planes, moved_planes, strict=True):
+        # What a hole holds does not matter: no pixel that is made of it counts as data.
+        reproject(np.where(shown, plane, 0).astype(np.float32), result, **grids)
+    share = np.zeros(size_px, np.float32)
+    reproject(shown.astype(np.float32), share, **grids)
+    has_data = share > _ALL_VALID
+    moved_planes[:, ~has_data] = 0.0
+    return Warped(moved_planes, has_data, (side, 0.0, corner[0], 0.0, -side, corner[1]))
+
+
+def nearest(
+    values: NDArray[np.float64], affine: Affine, crs: CRS | None, ground: Ground, missing: float
+) -> NDArray[np.float64]:
+    """Take for every pixel of a scene the value of another grid at its centre.
+
+    Args:
+        values: float64 `(h, w)`.
+        affine: Its pixel corners to map coordinates.
+        crs: What these mean; the scene's own where None.
+        ground: The scene's grid.
+        missing: What pixels beyond the other grid get.
+    """
+    result = np.full((ground.height_px, ground.width_px), missing)
+    if crs is None or ground.crs is None or crs == ground.crs:
+        row, column = _cells(affine, ground)
+        inside = (row >= 0) & (row < values.shape[0]) & (column >= 0) & (column < values.shape[1])
+        result[inside] = values[row[inside], column[inside]]
+        return result
+    reproject(
+        values,
+        result,
+        src_transform=RasterioAffine(*affine),
+        src_crs=crs,
+        dst_transform=RasterioAffine(*ground.transform),
+        dst_crs=ground.crs,
+        dst_nodata=missing,
+        resampling=Resampling.nearest,
+    )
+    return result
+
+
+def _cells(affine: Affine, ground: Ground) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of another grid of the same CRS at the centre of every pixel of a scene."""
+    a, b, c, d, e, f = _relative(ground.transform, affine)
+    y, x = np.arange(ground.height_px)[:, np.newaxis] + 0.5, np.arange(ground.width_px) + 0.5
+    # A centre that falls on a corner must go the same way everywhere, whatever rounding does.
+    column = np.floor(a * x + b * y + c + _TIE).astype(np.int64)
+    row = np.floor(d * x + e * y + f + _TIE).astype(np.int64)
+    shape = (ground.height_px, ground.width_px)
+    return np.broadcast_to(row, shape), np.broadcast_to(column, shape)
+
+
+def _relative(affine: Affine, base: Affine) -> Affine:
+    """The pixels of one grid in pixels of another."""
+    (a, b, c), (d, e, f) = np.reshape(affine, (2, 3))
+    (u, v, left), (w, z, top) = np.reshape(base, (2, 3))
+    # Seen from the other's corner: map coordinates are so large that what is left of them would lose digits.
+    rows = np.linalg.solve([[u, v], [w, z]], [[a, b, c - left], [d, e, f - top]])
+    (p, q, r), (s, t, o) = rows.tolist()
+    return (p, q, r, s, t, o)
+
+
+def _grid_in(ground: Ground, target: CRS) -> tuple[tuple[float, float], tuple[int, int], float]:
+    """Top left corner, rows and columns, and the side of a pixel of a north-up grid that holds a scene."""
+    left, bottom, right, top = ground.bounds_in(target)
+    a, b, c, d, e, f = ground.transform
+    x, y = ground.width_px / 2, ground.height_px / 2
+    spots = np.array([(x, y), (x + 1, y), (x, y + 1)]) @ np.array([[a, d], [b, e]]) + np.array([c, f])
+    origin, across, down = moved_points(spots, ground.crs, target)
+    (u, v), (p, q) = across - origin, down - origin
+    side = math.sqrt(abs(u * q - v * p))
+    rows, columns = math.ceil((top - bottom) / side - 1e-6), math.ceil((right - left) / side - 1e-6)
+    return (left, top), (max(1, rows), max(1, columns)), side
+
+
+def _homeless(point: NDArray[np.float64], source: CRS, target: CRS, reason: str) -> DataError:
+    return DataError(
+        f"positions cannot be brought from {_short(source)} to {_short(target)}: {reason}",
+        received=tuple(float(value) for value in point),
+        remedy="Check that the CRS of both files is what their coordinates are in",
+    )
+
+
+def _short(crs: CRS) -> str:
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else crs.to_string()[:40]
