@@ -11,7 +11,7 @@ from pipeline.grid import Grid, labels_on
 from pipeline.rasterise import rasterise
 from pipeline.registration import Shift
 from pipeline.resampling import Resampling, Shape, composed, edge_to_edge, row_blocks
-from pipeline.scene import BandGroup, RasterLabels, Scene, inverse
+from pipeline.scene import Band, BandGroup, RasterLabels, Scene, inverse
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,27 @@ class BandStack:
         indices: Spectral indices to add, in order.
         shape: Rows and columns of the grid, which covers the scene from edge to edge.
         shifts: Of the scene's groups; only accepted ones count.
+        sensor: All bands of the data set: those of an index may be found by their wavelengths. By the names that the
+            scene has where empty.
 
     Raises:
         DataError: An index that the scene cannot give, or a placement without area.
     """
 
     def __init__(
-        self, scene: Scene, bands: Sequence[str], indices: Sequence[str], shape: Shape, shifts: Sequence[Shift] = ()
+        self,
+        scene: Scene,
+        bands: Sequence[str],
+        indices: Sequence[str],
+        shape: Shape,
+        shifts: Sequence[Shift] = (),
+        sensor: Sequence[Band] = (),
     ) -> None:
         self.shape = shape
         self.num_bands = len(bands) + len(indices)
         self._bands, self._indices = tuple(bands), tuple(indices)
-        available = [name for group in scene.groups for name in group.names]
-        needed = {*bands, *(name for index in indices for name in spectral.bands_for(index, available))}
+        self._sensor: tuple[str | Band, ...] = tuple(sensor) or tuple(n for group in scene.groups for n in group.names)
+        needed = {*bands, *(name for index in indices for name in spectral.bands_for(index, self._sensor))}
         by_group = {shift.group: shift for shift in shifts if shift.moves}
         self._sources = [
             _source(scene, group, tuple(name for name in group.names if name in needed), shape, by_group)
@@ -106,7 +114,7 @@ class BandStack:
         for position, name in enumerate(self._bands):
             cube[..., position] = planes[name]
         for position, index in enumerate(self._indices, start=len(self._bands)):
-            cube[..., position] = spectral.compute(index, planes)
+            cube[..., position] = spectral.compute(index, planes, self._sensor)
         if not valid.all():
             cube[~valid] = np.nan
         return CubeRows(first, cube, valid)
@@ -119,6 +127,7 @@ def make_cube(
     classes: Sequence[str],
     grid: Grid | None = None,
     shifts: Sequence[Shift] = (),
+    sensor: Sequence[Band] = (),
 ) -> Cube:
     """Bring every band onto one grid, compute indices, rasterise labels.
 
@@ -129,11 +138,12 @@ def make_cube(
         classes: Classes of the masks, in order; one that the labels lack is absent.
         grid: Where to; the scene's own where None.
         shifts: Of the scene's groups; only accepted ones count.
+        sensor: As for `BandStack`.
 
     Raises:
         DataError: A band or an index that the scene cannot give, or a broken polygon.
     """
-    stack = BandStack(scene, bands, indices, (grid or Grid.of(scene)).shape, shifts)
+    stack = BandStack(scene, bands, indices, (grid or Grid.of(scene)).shape, shifts, sensor)
     cube = np.empty((*stack.shape, stack.num_bands), np.float32)
     valid = np.empty(stack.shape, bool)
     for rows in stack.blocks():

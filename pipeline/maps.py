@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import indices as spectral
+from pipeline.alignment import measure_shifts
 from pipeline.cube import make_cube
 from pipeline.datasets.base import check_names
 from pipeline.datasets.table import open_image as open_image_dataset
 from pipeline.drawing import natural_colour
 from pipeline.files import sha256_of, write_json
+from pipeline.grid import Grid
 from pipeline.ground import Part
 from pipeline.model_set import LoadedModelSet
 from pipeline.normalisation import Imagery
 from pipeline.polygons import vectorise, write_geojson
+from pipeline.prepare_scene import bands_of_the_grid
 from pipeline.prepared import PreparedDataset, PreparedScene
 from pipeline.rasters import (
     read_masks,
@@ -129,17 +132,18 @@ class WrittenMap:
 
 
 def open_image(path: Path, data: DataSettings) -> ImageScene:
-    """Read an image with the bands of a study.
+    """Read an image with the bands of a study, on the study's grid, registered as `prepare` does.
 
     Raises:
-        MapgroveError: The image has other bands, or the files that hold the others are not beside it.
+        MapgroveError: The image has other bands, or the files that hold the others are not beside it, or it cannot be
+            brought to the study's grid.
     """
     adapter = open_image_dataset(data, path)
     available = tuple(band.name for band in adapter.bands)
     bands = data.bands or available
     try:
         check_names("data.bands: the band", bands, available)
-        needed = (*bands, *(name for index in data.indices for name in spectral.bands_for(index, available)))
+        needed = (*bands, *(name for index in data.indices for name in spectral.bands_for(index, adapter.bands)))
     except DataError as error:
         # The remedy would be to change the study, which is not at fault.
         raise DataError(
@@ -147,12 +151,15 @@ def open_image(path: Path, data: DataSettings) -> ImageScene:
             received=available,
             remedy="Where a scene is several files, name the one whose grid it has, the others beside it as prepared",
         ) from error
+    needed = (*needed, *bands_of_the_grid(data.grid, needed, adapter))
     [scene_id] = adapter.scene_ids
     scene = adapter.read(scene_id, needed)
-    cube = make_cube(scene, bands, data.indices, ())
+    grid = Grid.of(scene, data.grid)
+    shifts = measure_shifts(scene, adapter.bands, needed)
+    cube = make_cube(scene, bands, data.indices, (), grid, shifts, adapter.bands)
     files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
     source = files[0] if len(files) == 1 else fingerprint(files)
-    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, scene.georeference)
+    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, grid.georeference)
 
 
 def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:

@@ -82,8 +82,8 @@ class ScenePlan:
         check_names("data.classes: the class", settings.classes, adapter.class_names)
         check_names("data.bands: the band", settings.bands, known)
         bands = settings.bands or tuple(known)
-        needed = [*bands, *(b for index in settings.indices for b in spectral.bands_for(index, [*known]))]
-        needed += _of_the_grid(settings.grid, needed, adapter)
+        needed = [*bands, *(b for index in settings.indices for b in spectral.bands_for(index, adapter.bands))]
+        needed += bands_of_the_grid(settings.grid, needed, adapter)
         output = tuple(known[name] for name in bands) + tuple(Band(name=index) for index in settings.indices)
         return cls(settings, adapter, bands, tuple(dict.fromkeys(needed)), output)
 
@@ -111,7 +111,7 @@ class ScenePlan:
         )
 
 
-def _of_the_grid(grid: str | float, needed: Sequence[str], adapter: Adapter) -> tuple[str, ...]:
+def bands_of_the_grid(grid: str | float, needed: Sequence[str], adapter: Adapter) -> tuple[str, ...]:
     """A band of the group whose grid is wanted, so that the group is read even if no band of it is kept.
 
     Only a scene that was read tells which bands make a group; the first one that can be is asked.
@@ -225,7 +225,10 @@ class _Writer:
         return record
 
     def _write_cube(self, path: Path) -> tuple[Mask, tuple[BandStatistics, ...]]:
-        stack = BandStack(self.scene, self.plan.bands, self.plan.settings.indices, self.grid.shape, self.shifts)
+        plan = self.plan
+        stack = BandStack(
+            self.scene, plan.bands, plan.settings.indices, self.grid.shape, self.shifts, plan.adapter.bands
+        )
         totals = BandTotals(stack.shape, stack.num_bands)
         valid = np.empty(stack.shape, bool)
         with path.open("wb") as file:
@@ -234,7 +237,7 @@ class _Writer:
                 file.write(rows.bands.data)
                 valid[rows.first : rows.first + len(rows.valid)] = rows.valid
                 totals.add(rows)
-        return valid, totals.statistics([band.name for band in self.plan.output_bands])
+        return valid, totals.statistics([band.name for band in plan.output_bands])
 
     def _record(
         self,

@@ -247,3 +247,22 @@ def test_a_band_that_the_image_cannot_have_is_named(tmp_path: Path) -> None:
         opened(path, "spacenet", ("red",), ("ndwi",))
     assert "Leave" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_image_from_elsewhere_comes_to_the_grid_of_the_study(tmp_path: Path) -> None:
+    planes = np.arange(3 * 6 * 8).reshape(3, 6, 8).astype(np.uint16)
+    path = write_tiff(tmp_path / "a.tif", planes)
+    own = open_image(path, image_settings("native"))
+    assert own.georeference.transform is not None
+
+    coarse = open_image(path, image_settings(2 * abs(own.georeference.transform[0])))
+
+    assert coarse.cube.shape == (3, 4, 3)
+    np.testing.assert_allclose(coarse.cube[..., 0], planes[0].reshape(3, 2, 4, 2).mean(axis=(1, 3)), rtol=1e-5)
+    assert coarse.georeference.transform is not None
+    assert coarse.georeference.transform[0] == pytest.approx(2 * own.georeference.transform[0])
+
+
+def image_settings(grid: str | float) -> DataSettings:
+    options = {"values": {"x": 1}}
+    return DataSettings(format="masks", folder="gone", prepared="gone", classes=("x",), grid=grid, options=options)
