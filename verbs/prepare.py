@@ -100,9 +100,8 @@ def scene_line(progress: "Progress") -> str:
 
 
 def _shifts(shifts: "Sequence[Shift]") -> str:
-    """Groups that were moved back, by how much they lay too far right and down; and those left in place."""
+    """Groups that were moved back, by how much they lay too far right and down; those left in place are logged."""
     told = [f"{each.group} was ({each.x_px:+.1f}, {each.y_px:+.1f}) px off" for each in shifts if each.moves]
-    told += [f"{each.group} left in place" for each in shifts if not each.accepted]
     return "; " + ", ".join(told) if told else ""
 
 
