@@ -107,11 +107,6 @@ def by_mapgrove(polygons: Polygons) -> Mask:
     return rasterise(polygons, HEIGHT, WIDTH)
 
 
-def by_rasterio(polygons: Polygons) -> Mask:
-    """GDAL, each polygon by itself, so that overlapping ones merge."""
-    return rasterize([(each, 1) for each in polygons], out_shape=(HEIGHT, WIDTH), fill=0, dtype="uint8")
-
-
 def by_rasterio_at_once(polygons: Polygons) -> Mask:
     """GDAL, all as one multipolygon: overlapping parts cancel."""
     whole = shapely.multipolygons(polygons)
@@ -156,7 +151,6 @@ def by_scikit_image(polygons: Polygons) -> Mask:
 
 WAYS: Mapping[str, Callable[[Polygons], Mask]] = {
     "Mapgrove `rasterise`": by_mapgrove,
-    "rasterio `rasterize`, one by one": by_rasterio,
     "rasterio `rasterize`, one multipolygon": by_rasterio_at_once,
     "OpenCV `fillPoly`, rounded": by_opencv,
     "OpenCV, 4× supersampled": by_opencv_finer,
