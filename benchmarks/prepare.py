@@ -10,11 +10,14 @@ resident memory of that process and its children, looked at every 10 ms.
 import argparse
 import csv
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -27,7 +30,9 @@ from shapely.affinity import translate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pipeline.cube import make_cube
 from pipeline.datasets.dstl import CLASSES
+from pipeline.datasets.table import open_dataset
 from pipeline.landscape import Features, imagine
 from pipeline.prepare import prepare
 from pipeline.scene import Georeference
@@ -36,7 +41,7 @@ from search_space.study import DataSettings
 
 HEIGHT_PX, WIDTH_PX, TILES = 3391, 3349, 4
 SHIFTS = {"_P": (0.6, -0.4), "_M": (2.3, -3.6)}
-BANDS, CLASS_COUNT = 20, len(CLASSES)
+BANDS = 20
 
 
 def write_scenes(folder: Path, num_scenes: int) -> None:
@@ -101,35 +106,63 @@ def write_image(path: Path, planes: NDArray[np.uint16], part: str) -> None:
     tifffile.imwrite(path, stored[0] if part == "P" else stored, photometric="minisblack")
 
 
-def run_prepare(folder: Path, prepared: Path, scenes: tuple[str, ...], jobs: int) -> None:
-    """What is measured."""
+@dataclass(frozen=True)
+class Case:
+    """What is measured: these scenes of the data set in `folder`, written into `prepared`."""
+
+    folder: Path
+    prepared: Path
+    scenes: tuple[str, ...]
+    jobs: int = 1
+
+
+def run_prepare(case: Case) -> None:
+    """All of `prepare`."""
+    options = {"scenes": list(case.scenes)}
     settings = DataSettings(
-        format="dstl", folder=str(folder), prepared=str(prepared), classes=CLASSES, options={"scenes": list(scenes)}
+        format="dstl", folder=str(case.folder), prepared=str(case.prepared), classes=CLASSES, options=options
     )
-    prepare(settings, None, jobs)
+    prepare(settings, None, case.jobs)
 
 
-def run_nothing(folder: Path, prepared: Path, scenes: tuple[str, ...], jobs: int) -> None:  # noqa: ARG001
+def run_nothing(_: Case) -> None:
     """What a process takes that has only imported `prepare`."""
     time.sleep(0.5)
 
 
-def run_plainly(folder: Path, prepared: Path, scenes: tuple[str, ...], jobs: int) -> None:  # noqa: ARG001
+def run_plainly(case: Case) -> None:
     """The floor: read the files, and write as many bytes as a prepared scene has."""
-    prepared.mkdir(parents=True)
-    for name in scenes:
+    case.prepared.mkdir(parents=True)
+    block = np.zeros((64, WIDTH_PX, BANDS), np.float32)
+    for name in case.scenes:
         for file in (f"three_band/{name}.tif", *(f"sixteen_band/{name}_{part}.tif" for part in "PMA")):
-            tifffile.imread(folder / file)
-        block = np.zeros((64, WIDTH_PX, BANDS), np.float32)
-        with (prepared / name).open("wb") as out:
+            tifffile.imread(case.folder / file)
+        with (case.prepared / name).open("wb") as out:
             for _ in range(HEIGHT_PX // 64):
                 out.write(block.data)
 
 
-def measured(work: Callable[..., None], *arguments: object) -> tuple[float, float]:
-    """Seconds, and peak resident memory in MB of the process and its children."""
-    process = multiprocessing.get_context("spawn").Process(target=timed, args=(work, *arguments))
+def run_at_once(case: Case) -> None:
+    """The plain way: the whole cube in memory, then on disk, with percentiles of whole planes."""
+    settings = DataSettings(format="dstl", folder=str(case.folder), prepared=str(case.prepared), classes=CLASSES)
+    adapter = open_dataset(settings)
+    names = [band.name for band in adapter.bands]
+    case.prepared.mkdir(parents=True)
+    for name in case.scenes:
+        cube = make_cube(adapter.read(name, names), names, (), CLASSES)
+        for band in range(len(names)):
+            np.percentile(cube.bands[..., band], (2, 50, 98))
+        np.save(case.prepared / f"{name}.npy", cube.bands)
+        np.save(case.prepared / f"{name}_masks.npy", cube.masks)
+
+
+def measured(work: Callable[[Case], None], case: Case) -> tuple[float, float, float]:
+    """Seconds, seconds of computing, and peak resident memory in MB of the process and its children."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=timed, args=(work, case, theirs))
     process.start()
+    theirs.close()
     peak = 0.0
     family = psutil.Process(process.pid)
     while process.is_alive():
@@ -138,18 +171,15 @@ def measured(work: Callable[..., None], *arguments: object) -> tuple[float, floa
     process.join()
     if process.exitcode:
         raise SystemExit(f"{work.__name__} failed")
-    seconds = float(RESULT.read_text())
-    return seconds, peak
+    seconds, computed_s = ours.recv()
+    return seconds, computed_s, peak
 
 
-RESULT = Path(tempfile.gettempdir()) / "benchmark_prepare_seconds.txt"
-
-
-def timed(work: Callable[..., None], *arguments: object) -> None:
-    """Without the start of the process and its imports."""
-    began_s = time.perf_counter()
-    work(*arguments)
-    RESULT.write_text(str(time.perf_counter() - began_s))
+def timed(work: Callable[[Case], None], case: Case, told: Connection) -> None:
+    """Without the start of the process and its imports, but with those of processes that it starts."""
+    began_s, began_computed_s = time.perf_counter(), sum(os.times()[:4])
+    work(case)
+    told.send((time.perf_counter() - began_s, sum(os.times()[:4]) - began_computed_s))
 
 
 def resident_mb(family: psutil.Process) -> float:
@@ -172,18 +202,20 @@ def main() -> None:
         write_scenes(folder / "dstl", options.scenes)
         names = tuple(sorted(path.stem for path in (folder / "dstl" / "three_band").iterdir()))
         cube_mb = HEIGHT_PX * WIDTH_PX * BANDS * 4 / 1e6
-        print(f"{HEIGHT_PX} x {WIDTH_PX} px, {BANDS} bands, {CLASS_COUNT} classes: a cube of {cube_mb:.0f} MB")
-        print(f"{'what':34} {'s':>6} {'s per scene':>12} {'peak MB':>8}")
-        cases = [
+        print(f"{HEIGHT_PX} x {WIDTH_PX} px, {BANDS} bands, {len(CLASSES)} classes: a cube of {cube_mb:.0f} MB")
+        print(f"{'per scene':36} {'s':>6} {'computed s':>10} {'peak MB':>8}")
+        cases: list[tuple[str, Callable[[Case], None], tuple[str, ...], int]] = [
             ("imports alone", run_nothing, names[:1], 1),
             ("read and write as many bytes", run_plainly, names[:1], 1),
+            ("the whole cube at once", run_at_once, names[:1], 1),
             ("prepare, 1 scene, --jobs 1", run_prepare, names[:1], 1),
             (f"prepare, {len(names)} scenes, --jobs 1", run_prepare, names, 1),
             (f"prepare, {len(names)} scenes, --jobs 2", run_prepare, names, 2),
         ]
         for title, work, scenes, jobs in cases:
-            seconds, peak = measured(work, folder / "dstl", folder / "prepared", scenes, jobs)
-            print(f"{title:34} {seconds:6.1f} {seconds / len(scenes):12.1f} {peak:8.0f}", flush=True)
+            case = Case(folder / "dstl", folder / "prepared", scenes, jobs)
+            seconds, computed_s, peak = measured(work, case)
+            print(f"{title:36} {seconds / len(scenes):6.1f} {computed_s / len(scenes):10.1f} {peak:8.0f}", flush=True)
             shutil.rmtree(folder / "prepared", ignore_errors=True)
 
 

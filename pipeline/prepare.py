@@ -68,7 +68,8 @@ def prepare(
     Args:
         settings: The study's `[data]`.
         on_progress: Called after every scene, in the order in which they end.
-        jobs: Scenes at a time, each in a process of its own; 1 stays in this process, None chooses by the machine.
+        jobs: Scenes at a time, each in a process of its own; 1 stays in this process, None chooses by the machine. The
+            processes import the caller's main module: a script calls `prepare` below `if __name__ == "__main__":`.
 
     Returns:
         The prepared data set.

@@ -17,7 +17,7 @@ LEAST_SIDE_PX = 24
 MAX_SHIFT_PX = 16.0
 MAX_SPREAD_PX = 0.35
 WORKING_SIDE_PX = 1024
-LEAST_SHIFT_PX = 0.05
+LEAST_SHIFT_PX = 0.1
 """Less than this is within the error of measurement: interpolating for it would only blur."""
 FINE_SIDE_PX, MAX_REFINEMENT = 600, 3
 

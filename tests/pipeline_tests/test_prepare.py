@@ -14,6 +14,7 @@ import pytest
 from pipeline.prepare import Progress, prepare
 from pipeline.prepare_scene import ScenePlan
 from pipeline.prepared import FORMAT_VERSION, PreparedDataset
+from pipeline.prepared_folder import FullDiskError
 from pipeline.scene import DataError
 from search_space.study import DataSettings
 
@@ -281,6 +282,8 @@ def test_missing_or_damaged_prepared_data_is_one_line(data: DataSettings, tmp_pa
         {"classes": ("water",)},
         {"bands": ("blue", "red")},
         {"indices": ("ndwi",)},
+        {"grid": 2.0},
+        {"same_ground": "given"},
         {"options": {"values": {"road": 2, "water": 1}, "ignore": [9]}},
     ],
 )
@@ -364,6 +367,24 @@ def test_a_full_disk_is_told_once(data: DataSettings, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"too full for the scene a, which takes 0\.0 MB.*0\.0 MB free"):
         prepare(data, told.append)
     assert told == []
+
+
+def test_a_disk_that_fills_up_while_writing_stops_everything(
+    data: DataSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = np.save
+
+    def save(path: Path, *arguments: Any, **options: Any) -> None:
+        if "b.partial" in str(path):
+            raise OSError(28, "No space left on device")
+        original(path, *arguments, **options)
+
+    monkeypatch.setattr(np, "save", save)
+    told: list[Progress] = []
+    with pytest.raises(FullDiskError, match=r"the disk is too full for the scene b, which does not fit.*MB free"):
+        prepare(data, told.append)
+    assert states(told) == {"a": "prepared"}
+    assert sorted(path.name for path in Path(data.prepared).iterdir()) == [".lock", "a"]
 
 
 def test_an_unknown_scene_names_the_nearest(data: DataSettings) -> None:
