@@ -97,7 +97,7 @@ class _Cutter(threading.local):
     def __init__(self, source: "_Source", plan: TrainingPlan) -> None:
         num_bands, num_classes = source.cube.shape[-1], len(source.classes)
         all_classes = np.array_equal(source.classes, np.arange(source.masks.shape[-1]))
-        self._read, self._interpolate = band_cutter(num_bands)
+        self._read, self._interpolate = band_cutter(num_bands, source.rounds)
         soft = plan.augmentation.soft_labels
         self._cut_targets = cut_soft_targets if soft else target_cutter(num_classes, all_classes)
         self._noise = noise_table() if plan.augmentation.noise else None
@@ -119,7 +119,7 @@ class _Cutter(threading.local):
         spans, window = self._scratch(height, width)
         find_spans(self._positions, top, left, spans)
         scaling = source.scaled_by(varied.factor[n], varied.offset[n])
-        self._read(source.cube, scaling, source.rounds, top, left, spans, window, width)
+        self._read(source.cube, scaling, top, left, spans, window, width)
         self._interpolate(window, width, top, left, self._positions, bands)
         self._cut_targets(source.masks, source.known, source.classes, self._positions, target)
         if self._noise is not None:
