@@ -283,6 +283,13 @@ def _refuse_uncut(block_px: int, ground: LabelledGround, scene_ids: set[str]) ->
     grids = [ground.grids[name] for name in scene_ids]
     if any(grid.num_blocks > 1 for grid in grids):
         return
+    grouped = {name for group in ground.same_ground for name in group}
+    if scene_ids <= grouped:
+        raise DataError(
+            "folds.unit: no scene can be cut into blocks, as each shares its ground with another",
+            received={"same ground": [list(group) for group in ground.same_ground]},
+            remedy='Take folds.unit = "scene"',
+        )
     longest = max((max(grid.row_edges_px[-1], grid.column_edges_px[-1]) for grid in grids), default=0)
     raise DataError(
         "folds.block_px: the blocks are so large that they cut no scene",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scene import DataError
+from pipeline.scene import LARGEST, DataError
 
 Plane = NDArray[np.float32]
 Value = NDArray[np.float64]
@@ -83,7 +83,7 @@ class Formula:
 
         Returns:
             float32 `(H, W)`, finite everywhere: 0 where any part of the formula has no value (a denominator of 0, the
-            root of a negative number) or the result leaves float32.
+            root of a negative number) or the result is beyond `LARGEST`, where squares leave float32.
         """
         height, width = planes[self.names[0]].shape
         result = np.zeros((height, width), np.float32)
@@ -93,7 +93,7 @@ class Formula:
                 rows = slice(first, first + num_rows)
                 part = self._evaluate({name: np.asarray(planes[name][rows], np.float64) for name in self.names})
                 result[rows] = part
-                finite = np.isfinite(result[rows])
+                finite = np.abs(result[rows]) <= LARGEST
                 if not finite.all():
                     result[rows][~finite] = 0.0
         return result

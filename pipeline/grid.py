@@ -1,6 +1,7 @@
 """The grid that all bands and labels of a scene are brought to: its own, that of a group of bands, or metres."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,10 @@ from search_space.study import NATIVE
 WGS84 = CRS.from_epsg(4326)
 _EQUATOR_M, _ECCENTRICITY2 = 6_378_137.0, 0.00669438
 _SAME_SIZE = 0.01
+
+
+GROUP_ALIASES = {"p": "pan", "panchromatic": "pan", "ms": "m"}
+"""Names of band groups as users write them, where a data set has none of that name."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def to_degrees(crs: str, points: NDArray[np.float64]) -> NDArray[np.float64] | N
 
 def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | None) -> Shape:
     if isinstance(wanted, str):
-        return shape_of(_group(scene, wanted), own)
+        return shape_of(group_named(scene.groups, wanted), own)
     if pixel_m is None:
         raise DataError(
             f"data.grid in metres needs the size of a pixel on the ground, which {scene.groups[0].path} does not tell",
@@ -139,19 +144,20 @@ def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | N
     return max(1, round(own[0] * pixel_m / wanted)), max(1, round(own[1] * pixel_m / wanted))
 
 
-def _group(scene: Scene, name: str) -> BandGroup:
-    for group in scene.groups:
-        if group.name.lower() == name:
-            return group
-    raise no_such_group(name, [group.name for group in scene.groups])
+def group_named(groups: Sequence[BandGroup], name: str) -> BandGroup:
+    """Find a group by its name, whatever the case, or else by what users call such a group.
 
-
-def no_such_group(name: str, known: list[str]) -> DataError:
-    """What to tell of a grid that the data set does not have."""
-    return DataError(
+    Raises:
+        DataError: There is none.
+    """
+    for wanted in (name, GROUP_ALIASES.get(name)):
+        for group in groups:
+            if group.name.lower() == wanted:
+                return group
+    raise DataError(
         "data.grid: there is no such group of bands",
         received=name,
-        remedy=f'Known are: {", ".join(known)}; or "native", or metres per pixel as a number',
+        remedy=f'Known are: {", ".join(g.name for g in groups)}; or "native", or metres per pixel as a number',
     )
 
 

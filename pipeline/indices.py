@@ -117,7 +117,7 @@ def compute(index: str, planes: Mapping[str, NDArray[Any]], bands: Sequence[str 
 
     Returns:
         float32 `(H, W)`, finite everywhere: 0 where the formula has no value, such as where a denominator vanishes,
-        or where the value leaves float32.
+        or where the value is beyond `LARGEST`.
 
     Raises:
         DataError: As in `bands_for`.

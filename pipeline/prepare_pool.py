@@ -56,14 +56,20 @@ class SceneOutcome:
 def sensible_jobs(plan: ScenePlan) -> int:
     """How many scenes at a time this machine carries: by its cores, its free memory, and what there is to do."""
     sizes = [
-        sum(_size_bytes(path) for path in plan.adapter.sources(scene_id, plan.needed)) / 1e6
-        for scene_id in plan.adapter.scene_ids
+        sum(_size_bytes(path) for path in _known_sources(plan, scene_id)) / 1e6 for scene_id in plan.adapter.scene_ids
     ]
     if sum(sizes) < WORTH_MB:
         return 1
     free_mb = psutil.virtual_memory().available / 1e6
     fit = int(MEMORY_SHARE * free_mb / (PROCESS_MB + UNPACKED * max(sizes)))
     return max(1, min(len(os.sched_getaffinity(0)), fit, len(sizes)))
+
+
+def _known_sources(plan: ScenePlan, scene_id: str) -> tuple[Path, ...]:
+    """None of a scene that lacks a file: it will be told with its reason when its turn comes."""
+    with suppress(MapgroveError, OSError):
+        return plan.adapter.sources(scene_id, plan.needed)
+    return ()
 
 
 def _size_bytes(path: Path) -> int:
@@ -139,7 +145,7 @@ def _in_processes(plan: ScenePlan, folder: Path, jobs: int) -> Generator[SceneOu
 
 def _hash_shared(plan: ScenePlan) -> None:
     """Files that several scenes share would else be read once in every process."""
-    uses = Counter(path for name in plan.adapter.scene_ids for path in plan.adapter.sources(name, plan.needed))
+    uses = Counter(path for name in plan.adapter.scene_ids for path in _known_sources(plan, name))
     for path, count in uses.items():
         if count > 1:
             # One that cannot be read is told with the scenes that need it.

@@ -18,7 +18,7 @@ from pipeline.cube import BandStack, draw_labels
 from pipeline.datasets.base import Adapter, check_names
 from pipeline.drawing import natural_bands, natural_colour, resized_masks
 from pipeline.files import sha256_of
-from pipeline.grid import Grid, no_such_group
+from pipeline.grid import Grid, group_named
 from pipeline.prepared import (
     CUBE,
     FORMAT_VERSION,
@@ -124,10 +124,8 @@ def bands_of_the_grid(grid: str | float, needed: Sequence[str], adapter: Adapter
         except (MapgroveError, OSError):
             # It will be told with its reason when its turn comes.
             continue
-        for group in groups:
-            if group.name.lower() == grid:
-                return () if set(group.names) & set(needed) else group.names[:1]
-        raise no_such_group(grid, [group.name for group in groups])
+        names = group_named(groups, grid).names
+        return () if set(names) & set(needed) else names[:1]
     return ()
 
 

@@ -31,15 +31,12 @@ Count = Annotated[Whole, Field(ge=1)]
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
-GROUP_ALIASES = {"p": "pan", "panchromatic": "pan", "ms": "m"}
-"""Names of band groups as users write them, beside those that the data sets give."""
 
 
 def _grid(value: Any) -> Any:
-    """A name in lower case, without aliases; or metres."""
+    """A name in lower case; or metres."""
     if isinstance(value, str) and value.strip():
-        name = value.strip().lower()
-        return GROUP_ALIASES.get(name, name)
+        return value.strip().lower()
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < math.inf:
         return float(value)
     raise ValueError('must be "native", the name of a group of bands such as "m", or metres per pixel above 0')

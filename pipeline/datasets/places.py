@@ -82,6 +82,12 @@ class Ground:
         if self.crs is None or not is_on_earth(self.crs):
             return None
         [[longitude, latitude]] = moved_points(self._map(0.5, 0.5), self.crs, _WGS84)
+        if not (abs(latitude) <= 90.0 and math.isfinite(longitude)):
+            raise DataError(
+                "The middle of the image lies beyond the Earth's poles, so its CRS does not belong to its transform",
+                received={"longitude": float(longitude), "latitude": float(latitude), "CRS": self.crs.to_string()},
+                remedy="Mend the file's CRS, or data.options.crs",
+            )
         return CRS.from_string(f"+proj=aeqd +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
 
     @property

@@ -149,3 +149,9 @@ def test_a_patch_in_a_scene_that_does_not_train_is_refused(scenes: Make) -> None
     fold.check_distance([("a", slice(0, 30), slice(0, 30))], 100)
     with pytest.raises(MapgroveError, match="does not train"):
         fold.check_distance([("b", slice(0, 5), slice(0, 5))], 0)
+
+
+def test_blocks_of_scenes_that_all_share_ground_are_refused_with_the_reason(scenes: Make) -> None:
+    dataset = scenes({"a": (64, 64), "b": (60, 64)}, same_ground=(("a", "b"),))
+    with pytest.raises(DataError, match="each shares its ground with another"):
+        make_fold(blocks(num_folds=2, block_px=16), dataset)

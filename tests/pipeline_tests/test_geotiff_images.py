@@ -13,8 +13,10 @@ from rasterio.warp import transform as rasterio_transform
 from shapely.geometry import box
 
 from pipeline.datasets.geotiff import GeotiffAdapter
+from pipeline.prepare import prepare
 from pipeline.scene import DataError, Scene
 from search_space.errors import MalformedError
+from search_space.study import DataSettings
 
 LABELS = {"labels": {"building": "labels/*.geojson"}}
 
@@ -418,3 +420,29 @@ def test_files_beside_an_image_change_its_sources(tmp_path: Path) -> None:
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
         file.write_mask(np.ones((20, 30), bool))
     assert {each.name for each in set(adapter(tmp_path).sources("a", [])) - set(before)} == {"a.tif.msk"}
+
+
+def test_a_crs_that_puts_the_image_beyond_a_pole_is_told(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "images" / "a.tif", ramp(3), crs=None)
+    label(tmp_path)
+    with pytest.raises(DataError, match=r"does not belong to its transform.*EPSG:4326.*data.options.crs"):
+        read(tmp_path, crs="EPSG:4326", labels_crs=UTM)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, None])
+def test_a_scene_that_lacks_one_of_its_files_does_not_stop_the_others(tmp_path: Path, jobs: int | None) -> None:
+    for name in "ab":
+        write_tiff(tmp_path / "images" / f"{name}_ms.tif", ramp(3))
+        label(tmp_path, name)
+    write_tiff(tmp_path / "images" / "a_pan.tif", ramp(1))
+    options = LABELS | {"images": {"ms": "images/*_ms.tif", "pan": "images/*_pan.tif"}}
+    settings = DataSettings(
+        format="geotiff",
+        folder=str(tmp_path),
+        prepared=str(tmp_path / "prepared"),
+        classes=("building",),
+        options=options,
+    )
+    with pytest.raises(DataError, match="1 of 2 scenes could not be prepared: b"):
+        prepare(settings, jobs=jobs)
+    assert (tmp_path / "prepared" / "a" / "scene.json").is_file()

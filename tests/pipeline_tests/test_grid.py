@@ -106,6 +106,15 @@ def test_polygons_lie_on_the_same_place_of_the_map_on_every_grid(georeference: G
     assert rasterise(scaled.by_class["field"], *target.shape).mean() == pytest.approx(triangle.area / 48_000, rel=0.02)
 
 
+def test_a_group_of_the_very_name_comes_before_what_others_call_it() -> None:
+    groups = (group("pan", 120, 100), group("ms", 60, 50), group("p", 30, 25))
+    made = Scene("s", 120, 100, groups, None, Georeference())
+    assert Grid.of(made, settings("MS").grid).shape == (60, 50)
+    assert Grid.of(made, settings("P").grid).shape == (30, 25)
+    with pytest.raises(DataError, match=r"Received 'panorama'. Known are: pan, ms, p;"):
+        Grid.of(made, settings("panorama").grid)
+
+
 def test_a_scene_without_a_place_has_none_on_any_grid() -> None:
     assert Grid.of(scene(), "m").georeference == Georeference()
 

@@ -365,3 +365,11 @@ def test_an_unknown_name_in_a_formula_names_the_nearest() -> None:
 def test_what_is_no_formula_is_refused(formula: str, why: str) -> None:
     with pytest.raises(DataError, match=re.escape(why)):
         bands_for(formula, ("red", "nir"))
+
+
+@pytest.mark.parametrize("formula", ["exp(red)", "red ** 7"])
+def test_values_that_are_no_measurements_become_zero(formula: str) -> None:
+    red = np.array([[2.0, 900.0]], np.float32)
+    found = compute(formula, {"red": red})
+    assert found[0, 1] == 0.0
+    assert found[0, 0] == pytest.approx({"exp(red)": np.exp(2.0), "red ** 7": 128.0}[formula])
