@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
@@ -95,6 +96,27 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     _check_ends(space)
     _check_some_feasible(space)
     return space
+
+
+def least_demand_px(space: Space) -> tuple[int, int]:
+    """Side length of the smallest patch, and how far the network that looks least far looks.
+
+    Only dimensions on which a network's context depends are run through; smaller depths, fewer blocks and smaller
+    kernels never look farther.
+    """
+    kernels = {path: min(_whole_values(dim)) for path, dim in space.items() if path.endswith("kernel_px")}
+    blocks = [
+        {"kind": kind}
+        | {name.rpartition(".")[2]: least for name, least in kernels.items() if f".block[{kind}]." in name}
+        for kind in _ends(space["architecture.block"])
+    ]
+    fewest = {name: min(_whole_values(space[f"architecture.{name}"])) for name in ("depth", "convs_per_stage")}
+    contexts = [
+        decode(Architecture, {**fewest, "block": block, "pooling": pooling}, where="space").context_px
+        for block in blocks
+        for pooling in _ends(space["architecture.pooling"])
+    ]
+    return int(min(_whole_values(space["plan.patch_px"]))), min(contexts)
 
 
 def space_fingerprint(space: Space) -> str:

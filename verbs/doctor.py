@@ -77,15 +77,15 @@ def _disk(study: Study) -> str:
 
 def _data(study: Study) -> str:
     from pipeline.datasets.table import open_dataset
-    from pipeline.folds import make_fold
     from pipeline.prepared import PreparedDataset
+    from pipeline.room import split_of
     from results.splits import split_line
 
     if not Path(study.prepared).is_dir():
         num_scenes = len(open_dataset(study.data).scene_ids)
         raise MapgroveError(f"{num_scenes} scenes are not prepared yet", remedy="Run `prepare`")
     dataset = PreparedDataset.open_for(study.data)
-    fold = make_fold(study.folds, dataset)
+    fold = split_of(study, dataset)
     table = split_text(fold.split).replace("\n", "\n        ")
     return f"{len(dataset.scene_ids)} scenes prepared: {split_line(fold.split)}\n        {table}"
 

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prepare every scene; what is unchanged is skipped."""
-    from pipeline.folds import make_fold
     from pipeline.prepare import prepare
+    from pipeline.room import split_of
     from results.splits import split_line
 
     study = load_study(options)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         dataset = prepare(study.data, shown.show, options.jobs)
     for line in _same_ground(dataset.manifest):
         say(line)
-    fold = make_fold(study.folds, dataset)
+    fold = split_of(study, dataset)
     say(
         f"{len(dataset.scene_ids)} scenes of {len(dataset.bands)} bands, {len(dataset.classes)} classes: "
         f"{split_line(fold.split)}"

@@ -183,7 +183,7 @@ def _survey(source: TrainingScene, patch_px: int, distance_px: int, seed: int) -
     known = np.asarray(source.scene.known)
     centres = None
     if source.held_out is not None and np.any(source.held_out):
-        centres = _far_from(np.asarray(source.held_out), distance_px)
+        centres = far_from(np.asarray(source.held_out), distance_px)
         # A pixel counts if a patch with an allowed middle can show it.
         side = 2 * (patch_px // 2) + 1
         known = known & (cv2.dilate(centres.astype(np.uint8), np.ones((side, side), np.uint8), borderValue=0) > 0)
@@ -199,8 +199,8 @@ def _survey(source: TrainingScene, patch_px: int, distance_px: int, seed: int) -
     )
 
 
-def _far_from(held_out: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
-    """Where more than `distance_px` rows or columns lie between a pixel and held-out ground."""
+def far_from(held_out: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
+    """Bool `(H, W)`: where more than `distance_px` rows or columns lie between a pixel and held-out ground."""
     distance = cv2.distanceTransform((~held_out).astype(np.uint8), cv2.DIST_C, 3)
     far: NDArray[np.bool_] = distance > distance_px + 1
     return far

@@ -11,6 +11,7 @@ import pytest
 from pipeline.patches.sampler import PatchSampler, placements
 from pipeline.pixel_samples import SAMPLES
 from pipeline.prepare import prepare
+from pipeline.scene import DataError
 from pipeline.study_data import StudyData
 from search_space.decode import decode
 from search_space.errors import MapgroveError
@@ -39,6 +40,7 @@ def study(tmp_path: Path) -> Study:
         "budget": {"epochs": 1, "steps_per_epoch": 1},
         "retrain": {"epochs": 1, "steps_per_epoch": 1},
         "limits": {"max_trials": 1},
+        "space": {"plan.patch_px": {"choices": [8]}},
     }
     study = decode(Study, settings, where="test")
     prepare(study.data)
@@ -98,3 +100,9 @@ def read_by(sampler: PatchSampler, number: int, patch_px: int) -> Iterator[tuple
         shown = where @ corners
         first, last = np.floor(shown.min(axis=1)).astype(int), np.ceil(shown.max(axis=1)).astype(int)
         yield "field", *(slice(max(0, a), min(64, b + 1)) for a, b in zip(first, last, strict=True))
+
+
+def test_blocks_without_room_for_any_patch_are_refused_before_a_trial(study: Study) -> None:
+    wide = study.model_copy(update={"space": {}})
+    with pytest.raises(DataError, match=r"no room for patches of 64 px, the smallest.*'folds\.block_px': 32"):
+        StudyData.open(wide)

@@ -1,5 +1,6 @@
 """Every sample of the space decodes, every option is reachable, and overrides do what they say."""
 
+import random
 import tomllib
 from itertools import product
 from typing import Any
@@ -13,7 +14,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Real
 from search_space.errors import MalformedError
-from search_space.space import DEFAULT_SPACE, hyperopt_space, resolve_space, space_fingerprint
+from search_space.space import DEFAULT_SPACE, hyperopt_space, least_demand_px, resolve_space, space_fingerprint
 
 
 def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
@@ -242,3 +243,23 @@ def test_a_recorded_point_gives_its_sample_back() -> None:
     assert candidate.architecture.block.kind == "residual"
     assert candidate.architecture.base_filters == 8
     assert candidate.plan.learning_rate == 1e-4
+
+
+def test_the_least_demand_is_that_of_no_candidate_undercut() -> None:
+    space = resolve_space({"architecture.depth": {"low": 1, "high": 3}, "plan.patch_px": {"choices": [96, 32]}})
+    patch_px, context_px = least_demand_px(space)
+    dice = random.Random(0)
+    contexts = []
+    for _ in range(400):
+        kind = dice.choice(["plain", "residual", "inception"])
+        block = {"kind": kind} | ({"wide_kernel_px": dice.choice([5, 7])} if kind == "inception" else {})
+        architecture = {
+            "depth": dice.randint(1, 3),
+            "convs_per_stage": dice.randint(1, 3),
+            "block": block,
+            "pooling": dice.choice(["max", "average", "strided", "inception"]),
+        }
+        contexts.append(decode(Candidate, {"architecture": architecture}, where="test").architecture.context_px)
+
+    assert patch_px == 32
+    assert context_px == min(contexts)
