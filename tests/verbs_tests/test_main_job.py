@@ -52,7 +52,7 @@ startup_trials = 2
 lookahead = 2
 [space]
 "architecture.depth" = { fix = 1 }
-"architecture.base_filters" = { choices = [4, 64] }
+"architecture.base_filters" = { choices = [64, 4] }
 "architecture.convs_per_stage" = { fix = 1 }
 "architecture.block" = { choices = ["plain", "residual"] }
 "plan.patch_px" = { fix = 16 }
