@@ -67,6 +67,7 @@ def test_a_stack_of_masks_is_refused():
 
 @settings(max_examples=100, deadline=None)
 @example(circles=[(0.0, 0.0, 0.5), (0.0, 2.0, 1.0)], decimals=0)
+@example(circles=[(0.5, 0.5, 0.125)], decimals=0)
 @given(
     st.lists(st.tuples(COORDINATE, COORDINATE, st.floats(0.05, 2)), min_size=1, max_size=6),
     st.integers(0, 3),
@@ -78,7 +79,8 @@ def test_rounded_polygons_are_valid_and_near(circles, decimals):
     points = shapely.get_coordinates(result)
     assert result.is_valid
     np.testing.assert_array_equal(points, np.round(points, decimals))
-    assert result.symmetric_difference(shape).area <= shape.length * 10.0**-decimals
+    # A point moves by less than a step of the grid, so what changes lies that near to the outline.
+    assert shape.boundary.buffer(10.0**-decimals).covers(result.symmetric_difference(shape).buffer(-1e-9))
 
 
 def test_a_sliver_that_collapses_is_dropped():
