@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from shapely.geometry.base import BaseGeometry
 
 from search_space.decode import Frozen, ListAsTuple
@@ -20,7 +20,21 @@ Affine = tuple[float, float, float, float, float, float]
 LARGEST = 1e18
 """Pixels beyond it are no measurements, and their squares would leave float32."""
 
-Span = Annotated[tuple[float, float], ListAsTuple]
+LEAST_NM, MOST_NM = 100.0, 100_000.0
+"""From ultraviolet to thermal infrared; a wavelength in micrometres lies below."""
+
+
+def _of_light(span: tuple[float, float]) -> tuple[float, float]:
+    shortest, longest = span
+    if not LEAST_NM <= shortest < longest <= MOST_NM:
+        raise ValueError(
+            f"must be the shortest and the longest wavelength in nanometres, {LEAST_NM:g} to {MOST_NM:g}: "
+            f"not {shortest:g} and {longest:g}"
+        )
+    return span
+
+
+Span = Annotated[tuple[float, float], ListAsTuple, AfterValidator(_of_light)]
 
 
 class DataError(MapgroveError):

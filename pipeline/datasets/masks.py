@@ -171,11 +171,19 @@ class MasksAdapter:
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        """As named in the options, otherwise by the number of bands of the first image."""
-        names = self._options.band_names
-        if not names:
-            names = default_band_names(len(read_raster(self._files.images[self.scene_ids[0]]).planes))
+        """As named in the options, otherwise by the number of bands of the first image that can be read."""
+        names = self._options.band_names or default_band_names(self._num_bands())
         return tuple(Band(name=name) for name in names)
+
+    def _num_bands(self) -> int:
+        damaged: DataError | None = None
+        for scene_id in self.scene_ids:
+            try:
+                return len(read_raster(self._files.images[scene_id]).planes)
+            except DataError as error:
+                # It will be told when its turn comes; others may be whole.
+                damaged = damaged or error
+        raise damaged or DataError("there is no image to read the number of bands from")
 
     @cached_property
     def _files(self) -> _Files:

@@ -446,3 +446,11 @@ def test_a_scene_that_lacks_one_of_its_files_does_not_stop_the_others(tmp_path: 
     with pytest.raises(DataError, match="1 of 2 scenes could not be prepared: b"):
         prepare(settings, jobs=jobs)
     assert (tmp_path / "prepared" / "a" / "scene.json").is_file()
+
+
+@pytest.mark.parametrize("span", [[0.63, 0.69], [690, 630], [-5, 3], [630, 630]])
+def test_wavelengths_that_are_no_nanometres_are_refused(tmp_path: Path, span: list[float]) -> None:
+    write_tiff(tmp_path / "images" / "a.tif", ramp(3))
+    label(tmp_path)
+    with pytest.raises(MalformedError, match=r"wavelengths_nm.*red.*in nanometres, 100 to 100000: not "):
+        adapter(tmp_path, wavelengths_nm={"red": span})

@@ -425,3 +425,17 @@ def test_a_mask_band_marks_holes(folder: Path) -> None:
         file.write_mask(hole)
     assert np.flatnonzero(~read(folder).groups[0].valid.all(axis=1)).tolist() == [5]
     assert any(path.name == "a.tif.msk" for path in MasksAdapter(folder, ROAD).sources("a", ()))
+
+
+def test_a_damaged_first_image_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "images" / "0.tif").write_bytes((folder / "images" / "a.tif").read_bytes()[:60])
+    adapter = MasksAdapter(folder, ROAD | {"background": [0, 2]})
+    adapter.check()
+
+    assert [band.name for band in adapter.bands] == ["band1", "band2", "band3", "band4"]
+    assert adapter.read("a", ()).groups[0].planes.shape == (4, 6, 8)
+    with pytest.raises(DataError, match=r"0\.tif"):
+        adapter.read("0", ())
+    (folder / "images" / "a.tif").unlink()
+    with pytest.raises(DataError, match=r"0\.tif"):
+        MasksAdapter(folder, ROAD).bands  # noqa: B018
