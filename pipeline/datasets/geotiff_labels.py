@@ -22,8 +22,10 @@ from pipeline.datasets.vectors import (
     WGS84_BY_DEFAULT,
     Features,
     VectorSource,
+    as_number,
     as_text,
     draw,
+    largest_number,
     may_touch,
     outside,
     read_features,
@@ -246,7 +248,8 @@ class _Vectors:
         """
         options = self.options
         fields = [each for each in (options.class_field if name == IGNORED else "", options.width_field) if each]
-        features = read_features(vector_source(self.options, path), self.ground, fields, margin_m=options.widest_m)
+        source = vector_source(options, path)
+        features = read_features(source, self.ground, fields, margin_m=widest_m(options, source))
         classes: list[str | None] = [name] * len(features.geometries)
         if name == IGNORED and len(features.geometries):
             classes = meaning_of(as_text(features.values[options.class_field]), options.meanings, path)
@@ -281,7 +284,7 @@ class _Vectors:
         options = self.options
         if options.width_field:
             column = features.values.get(options.width_field, np.zeros(0))
-            return np.array([_number(column[number]) for number in meant], np.float64)
+            return np.array([as_number(column[number]) for number in meant], np.float64)
         if options.width_m is None:
             return None
         widths = (options.width_of(str(classes[number])) for number in meant)
@@ -336,8 +339,6 @@ def _on_scene(
     return nearest(codes, raster.transform, crs, ground, np.nan)
 
 
-def _number(value: object) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return float("nan")
+def widest_m(options: GeotiffOptions, source: VectorSource) -> float:
+    """No line of a file is wider."""
+    return largest_number(source, options.width_field) if options.width_field else options.widest_m

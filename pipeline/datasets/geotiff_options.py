@@ -23,8 +23,6 @@ SAME_AS_IMAGE = "image"
 ONLY_GROUP = "image"
 """Name of the group of bands where a scene is one file."""
 
-_WIDEST_LINE_M = 100.0
-
 # The metaclass of every model has a method `register`, which no instance uses. The field must stay in the class that
 # has all others: a subclass would take that method for its default.
 warnings.filterwarnings("ignore", message='Field name "register" in "GeotiffOptions"', category=UserWarning)
@@ -195,9 +193,7 @@ class GeotiffOptions(Frozen):
 
     @property
     def widest_m(self) -> float:
-        """No line is wider; a guess where widths stand in the files."""
-        if self.width_field:
-            return _WIDEST_LINE_M
+        """No line is wider, unless widths stand in the files."""
         widths = self.width_m.values() if isinstance(self.width_m, dict) else (self.width_m or 0.0,)
         return max(widths, default=0.0)
 

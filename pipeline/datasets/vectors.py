@@ -132,6 +132,24 @@ def read_features(
     return Features(path, geometries[present], values, crs, num_features)
 
 
+def largest_number(source: VectorSource, field: str) -> float:
+    """The largest finite number in an attribute of a file; 0 where there is none, or no such attribute.
+
+    Raises:
+        DataError: As `read_features`.
+    """
+    path = existing_file(source.path, "It may have been moved while it was needed; put it back")
+    return _largest_number(path, path.stat().st_mtime_ns, _layer(source), field)
+
+
+def as_number(value: object) -> float:
+    """An attribute as a number; not-a-number where it is none."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
+
+
 def may_touch(source: VectorSource, ground: Ground) -> bool:
     """Whether the rectangle around all features of a file meets a scene; False for a file without features.
 
@@ -256,6 +274,17 @@ def _facts(path: Path, changed_ns: int, layer: str) -> dict[str, Any]:  # noqa: 
     """What a layer says of itself; asked once, as `_layers`."""
     question = partial(pyogrio.read_info, layer=layer, force_feature_count=True, force_total_bounds=True)
     return dict(_asked(path, question))
+
+
+@lru_cache(maxsize=256)
+def _largest_number(path: Path, changed_ns: int, layer: str, field: str) -> float:
+    """Asked once, as `_layers`: a file for all scenes is read for each of them."""
+    if field not in _facts(path, changed_ns, layer)["fields"]:
+        return 0.0
+    question = partial(pyogrio.raw.read, layer=layer, columns=[field], read_geometry=False)
+    *_, columns = _asked(path, question)
+    numbers = np.array([as_number(value) for value in columns[0]], np.float64)
+    return float(numbers[np.isfinite(numbers)].max(initial=0.0))
 
 
 def _asked(path: Path, question: Callable[[Path], Result]) -> Result:

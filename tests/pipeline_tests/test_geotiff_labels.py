@@ -282,6 +282,15 @@ def test_a_wide_line_just_outside_reaches_in(folder: Path) -> None:
     assert masks(read(folder, **ROADS, width_field="wide"), "road")["road"] == 2 * 40
 
 
+def test_a_line_however_wide_reaches_in_from_far_outside(folder: Path) -> None:
+    """170 m from its middle to its edge; the image begins 150 m off, so 40 columns of half a metre are road."""
+    line = on_map(LineString([(-300, -900), (-300, 900)]))
+    write_vectors(
+        folder / "labels" / "a.geojson", [line, on_map(LineString([(0, 900), (9, 900)]))], {"w": [340.0, 1.0]}
+    )
+    assert masks(read(folder, **ROADS, width_field="w"), "road")["road"] == 40 * 40
+
+
 def test_lines_without_a_width_are_refused(folder: Path) -> None:
     write_vectors(folder / "labels" / "a.geojson", [on_map(LineString([(0, 10), (50, 10)]))])
     with pytest.raises(DataError, match=r"a\.geojson: lines need a width.*1 lines.*data\.options\.width_m"):
