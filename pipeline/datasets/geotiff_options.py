@@ -94,7 +94,7 @@ class GeotiffOptions(Frozen):
             raise ValueError("`band_names` must be a table, as `images` is: a list for each group")
         names = [name for group in groups for name in self.names_of(group)]
         if len(set(names)) < len(names):
-            raise ValueError("`band_names` names something twice")
+            raise ValueError(f"`band_names` names {max(names, key=names.count)!r} twice")
 
     def _check_labels(self) -> None:
         for option, pattern in self._vector_patterns():
@@ -129,11 +129,12 @@ class GeotiffOptions(Frozen):
         if self.width_m is not None and self.width_field:
             raise ValueError("`width_m` and `width_field` both tell the width of lines")
         widths = self.width_m.values() if isinstance(self.width_m, dict) else (self.width_m,)
-        if any(width is not None and width <= 0 for width in widths):
-            raise ValueError("`width_m` must be above 0")
+        if thin := [width for width in widths if width is not None and width <= 0]:
+            raise ValueError(f"`width_m` must be above 0, not {thin[0]:g}")
         strange = set(self.width_m) - set(self.class_names) if isinstance(self.width_m, dict) else set()
         if strange:
-            raise ValueError(f"`width_m` names {sorted(strange)[0]!r}, which is no class")
+            classes = ", ".join(self.class_names)
+            raise ValueError(f"`width_m` names {sorted(strange)[0]!r}, which is no class: there are {classes}")
 
     @property
     def image_patterns(self) -> dict[str, str]:

@@ -20,6 +20,9 @@ Others = Literal["refuse", "background", "ignore"]
 IGNORED = ""
 """Stands for ground that nobody knows; no class has an empty name."""
 
+MOST_SHOWN = 5
+"""Values without a meaning that a message lists."""
+
 
 @dataclass(frozen=True)
 class Meanings:
@@ -59,7 +62,7 @@ def labels_from_codes(
         raise DataError(
             f"{path}: {int(counts[strange].sum())} pixels have a value without a meaning, "
             f"{int(counts[most])} of them {shown(int(found[most]))}",
-            received=f"{int(strange.sum())} such values",
+            received=[shown(int(code)) for code in found[strange][:MOST_SHOWN]],
             remedy="Add it to data.options.values, ignore or background",
         )
     unknown = [*meanings.ignore, *(found[strange].tolist() if meanings.others == "ignore" else ())]
@@ -90,7 +93,7 @@ def meaning_of(values: Sequence[str], meanings: Meanings, path: Path) -> list[st
         value, count = strange.most_common(1)[0]
         raise DataError(
             f"{path}: {strange.total()} features have a value without a meaning, {count} of them {value!r}",
-            received=f"{len(strange)} such values",
+            received=[name for name, _ in strange.most_common(MOST_SHOWN)],
             remedy='Add it to data.options.values, ignore or background, or write others = "background"',
         )
     other = IGNORED if meanings.others == "ignore" else None

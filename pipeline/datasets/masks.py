@@ -59,7 +59,7 @@ class MasksOptions(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.band_names)) < len(self.band_names):
-            raise ValueError("`band_names` names something twice")
+            raise ValueError(f"`band_names` names {max(self.band_names, key=self.band_names.count)!r} twice")
         if isinstance(self.masks, dict):
             self._check_class_files(self.masks)
         else:

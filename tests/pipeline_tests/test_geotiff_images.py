@@ -363,7 +363,7 @@ def test_no_image_at_all(tmp_path: Path) -> None:
 
 def test_bands_of_two_groups_need_different_names(tmp_path: Path) -> None:
     two_files(tmp_path, NORTH_UP, (20, 30))
-    with pytest.raises(MalformedError, match="names something twice"):
+    with pytest.raises(MalformedError, match="names 'r' twice"):
         adapter(tmp_path, **TWO, band_names={"ms": ["r", "g", "b", "n"], "pan": ["r"]})
 
 

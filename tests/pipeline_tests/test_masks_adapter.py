@@ -250,7 +250,7 @@ def test_hidden_files_are_left_alone(folder: Path) -> None:
         ({"values": {"road": 1, "water": 1}}, "given two meanings"),
         ({"values": {"road": 1}, "ignore": [1]}, "given two meanings"),
         ({"values": {"road": 1}, "ignore": [[1, 2, 3]]}, "all whole numbers, or all colours"),
-        ({"values": {"road": 1}, "band_names": ["x", "x"]}, "names something twice"),
+        ({"values": {"road": 1}, "band_names": ["x", "x"]}, "names 'x' twice"),
         ({"values": {"road": 1}, "on": 128}, "`on` means nothing"),
         ({"masks": {}}, "`masks` names no class"),
         ({"masks": {"road": "r/*"}, "values": {"road": 1}}, "`values` means nothing"),
