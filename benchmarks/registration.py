@@ -71,9 +71,11 @@ def landscapes(num: int, side: int) -> list[NDArray[np.float32]]:
 
 
 def shifts(num: int, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
-    """From -6 to +6 px in equal steps along x, the same in another order along y."""
+    """From -6 to +6 px along x, in another order along y; anywhere between whole and half pixels."""
     steps = np.linspace(-6.0, 6.0, num)
-    yield from zip(steps.tolist(), rng.permutation(steps).tolist(), strict=True)
+    for x, y in zip(steps, rng.permutation(steps), strict=True):
+        off = rng.uniform(-0.25, 0.25, 2)
+        yield float(np.clip(x + off[0], -6.0, 6.0)), float(np.clip(y + off[1], -6.0, 6.0))
 
 
 def moved(plane: Plane, x_px: float, y_px: float) -> Plane:
