@@ -101,6 +101,14 @@ class BandStack:
         for first, last in row_blocks(self.shape, self.num_bands):
             yield self._rows(first, last)
 
+    def whole(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """All rows at once: bands `(H, W, B)`, and where every band has data `(H, W)`."""
+        bands, valid = np.empty((*self.shape, self.num_bands), np.float32), np.empty(self.shape, bool)
+        for rows in self.blocks():
+            place = slice(rows.first, rows.first + len(rows.bands))
+            bands[place], valid[place] = rows.bands, rows.valid
+        return bands, valid
+
     def _rows(self, first: int, last: int) -> CubeRows:
         cube = np.empty((last - first, self.shape[1], self.num_bands), np.float32)
         valid = np.ones(cube.shape[:2], bool)
@@ -144,11 +152,7 @@ def make_cube(
         DataError: A band or an index that the scene cannot give, or a broken polygon.
     """
     stack = BandStack(scene, bands, indices, (grid or Grid.of(scene)).shape, shifts, sensor)
-    cube = np.empty((*stack.shape, stack.num_bands), np.float32)
-    valid = np.empty(stack.shape, bool)
-    for rows in stack.blocks():
-        place = slice(rows.first, rows.first + len(rows.bands))
-        cube[place], valid[place] = rows.bands, rows.valid
+    cube, valid = stack.whole()
     masks, known = draw_labels(scene, classes, valid)
     return Cube(cube, masks, valid, known)
 

@@ -282,11 +282,7 @@ class _Writer:
         """Drawn from the bands anew, as small as it is shown: so the cube is not read again."""
         names = natural_bands([band.name for band in self.plan.output_bands])
         shape = _shown_shape(self.grid.shape)
-        stack = BandStack(self.scene, names, (), shape, self.shifts)
-        small, has_data = np.empty((*shape, len(names)), np.float32), np.empty(shape, bool)
-        for rows in stack.blocks():
-            part = slice(rows.first, rows.first + len(rows.bands))
-            small[part], has_data[part] = rows.bands, rows.valid
+        small, has_data = BandStack(self.scene, names, (), shape, self.shifts).whole()
         drawn: NDArray[np.uint8] | Mask = masks
         if shape != self.grid.shape:
             drawn = resized_masks(masks, shape)

@@ -8,9 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio import Affine as RasterioAffine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform
 from shapely.geometry.base import BaseGeometry
 
@@ -161,8 +162,7 @@ def moved_points(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArr
         return points
     try:
         xs, ys = transform(source, target, points[:, 0].tolist(), points[:, 1].tolist())
-    except Exception as error:
-        # GDAL's own errors, which have no public base.
+    except (RasterioError, CPLE_BaseError) as error:
         raise _homeless(points[0], source, target, str(error)) from error
     moved = np.column_stack([xs, ys])
     lost = ~np.isfinite(moved).all(axis=1)
