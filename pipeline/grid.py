@@ -5,22 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import rasterio.warp
 import shapely
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
 from shapely.geometry.base import BaseGeometry
 
+from pipeline.geodesy import SAME_LENGTH, pixel_side_m
 from pipeline.resampling import Shape, area_shares
-from pipeline.scene import Affine, BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
+from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 from search_space.study import NATIVE
-
-WGS84 = CRS.from_epsg(4326)
-_EQUATOR_M, _ECCENTRICITY2 = 6_378_137.0, 0.00669438
-_SAME_SIZE = 0.01
-
 
 GROUP_ALIASES = {"p": "pan", "panchromatic": "pan", "ms": "m"}
 """Names of band groups as users write them, where a data set has none of that name."""
@@ -77,58 +69,6 @@ def labels_on(scene: Scene, shape: Shape) -> PolygonLabels | RasterLabels | None
     return RasterLabels(by_class_mask, area_shares(scene.labels.known, *shape) > 1.0 - 1e-4)
 
 
-def pixel_side_m(georeference: Georeference, shape: Shape) -> float | None:
-    """Side of a square as large as the pixel in the middle of an image, as far as its georeference tells.
-
-    Measured on the ground: a degree of longitude shrinks towards the poles, and so does a metre of a web map. Where the
-    map is true to scale within a hundredth, as UTM is, its own metres serve.
-    """
-    if georeference.crs is None or georeference.transform is None:
-        return None
-    corners = places(georeference.transform, np.array([(0, 0), (1, 0), (0, 1)]) + np.array([shape[1], shape[0]]) / 2)
-    degrees = to_degrees(georeference.crs, corners)
-    if degrees is None:
-        return None
-    (east_x, north_x), (east_y, north_y) = np.radians(degrees[1:] - degrees[0]) * _radii_m(degrees[0][1])
-    area = abs(east_x * north_y - east_y * north_x)
-    if not 0.0 < area < math.inf:
-        return None
-    side, on_map = math.sqrt(area), _side_on_map_m(georeference.crs, georeference.transform)
-    return on_map if abs(side / on_map - 1.0) < _SAME_SIZE else side
-
-
-def _side_on_map_m(crs: str, transform: Affine) -> float:
-    """Infinite where the map's units are no lengths."""
-    a, b, _, d, e, _ = transform
-    known = CRS.from_user_input(crs)
-    return math.sqrt(abs(a * e - b * d)) * known.linear_units_factor[1] if known.is_projected else math.inf
-
-
-def _radii_m(latitude: float) -> tuple[float, float]:
-    """Metres on the ground per radian of longitude and of latitude, on the ellipsoid of WGS 84."""
-    bulge = 1.0 - _ECCENTRICITY2 * math.sin(math.radians(latitude)) ** 2
-    east = _EQUATOR_M / math.sqrt(bulge)
-    return east * math.cos(math.radians(latitude)), east * (1.0 - _ECCENTRICITY2) / bulge
-
-
-def places(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move `(N, 2)` points (x right, y down) by a transform."""
-    a, b, c, d, e, f = affine
-    moved: NDArray[np.float64] = points @ np.array([[a, d], [b, e]]) + np.array([c, f])
-    return moved
-
-
-def to_degrees(crs: str, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Longitude and latitude `(N, 2)` of points in a CRS; None where there is none, or it is no CRS of the Earth."""
-    try:
-        east, north = rasterio.warp.transform(CRS.from_user_input(crs), WGS84, *points.T.tolist())
-    except (RasterioError, CRSError, CPLE_BaseError):
-        # GDAL's own error: there is no way from a plan of a building site to the globe.
-        return None
-    degrees = np.stack([east, north], axis=1)
-    return degrees if np.isfinite(degrees).all() else None
-
-
 def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | None) -> Shape:
     if isinstance(wanted, str):
         return shape_of(group_named(scene.groups, wanted), own)
@@ -138,7 +78,7 @@ def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | N
             received=wanted,
             remedy='Give the images a CRS and a transform, or set data.grid to "native" or a group of bands',
         )
-    if abs(pixel_m / wanted - 1.0) < _SAME_SIZE:
+    if abs(pixel_m / wanted - 1.0) < SAME_LENGTH:
         # Rounded by whoever wrote it: interpolating would gain nothing.
         return own
     return max(1, round(own[0] * pixel_m / wanted)), max(1, round(own[1] * pixel_m / wanted))

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.grid import places, to_degrees
+from pipeline.geodesy import on_map, to_degrees
 from pipeline.prepared import GroundLink, PreparedScene, SceneRecord
 from pipeline.resampling import resized
 from pipeline.thumbnail import thumbnail_scale
@@ -92,7 +92,7 @@ def _footprint(record: SceneRecord) -> shapely.Polygon | None:
     along = np.linspace(0.0, 1.0, 9)[:-1, None]
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)], np.float64)
     outline = np.concatenate([start + along * (end - start) for start, end in pairwise(corners)])
-    degrees = to_degrees(georeference.crs, places(georeference.transform, outline))
+    degrees = to_degrees(georeference.crs, on_map(georeference.transform, outline))
     if degrees is None:
         return None
     footprint = shapely.Polygon(degrees)

@@ -60,7 +60,7 @@ def malformed(
             # A rule of many keys names those that matter; the whole table would bury them.
             received = None if isinstance(received, (dict, list)) else received
         case "limit":
-            what, advice = f"{subject} {problem.rule}", ""
+            what, advice = f"{subject} {problem.rule}", _conversion(_in_words(_expected(model, problem.path)), received)
         case _:
             expected = _expected(model, problem.path)
             words, keys = _in_words(expected), _keys(expected)
@@ -81,22 +81,34 @@ class _Problem:
 
 
 def _first_problem(found: Sequence[ErrorDetails], data: object) -> _Problem:
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
-    context = first.get("ctx", {})
-    location = first["loc"]
-    if first["type"].startswith("union_tag"):
+    if unknown := [each for each in found if each["type"] == "extra_forbidden"]:
+        return _problem(unknown[0], data)
+    first, *others = [_problem(each, data) for each in found]
+    # Of what may stand in one place each kind complains. The one that got furthest, or took the value for one of its
+    # own and found it against a rule, is the one that was meant.
+    related = [each for each in others if _is_above(first.path, each.path) or _is_above(each.path, first.path)]
+    return max([first, *related], key=lambda each: (len(each.path), each.kind != "type"))
+
+
+def _is_above(path: KeyPath, other: KeyPath) -> bool:
+    return other[: len(path)] == path
+
+
+def _problem(error: ErrorDetails, data: object) -> _Problem:
+    context = error.get("ctx", {})
+    location = error["loc"]
+    if error["type"].startswith("union_tag"):
         # The key that tells a union's alternatives apart; pydantic quotes it.
         location = (*location, context["discriminator"].strip("'"))
     path, received = _written(location, data)
-    ends_in_key = path[-1:] == location[-1:]
-    match first["type"]:
+    match error["type"]:
         case "extra_forbidden":
             return _Problem("unknown", path, received)
         case "missing" | "union_tag_not_found" if isinstance(location[-1], str):
             return _Problem("missing", (*path, location[-1]), received)
         case "value_error":
             return _Problem("rule", path, received, str(context["error"]))
-        case limit if limit in LIMITS and ends_in_key:
+        case limit if limit in LIMITS:
             return _Problem("limit", path, received, LIMITS[limit].format(**context))
         case _:
             return _Problem("type", path, received)

@@ -15,12 +15,13 @@ from shapely.geometry.base import BaseGeometry
 from pipeline.datasets.geotiff_options import SAME_AS_IMAGE, GeotiffOptions
 from pipeline.datasets.groups import Images
 from pipeline.datasets.labels import IGNORED, as_codes, labels_from_codes, meaning_of, without_ground
-from pipeline.datasets.patterns import find_files, refuse_half_labelled, shared_file
+from pipeline.datasets.patterns import find_files, refuse_half_labelled, shared_file, warn_of_unused
 from pipeline.datasets.places import Ground, is_on_earth, known_crs, nearest
 from pipeline.datasets.raster import Raster, read_raster
 from pipeline.datasets.vectors import (
     WGS84_BY_DEFAULT,
     Features,
+    LineWidths,
     VectorSource,
     as_number,
     as_text,
@@ -123,16 +124,17 @@ class LabelFiles:
             DataError: A pattern with a star matches no scene, or a scene has files of some classes only.
         """
         everything = [found for found in (*self.classes.values(), self.ignored, self.area) if found is not None]
+        unused: dict[str, None] = {}
         for found in everything:
             orphans = sorted(set(found.by_scene) - set(scene_ids))
+            unused |= dict.fromkeys(orphans)
             if found.shared is None and not set(found.by_scene) & set(scene_ids):
                 raise DataError(
                     f"data.options.{found.option}: no file matches an image",
                     received=f"{len(found.by_scene)} files, such as {', '.join(orphans[:3])}" if orphans else "no file",
                     remedy=f"Images are named {', '.join(sorted(scene_ids)[:3])}",
                 )
-            if orphans:
-                logger.warning("%d files of %s have no image: %s", len(orphans), found.option, ", ".join(orphans[:10]))
+        warn_of_unused(unused)
         stars = {name: found.by_scene for name, found in self.classes.items() if found.shared is None}
         refuse_half_labelled(scene_ids, stars)
 
@@ -280,15 +282,20 @@ class _Vectors:
             return ()
         return tuple(draw(read_features(vector_source(self.options, path), self.ground), self.ground).polygons)
 
-    def _widths(self, features: Features, classes: list[str | None], meant: list[int]) -> NDArray[np.float64] | None:
+    def _widths(self, features: Features, classes: list[str | None], meant: list[int]) -> LineWidths | None:
         options = self.options
         if options.width_field:
             column = features.values.get(options.width_field, np.zeros(0))
-            return np.array([as_number(column[number]) for number in meant], np.float64)
+            metres = [as_number(column[number]) for number in meant]
+            remedy = f"Write a bare number into the attribute {options.width_field!r}, or give data.options.width_m"
+            return LineWidths(np.array(metres, np.float64), f"{remedy} in place of width_field")
         if options.width_m is None:
             return None
-        widths = (options.width_of(str(classes[number])) for number in meant)
-        return np.array([np.nan if width is None else width for width in widths], np.float64)
+        named = [str(classes[number]) for number in meant]
+        widths = [options.width_of(name) for name in named]
+        lacking = sorted({name for name, width in zip(named, widths, strict=True) if width is None})
+        metres = [np.nan if width is None else width for width in widths]
+        return LineWidths(np.array(metres, np.float64), f"Give {', '.join(lacking)} a width in data.options.width_m")
 
 
 def _read_raster_labels(options: GeotiffOptions, path: Path, images: Images) -> RasterLabels | None:

@@ -3,13 +3,15 @@
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
+from rasterio.errors import CRSError
 
 from pipeline.datasets.labels import IGNORED, Meanings, Others
 from pipeline.datasets.patterns import VECTORS
 from pipeline.datasets.raster import NoData
+from pipeline.geodesy import read_crs
 from pipeline.scene import Span
 from search_space.decode import Frozen, ListAsTuple, Whole
 from search_space.names import Names, Text
@@ -17,11 +19,26 @@ from search_space.names import Names, Text
 Code = Whole | str
 Codes = Annotated[tuple[Code, ...], ListAsTuple]
 
+Metres = Annotated[float, Field(ge=0.01, le=10_000.0)]
+"""Width of a line; other numbers are slips of the unit."""
+
 SAME_AS_IMAGE = "image"
 """As `labels_crs`: coordinates of labels are in the CRS of the images."""
 
 ONLY_GROUP = "image"
 """Name of the group of bands where a scene is one file."""
+
+
+def _crs(text: str) -> str:
+    try:
+        if text:
+            read_crs(text)
+    except (CRSError, ValueError):
+        raise ValueError("must be a coordinate reference system, such as 'EPSG:32633'") from None
+    return text
+
+
+Crs = Annotated[str, AfterValidator(_crs)]
 
 # The metaclass of every model has a method `register`, which no instance uses. The field must stay in the class that
 # has all others: a subclass would take that method for its default.
@@ -61,7 +78,7 @@ class GeotiffOptions(Frozen):
     band_names: Names | dict[str, Names] = ()
     wavelengths_nm: dict[str, Span] = {}
     nodata: NoData | dict[str, NoData] | None = None
-    crs: str = ""
+    crs: Crs = ""
     register: bool = False
     labels: Text | dict[Text, Text]
     class_field: str = ""
@@ -71,9 +88,9 @@ class GeotiffOptions(Frozen):
     others: Others = "refuse"
     ignored: str = ""
     area: str = ""
-    labels_crs: str = ""
+    labels_crs: Literal["image"] | Crs = ""
     layer: str = ""
-    width_m: float | dict[str, float] | None = None
+    width_m: Metres | dict[str, Metres] | None = None
     width_field: str = ""
 
     @model_validator(mode="after")
@@ -102,6 +119,9 @@ class GeotiffOptions(Frozen):
                 raise ValueError(f"`{option}` must end in {', '.join(VECTORS)}, received {pattern!r}")
         if not isinstance(self.labels, dict):
             return
+        patterns = list(self.labels.values())
+        if twice := [name for name, pattern in self.labels.items() if patterns.count(pattern) > 1]:
+            raise ValueError(f"`labels` gives {twice[0]} and {twice[1]} the same files")
         given = [name for name in ("class_field", "values", "ignore", "background") if getattr(self, name)]
         if given or self.others != "refuse":
             raise ValueError(f"`labels` has a file for each class, so `{(given or ['others'])[0]}` means nothing")
@@ -113,6 +133,8 @@ class GeotiffOptions(Frozen):
             return
         if not self.values:
             raise ValueError("`values` is missing: what stands for each class; or name a file for each in `labels`")
+        if empty := [name for name, codes in self.values.items() if codes == ()]:
+            raise ValueError(f"`values` gives {empty[0]!r} none")
         if is_vector(self.labels) != bool(self.class_field):
             raise ValueError(
                 "`class_field` is missing: the attribute that tells the class; or name a file for each in `labels`"
@@ -128,9 +150,6 @@ class GeotiffOptions(Frozen):
     def _check_widths(self) -> None:
         if self.width_m is not None and self.width_field:
             raise ValueError("`width_m` and `width_field` both tell the width of lines")
-        widths = self.width_m.values() if isinstance(self.width_m, dict) else (self.width_m,)
-        if thin := [width for width in widths if width is not None and width <= 0]:
-            raise ValueError(f"`width_m` must be above 0, not {thin[0]:g}")
         strange = set(self.width_m) - set(self.class_names) if isinstance(self.width_m, dict) else set()
         if strange:
             classes = ", ".join(self.class_names)

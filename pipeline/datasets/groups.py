@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from pipeline.datasets.places import Ground, is_on_earth, known_crs, pixel_side_m, placement, warp
+from pipeline.datasets.places import Ground, is_on_earth, known_crs, placement, warp
 from pipeline.datasets.raster import NoData, Raster, read_raster, valid_pixels
+from pipeline.geodesy import pixel_side_m
 from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 
 
@@ -68,7 +69,7 @@ class Images:
     def scene(self, scene_id: str, labels: PolygonLabels | RasterLabels | None) -> Scene:
         """The scene with these bands."""
         height, width = self.shape
-        side_m = pixel_side_m(self.georeference, height, width)
+        side_m = pixel_side_m(self.georeference, self.shape)
         return Scene(scene_id, height, width, self.groups, labels, self.georeference, side_m)
 
 

@@ -15,16 +15,17 @@ from rasterio.crs import CRS
 from pipeline.datasets.base import existing_folder
 from pipeline.datasets.groups import ImageFile, Images, default_band_names, read_images
 from pipeline.datasets.labels import IGNORED, Meanings, as_codes, labels_from_codes
-from pipeline.datasets.patterns import find_files, refuse_half_labelled, with_companions
+from pipeline.datasets.patterns import find_files, refuse_half_labelled, warn_of_unused, with_companions
 from pipeline.datasets.raster import NoData, Raster, read_raster
 from pipeline.scene import Band, DataError, RasterLabels, Scene
 from search_space.decode import Frozen, ListAsTuple, Whole, decode
+from search_space.names import Names
 
 logger = logging.getLogger(__name__)
 
 Colour = Annotated[tuple[Whole, Whole, Whole], ListAsTuple]
 Code = Whole | Colour
-Names = Annotated[tuple[str, ...], ListAsTuple]
+Level = Annotated[float, Field(gt=0.0)]
 
 _JPEG = (".jpg", ".jpeg")
 
@@ -49,7 +50,7 @@ class MasksOptions(Frozen):
     images: str = "images/*"
     masks: str | dict[str, str] = "masks/*"
     values: Annotated[dict[str, Code], Field(min_length=1)] | None = None
-    on: float | dict[str, float] | None = None
+    on: Level | dict[str, Level] | None = None
     ignore: Annotated[tuple[Code, ...], ListAsTuple] = ()
     ignored: str = ""
     background: Annotated[tuple[Code, ...], ListAsTuple] | None = None
@@ -58,8 +59,6 @@ class MasksOptions(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.band_names)) < len(self.band_names):
-            raise ValueError(f"`band_names` names {max(self.band_names, key=self.band_names.count)!r} twice")
         if isinstance(self.masks, dict):
             self._check_class_files(self.masks)
         else:
@@ -69,14 +68,14 @@ class MasksOptions(Frozen):
     def _check_class_files(self, masks: Mapping[str, str]) -> None:
         if not masks:
             raise ValueError("`masks` names no class")
+        files = list(masks.values())
+        if twice := [name for name, pattern in masks.items() if files.count(pattern) > 1]:
+            raise ValueError(f"`masks` gives {twice[0]} and {twice[1]} the same files")
         for option in ("values", "background"):
             if getattr(self, option) is not None:
                 raise ValueError(f"`masks` has files for each class, so `{option}` means nothing")
         if any(isinstance(code, tuple) for code in self.ignore):
             raise ValueError("`ignore` must hold whole numbers, as `masks` has files for each class")
-        levels = self.on.values() if isinstance(self.on, dict) else (self.on,)
-        if any(level is not None and level <= 0 for level in levels):
-            raise ValueError("`on` must be above 0")
         strange = set(self.on) - set(masks) if isinstance(self.on, dict) else set()
         if strange:
             raise ValueError(f"`on` names {sorted(strange)[0]!r}, which is no class")
@@ -209,6 +208,7 @@ class MasksAdapter:
                 received=str(self._folder / self._options.images),
                 remedy="Mend the pattern or data.folder",
             )
+        unused: dict[str, None] = {}
         for option, pattern, found in self._label_patterns():
             orphans = sorted(set(found) - set(files.images))
             if not set(found) & set(files.images):
@@ -217,8 +217,8 @@ class MasksAdapter:
                     received=str(self._folder / pattern),
                     remedy=f"Images are named {', '.join(sorted(files.images)[:3])}; {_named_like(orphans)}",
                 )
-            if orphans:
-                logger.warning("%d label rasters have no image: %s", len(orphans), ", ".join(orphans[:10]))
+            unused |= dict.fromkeys(orphans)
+        warn_of_unused(unused)
         refuse_half_labelled(files.images, files.masks)
 
     def sources(self, scene_id: str, bands: Collection[str]) -> tuple[Path, ...]:  # noqa: ARG002
@@ -279,6 +279,12 @@ class MasksAdapter:
         values = _matching(path, images, unfold_palette=True).planes
         if not np.isfinite(values).all():
             raise DataError(f"{path}: masks must hold numbers", received="not-a-number", remedy="Export it again")
+        if level is not None and np.issubdtype(values.dtype, np.integer) and level > np.iinfo(values.dtype).max:
+            raise DataError(
+                f"{path}: no pixel of {values.dtype} reaches data.options.on",
+                received=level,
+                remedy=f"Lower it; the largest value there is {values.max()}",
+            )
         # A mask in red, or in any other colour, is on where it is not black.
         value = values.max(axis=0)
         known = ~np.isin(value, [_number(code) for code in self._options.ignore])

@@ -1,10 +1,14 @@
 """Which files belong to which scene: by what stands for the star of a pattern."""
 
+import logging
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pipeline.scene import DataError
+
+logger = logging.getLogger(__name__)
 
 SIDECARS = (".xml", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".msk", ".txt", ".csv", ".json")
 """Endings of files that lie beside pictures and are none."""
@@ -36,6 +40,7 @@ def find_files(folder: Path, pattern: str, option: str) -> dict[str, Path]:
             received=pattern,
             remedy=f"Write for example '{option.split('.')[0]}/*{Path(pattern).suffix or '.png'}'",
         )
+    _refuse_closed(folder / pattern, option)
     matcher = _matcher(pattern)
     kept = Path(pattern).suffix.lower()
     found: dict[str, Path] = {}
@@ -91,6 +96,14 @@ def with_companions(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def warn_of_unused(scene_ids: Collection[str]) -> None:
+    """Say which label files belong to no image, whether their classes have files of their own or share them."""
+    if scene_ids:
+        names = sorted(scene_ids)
+        shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+        logger.warning("Labels of %d scenes have no image: %s", len(names), shown)
+
+
 def refuse_half_labelled(scene_ids: Collection[str], files: Mapping[str, Mapping[str, Path]]) -> None:
     """Refuse a scene that has label files of some classes only: nobody can know what the others would say.
 
@@ -109,6 +122,17 @@ def refuse_half_labelled(scene_ids: Collection[str], files: Mapping[str, Mapping
                 received=[found[scene_id].name for found in files.values() if scene_id in found],
                 remedy="Add an empty one where there is nothing of the class, or take the others away",
             )
+
+
+def _refuse_closed(pattern: Path, option: str) -> None:
+    """A folder that may not be looked into has no files, as far as anybody can see."""
+    fixed = next(parent for parent in pattern.parents if "*" not in str(parent))
+    if fixed.is_dir() and not os.access(fixed, os.R_OK | os.X_OK):
+        raise DataError(
+            f"data.options.{option}: the folder may not be read",
+            received=str(fixed),
+            remedy="Check its rights (ls -ld)",
+        )
 
 
 def _leaves(pattern: str) -> bool:

@@ -15,6 +15,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform
 from shapely.geometry.base import BaseGeometry
 
+from pipeline.geodesy import WGS84, on_map, pixel_side_m, read_crs
 from pipeline.scene import Affine, DataError, Georeference
 
 Geometries = NDArray[Any]
@@ -23,10 +24,6 @@ Geometries = NDArray[Any]
 SAME_PLACE_PX = 0.01
 """Corners that are nearer to each other are the same."""
 
-SAME_LENGTH = 0.01
-"""A CRS whose metre differs less from a metre on the ground is taken by its word."""
-
-_WGS84 = CRS.from_epsg(4326)
 _BORDER_POINTS = 21
 _ALL_VALID = 0.999
 _TIE = 1e-6
@@ -70,8 +67,7 @@ class Ground:
             np.linspace(-margin, self.width_px + margin, _BORDER_POINTS),
             np.linspace(-margin, self.height_px + margin, _BORDER_POINTS),
         )
-        a, b, c, d, e, f = self.transform
-        points = np.column_stack([(a * x + b * y + c).ravel(), (d * x + e * y + f).ravel()])
+        points = on_map(self.transform, np.column_stack([x.ravel(), y.ravel()]))
         if crs is not None and self.crs is not None:
             points = moved_points(points, self.crs, crs)
         (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
@@ -82,44 +78,15 @@ class Ground:
         """A CRS in metres around the scene's centre, true to length there; None without a place on Earth."""
         if self.crs is None or not is_on_earth(self.crs):
             return None
-        [[longitude, latitude]] = moved_points(self._map(0.5, 0.5), self.crs, _WGS84)
-        if not (abs(latitude) <= 90.0 and math.isfinite(longitude)):
-            raise DataError(
-                "The middle of the image lies beyond the Earth's poles, so its CRS does not belong to its transform",
-                received={"longitude": float(longitude), "latitude": float(latitude), "CRS": self.crs.to_string()},
-                remedy="Mend the file's CRS, or data.options.crs",
-            )
+        centre = on_map(self.transform, np.array([[self.width_px, self.height_px]]) / 2)
+        [[longitude, latitude]] = moved_points(centre, self.crs, WGS84)
         return CRS.from_string(f"+proj=aeqd +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
 
     @property
     def pixel_m(self) -> float | None:
-        """Side of a pixel on the ground at the scene's centre, the geometric mean of both; None where nobody knows.
-
-        A CRS in metres is taken by its word, unless it stretches the ground as Mercator's does.
-        """
-        metric = self.metric
-        if metric is None or self.crs is None:
-            return None
-        a, b, _, d, e, _ = self.transform
-        true = self._true_pixel_m(self.crs, metric)
-        if self.crs.is_projected:
-            nominal = math.sqrt(abs(a * e - b * d)) * float(self.crs.linear_units_factor[1])
-            if abs(nominal / true - 1.0) < SAME_LENGTH:
-                return nominal
-        return true
-
-    def _true_pixel_m(self, crs: CRS, metric: CRS) -> float:
-        across, down = 1.0 / self.width_px, 1.0 / self.height_px
-        corners = np.concatenate([self._map(0.5, 0.5), self._map(0.5 + across, 0.5), self._map(0.5, 0.5 + down)])
-        origin, right, below = moved_points(corners, crs, metric)
-        (u, v), (p, q) = right - origin, below - origin
-        return math.sqrt(abs(u * q - v * p))
-
-    def _map(self, across: float, down: float) -> NDArray[np.float64]:
-        """Map coordinates `(1, 2)` of a place told in shares of the image's width and height."""
-        a, b, c, d, e, f = self.transform
-        x, y = across * self.width_px, down * self.height_px
-        return np.array([[a * x + b * y + c, d * x + e * y + f]])
+        """See `pixel_side_m`."""
+        crs = None if self.crs is None else self.crs.to_wkt()
+        return pixel_side_m(Georeference(crs=crs, transform=self.transform), (self.height_px, self.width_px))
 
 
 def known_crs(text: str, what: str) -> CRS:
@@ -133,7 +100,7 @@ def known_crs(text: str, what: str) -> CRS:
         DataError: It means nothing.
     """
     try:
-        return CRS.from_user_input(text)
+        return read_crs(text)
     except (CRSError, ValueError):
         raise DataError(
             f"{what}: no such coordinate reference system", received=text, remedy="Write for example 'EPSG:32633'"
@@ -143,13 +110,6 @@ def known_crs(text: str, what: str) -> CRS:
 def is_on_earth(crs: CRS) -> bool:
     """Whether positions of a CRS can be told in another; those of an engineering grid cannot."""
     return bool(crs.is_geographic or crs.is_projected)
-
-
-def pixel_side_m(georeference: Georeference, height_px: int, width_px: int) -> float | None:
-    """Side of a pixel on the ground, None where nobody knows; see `Ground.pixel_m`."""
-    if georeference.transform is None or georeference.crs is None:
-        return None
-    return Ground(georeference.transform, height_px, width_px, CRS.from_wkt(georeference.crs)).pixel_m
 
 
 def moved_points(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:

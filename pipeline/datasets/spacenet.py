@@ -21,7 +21,7 @@ from shapely.geometry.base import BaseGeometry
 from pipeline.datasets.base import existing_folder
 from pipeline.datasets.groups import ImageFile, Images, read_images
 from pipeline.datasets.raster import NoData
-from pipeline.datasets.vectors import Features, VectorSource, draw, outside, read_features
+from pipeline.datasets.vectors import Features, LineWidths, VectorSource, draw, outside, read_features
 from pipeline.datasets.worldview import MULTISPECTRAL, PAN, RGB
 from pipeline.scene import Band, DataError, PolygonLabels, Scene
 from search_space.decode import Frozen, decode
@@ -247,7 +247,7 @@ class SpacenetAdapter:
     def _read_roads(self, path: Path, images: Images) -> PolygonLabels:
         ground, width_m = images.ground(path), self._options.road_width_m
         features = read_features(VectorSource(path), ground, margin_m=width_m, optional_fields=SPEED_FIELDS)
-        drawn = draw(features, ground, np.full(len(features.geometries), width_m))
+        drawn = draw(features, ground, LineWidths(np.full(len(features.geometries), width_m), ""))
         if features.num_in_file and not len(drawn.polygons):
             raise outside(features, ground)
         roads = {ROAD: tuple(drawn.polygons)}

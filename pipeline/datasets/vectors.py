@@ -86,6 +86,19 @@ class Drawn:
     feature: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class LineWidths:
+    """How wide the lines of features are.
+
+    Attributes:
+        metres: Whole width on the ground, one per feature; not-a-number where nobody has said.
+        remedy: What to do about lines whose width nobody has said.
+    """
+
+    metres: NDArray[np.float64]
+    remedy: str
+
+
 def read_features(
     source: VectorSource,
     ground: Ground,
@@ -164,13 +177,13 @@ def may_touch(source: VectorSource, ground: Ground) -> bool:
     return bool(theirs[0] <= ours[2] and ours[0] <= theirs[2] and theirs[1] <= ours[3] and ours[1] <= theirs[3])
 
 
-def draw(features: Features, ground: Ground, widths_m: NDArray[np.float64] | None = None) -> Drawn:
+def draw(features: Features, ground: Ground, widths: LineWidths | None = None) -> Drawn:
     """Bring features onto a scene's pixels; lines become as wide as they are on the ground.
 
     Args:
         features: As read.
         ground: Where the scene lies.
-        widths_m: Whole width of each feature's lines; None where lines have none.
+        widths: Of each feature's lines; None where lines have none.
 
     Returns:
         Polygons that touch the image, self-crossing ones repaired.
@@ -186,8 +199,7 @@ def draw(features: Features, ground: Ground, widths_m: NDArray[np.float64] | Non
     areas = parts.copy()
     try:
         if is_line.any():
-            widths = _line_widths(owner[is_line], widths_m)
-            areas[is_line] = _buffered(parts[is_line], widths, features, ground)
+            areas[is_line] = _buffered(parts[is_line], _line_widths_m(owner[is_line], widths), features, ground)
         areas[~is_line] = moved(parts[~is_line], features.crs, ground.crs)
     except DataError as error:
         raise DataError(f"{features.path}: {error.what}", received=error.received, remedy=error.remedy) from error
@@ -319,22 +331,23 @@ def _refuse_points(features: Features, num_points: int) -> None:
         )
 
 
-def _line_widths(feature: NDArray[np.int64], widths_m: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    if widths_m is None:
+def _line_widths_m(feature: NDArray[np.int64], widths: LineWidths | None) -> NDArray[np.float64]:
+    if widths is None:
         raise DataError(
             "lines need a width to become an area",
             received=f"{len(feature)} lines",
             remedy="State it in metres with data.options.width_m, or the attribute that has it with width_field",
         )
-    widths = widths_m[feature]
-    bad = ~(np.isfinite(widths) & (widths > 0))
+    widths_m = widths.metres[feature]
+    bad = ~(np.isfinite(widths_m) & (widths_m > 0))
     if bad.any():
+        first = widths_m[bad][0]
         raise DataError(
-            "lines must have widths in metres above 0",
-            received=f"{np.count_nonzero(bad)} lines, one with {widths[bad][0]}",
-            remedy="Mend the attribute, or give data.options.width_m",
+            "lines must have a width in metres above 0",
+            received=f"{np.count_nonzero(bad)} lines without, one with {'none' if np.isnan(first) else f'{first:g}'}",
+            remedy=widths.remedy,
         )
-    return widths
+    return widths_m
 
 
 def _buffered(lines: Geometries, widths_m: NDArray[np.float64], features: Features, ground: Ground) -> Geometries:

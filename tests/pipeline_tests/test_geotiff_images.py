@@ -321,7 +321,7 @@ def test_a_missing_crs_may_be_stated(tmp_path: Path) -> None:
     scene = read(tmp_path, crs=UTM)
     assert scene.pixel_m == 0.5
     assert len(scene.labels.by_class["building"]) == 1
-    with pytest.raises(DataError, match=r"data\.options\.crs: no such coordinate reference system.*'EPSG:nonsense'"):
+    with pytest.raises(MalformedError, match=r"'crs' must be a coordinate reference system.*'EPSG:nonsense'"):
         read(tmp_path, crs="EPSG:nonsense")
 
 
@@ -374,6 +374,7 @@ def test_bands_of_two_groups_need_different_names(tmp_path: Path) -> None:
         (TWO | {"band_names": ["r", "g"]}, "must be a table"),
         (TWO | {"band_names": {"swir": ["r"]}}, "names 'swir', which is no group"),
         (TWO | {"nodata": {"swir": 0}}, "names 'swir', which is no group"),
+        ({"band_names": ["r", "r"]}, "'band_names': 'r' is named twice"),
         ({"imags": "x"}, "Did you mean 'images'"),
         ({"register": "yes"}, "'register' must be true or false"),
     ],

@@ -8,7 +8,8 @@ import shapely
 from rasterio.crs import CRS
 from shapely.geometry import box
 
-from pipeline.grid import Grid, labels_on, pixel_side_m
+from pipeline.geodesy import pixel_side_m
+from pipeline.grid import Grid, labels_on
 from pipeline.rasterise import rasterise
 from pipeline.scene import Affine, BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 from search_space.decode import decode

@@ -179,7 +179,7 @@ def test_scenes_without_labels_and_labels_without_scenes(data: DataSettings, cap
     dataset = run(data)
     assert dataset.scene_ids == ("a", "b", "z")
     assert not dataset.scene("b").known.any()
-    assert "1 label rasters have no image: lost" in caplog.text
+    assert "Labels of 1 scenes have no image: lost" in caplog.text
 
 
 def write_planes(path: Path, planes: NDArray[np.uint16]) -> None:

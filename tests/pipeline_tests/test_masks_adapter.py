@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,21 @@ def test_masks_without_an_image_are_reported(folder: Path, caplog: pytest.LogCap
     assert "lost" in caplog.text
 
 
+def test_labels_without_an_image_are_told_once_for_all_classes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = class_files(folder)
+    for name in ("road", "building"):
+        write_png(folder / "masks" / f"lost_{name}.png", np.zeros((6, 8), np.uint8))
+    read_classes(folder, **options)
+    assert [record.getMessage() for record in caplog.records] == ["Labels of 1 scenes have no image: lost"]
+
+
+def test_a_folder_that_may_not_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = folder / "masks"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+    with pytest.raises(DataError, match=r"data\.options\.masks: the folder may not be read.*/masks'.*ls -ld"):
+        read(folder)
+
+
 def test_hidden_files_are_left_alone(folder: Path) -> None:
     (folder / "images" / "._a.tif").write_bytes(b"left by a Mac")
     assert MasksAdapter(folder, ROAD).scene_ids == ("a",)
@@ -250,14 +266,14 @@ def test_hidden_files_are_left_alone(folder: Path) -> None:
         ({"values": {"road": 1, "water": 1}}, "given two meanings"),
         ({"values": {"road": 1}, "ignore": [1]}, "given two meanings"),
         ({"values": {"road": 1}, "ignore": [[1, 2, 3]]}, "all whole numbers, or all colours"),
-        ({"values": {"road": 1}, "band_names": ["x", "x"]}, "names 'x' twice"),
+        ({"values": {"road": 1}, "band_names": ["x", "x"]}, "'x' is named twice"),
         ({"values": {"road": 1}, "on": 128}, "`on` means nothing"),
         ({"masks": {}}, "`masks` names no class"),
         ({"masks": {"road": "r/*"}, "values": {"road": 1}}, "`values` means nothing"),
         ({"masks": {"road": "r/*"}, "background": [0]}, "`background` means nothing"),
         ({"masks": {"road": "r/*"}, "ignore": [[1, 2, 3]]}, "must hold whole numbers"),
         ({"masks": {"road": "r/*"}, "on": {"rode": 1}}, "names 'rode', which is no class"),
-        ({"masks": {"road": "r/*"}, "on": 0}, "`on` must be above 0"),
+        ({"masks": {"road": "r/*"}, "on": 0}, "'on' must be above 0. Received 0"),
     ],
 )
 def test_options_that_make_no_sense_are_malformed(tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -351,6 +367,11 @@ def test_each_class_may_have_files_of_its_own(folder: Path) -> None:
     assert columns(labels, "road") == [0, 1, 2, 3]
     assert columns(labels, "building") == [3, 4]
     assert labels.known.all()
+
+
+def test_a_threshold_beyond_all_values_is_told(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no pixel of uint8 reaches data\.options\.on\. Received 300.*largest.* 255"):
+        read_classes(folder, **class_files(folder), on=300)
 
 
 @pytest.mark.parametrize("level", [128, {"road": 128}])

@@ -59,10 +59,10 @@ COLOUR_OR_CODE = "'codes.roof' must be a whole number or a list of 3 whole numbe
     [
         ({"codes": {"roof": "red"}}, f"{COLOUR_OR_CODE} Received 'red'."),
         ({"codes": {"roof": [1, 2]}}, f"{COLOUR_OR_CODE} Received [1, 2]."),
-        ({"codes": {"roof": [1, "a", 2]}}, f"{COLOUR_OR_CODE} Received [1, 'a', 2]."),
+        ({"codes": {"roof": [1, "a", 2]}}, "'codes.roof', item 2 must be a whole number. Received 'a'."),
         ({"codes": {}}, "'codes' must have at least 1 item(s). Received {}."),
         ({"codes": 3}, "'codes' must be a table of keys. Received 3."),
-        ({"nodata": NAN}, '\'nodata\' must be a number or "nan". Received nan. Write "nan", with quotes.'),
+        ({"nodata": NAN}, "'nodata' must be a finite number. Received nan. Write \"nan\", with quotes."),
         ({"names": "tree"}, "'names' must be a list. Received 'tree'. Write [\"tree\"]."),
         ({"names": ["a", 3]}, "'names', item 2 must be text. Received 3. Write \"3\", with quotes."),
         ({"span": [1.0]}, "'span' must be a list of 2 numbers. Received [1.0]."),
