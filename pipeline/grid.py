@@ -81,7 +81,14 @@ def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | N
     if abs(pixel_m / wanted - 1.0) < SAME_LENGTH:
         # Rounded by whoever wrote it: interpolating would gain nothing.
         return own
-    return max(1, round(own[0] * pixel_m / wanted)), max(1, round(own[1] * pixel_m / wanted))
+    height, width = own[0] * pixel_m / wanted, own[1] * pixel_m / wanted
+    if min(height, width) < 1.0:
+        raise DataError(
+            f"data.grid: one pixel would hold all of {scene.groups[0].path}, whose own pixels have {pixel_m:g} m",
+            received=wanted,
+            remedy="Give metres per pixel of the cubes",
+        )
+    return round(height), round(width)
 
 
 def group_named(groups: Sequence[BandGroup], name: str) -> BandGroup:

@@ -89,6 +89,7 @@ def prepare(
         earlier = _manifest(folder)
         records = _prepare_scenes(plan, folder, jobs or sensible_jobs(plan), on_progress)
         remove_stale(folder, set(adapter.scene_ids))
+        _tell_constant(records)
         _write_manifest(plan, folder, records, earlier)
     return PreparedDataset.open(folder)
 
@@ -127,6 +128,15 @@ def _progress(outcome: SceneOutcome, number: int, total: int) -> Progress:
         has_data=record.valid_share > 0,
         shifts=record.shifts,
     )
+
+
+def _tell_constant(records: Sequence[SceneRecord]) -> None:
+    """A band that is the same everywhere teaches a network nothing; mostly a file or a formula is wrong."""
+    shown = [record for record in records if record.valid_share > 0]
+    for bands in zip(*(record.bands for record in shown), strict=True):
+        lowest, highest = min(band.minimum for band in bands), max(band.maximum for band in bands)
+        if lowest == highest:
+            logger.warning("The band %s is %g on all ground of all scenes", bands[0].name, lowest)
 
 
 def _write_manifest(plan: ScenePlan, folder: Path, records: list[SceneRecord], earlier: Manifest | None) -> None:

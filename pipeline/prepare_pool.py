@@ -95,12 +95,17 @@ def prepare_scenes(plan: ScenePlan, folder: Path, jobs: int) -> Generator[SceneO
         FullDiskError: No later scene would fare better.
         DataError: A process was killed from outside, mostly for want of memory.
     """
-    jobs = min(jobs, len(plan.adapter.scene_ids))
+    jobs = min(jobs, _to_be_made(plan, folder)) if jobs > 1 else 1
     if jobs > 1:
         yield from _in_processes(plan, folder, jobs)
     else:
         for scene_id in plan.adapter.scene_ids:
             yield _outcome(plan, scene_id, folder)
+
+
+def _to_be_made(plan: ScenePlan, folder: Path) -> int:
+    """Scenes that do not look finished. Other processes take seconds to start, too long for looking at files alone."""
+    return sum(not plan.looks_finished(name, folder) for name in plan.adapter.scene_ids)
 
 
 def _outcome(plan: ScenePlan, scene_id: str, folder: Path) -> SceneOutcome:
@@ -124,7 +129,7 @@ def _in_processes(plan: ScenePlan, folder: Path, jobs: int) -> Generator[SceneOu
     try:
         while waiting or running:
             # No more than there are processes: so what is under way is known, should one of them be killed.
-            with _interrupts_held():
+            with _signals_held():
                 while waiting and len(running) < jobs:
                     scene_id = waiting.pop()
                     running[executor.submit(_prepare_in_process, scene_id)] = scene_id
@@ -156,7 +161,8 @@ def _hash_shared(plan: ScenePlan) -> None:
 def _end(executor: ProcessPoolExecutor, unfinished: set[BaseProcess]) -> None:
     """Let idle processes go; end those that are at work."""
     for process in unfinished:
-        process.terminate()
+        # They write beside a scene's place, and hold polite signals back.
+        process.kill()
     executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -172,9 +178,9 @@ def _killed(scene_ids: list[str]) -> DataError:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started within never see Ctrl-C: it reaches all at once, and it is the first process that ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held() -> Iterator[None]:
+    """Processes are started whole, and never see Ctrl-C: it reaches all at once, but it is the first that ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

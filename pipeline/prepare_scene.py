@@ -94,6 +94,20 @@ class ScenePlan:
             self.hashes[path] = SourceFile(path=relative, size_bytes=path.stat().st_size, sha256=sha256_of(path))
         return self.hashes[path]
 
+    def looks_finished(self, scene_id: str, folder: Path) -> bool:
+        """Whether a scene was made from files of the names and sizes that there are; what they hold, a hash tells.
+
+        Args:
+            scene_id: The scene.
+            folder: That of the prepared data set.
+        """
+        try:
+            record = SceneRecord.model_validate_json((folder / scene_id / RECORD).read_bytes())
+            sizes = [path.stat().st_size for path in self.adapter.sources(scene_id, self.needed)]
+        except (OSError, ValidationError, MapgroveError):
+            return False
+        return sizes == [source.size_bytes for source in record.sources] and record.key == self.key(record.sources)
+
     def key(self, sources: Sequence[SourceFile]) -> str:
         """Changes when a source's contents or a setting that shapes arrays changes; not with the place of files."""
         settings = self.settings

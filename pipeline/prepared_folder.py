@@ -93,7 +93,7 @@ def full_disk(folder: Path, scene_id: str, detail: str, free: int) -> FullDiskEr
     return FullDiskError(
         f"{folder}: the disk is too full for the scene {scene_id}, {detail}",
         received=f"{free / 1e6:,.1f} MB free",
-        remedy="Make room, name another data.prepared, or keep fewer bands in data.bands",
+        remedy="Make room, name another data.prepared, keep fewer bands in data.bands, or take a coarser data.grid",
     )
 
 

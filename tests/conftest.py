@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -8,3 +9,9 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        # In the background Ctrl-C is ignored, under `nohup` a closed terminal, and by every process started from there:
+        # but not what has a handler, even one that does nothing.
+        signal.signal(number, lambda *_: None)

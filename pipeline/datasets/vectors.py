@@ -137,7 +137,9 @@ def read_features(
     meta, _, stored, columns = _asked(
         path, partial(pyogrio.raw.read, layer=layer, columns=wanted, bbox=bounds, force_2d=True)
     )
-    geometries = shapely.from_wkb(stored, on_invalid="fix")
+    with np.errstate(invalid="ignore"):
+        # Coordinates that are no numbers are refused with the file's name.
+        geometries = shapely.from_wkb(stored, on_invalid="fix")
     present = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     if not present.all():
         logger.info("%s: %d features have no geometry", path, np.count_nonzero(~present))
@@ -363,10 +365,12 @@ def _buffered(lines: Geometries, widths_m: NDArray[np.float64], features: Featur
 
 
 def _refuse_no_numbers(features: Features, parts: Geometries) -> None:
-    finite = np.isfinite(shapely.bounds(parts)).all(axis=-1)
-    if not finite.all():
+    points, owner = shapely.get_coordinates(parts, return_index=True)
+    # Bounds would not do: they leave out what is not a number.
+    bad = np.unique(owner[~np.isfinite(points).all(axis=1)])
+    if len(bad):
         raise DataError(
             f"{features.path}: coordinates must be numbers",
-            received=f"{np.count_nonzero(~finite)} geometries with others",
+            received=f"{len(bad)} geometries with others",
             remedy="Mend or delete them",
         )

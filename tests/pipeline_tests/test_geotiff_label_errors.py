@@ -11,7 +11,8 @@ import shapely
 from geo_files import NORTH_UP, UTM, chain, on_map, write_vectors
 from labelled_scenes import BY_KIND, HOUSE, ONE, POND, ROADS, adapter, image, masks, read
 from rasterio.transform import Affine
-from shapely.geometry import LineString, Point, box
+from shapely.geometry import LineString, Point, Polygon, box
+from shapely.geometry.base import BaseGeometry
 
 from pipeline.datasets.geotiff import GeotiffAdapter
 from pipeline.scene import DataError
@@ -155,15 +156,15 @@ def test_a_scene_with_labels_of_some_classes_only(folder: Path) -> None:
         adapter(folder, labels={"building": "houses/*.geojson", "water": "water/*.geojson"})
 
 
-def test_coordinates_that_are_no_numbers(folder: Path) -> None:
-    good = on_map(HOUSE)
-    bad = shapely.set_coordinates(
-        shapely.from_wkt(good.wkt),
-        np.vstack([shapely.get_coordinates(good)[:2], [[math.inf, 4e6]], shapely.get_coordinates(good)[3:]]),
-    )
-    write_vectors(folder / "labels" / "a.gpkg", [bad])
-    with pytest.raises(DataError, match=r"a\.gpkg: coordinates must be numbers"):
-        read(folder, labels={"building": "labels/*.gpkg"})
+@pytest.mark.parametrize("corner", [(math.inf, 4e6), (math.nan, math.nan), (5e5, math.nan)])
+@pytest.mark.parametrize("kind", [Polygon, LineString])
+def test_coordinates_that_are_no_numbers(folder: Path, kind: type[BaseGeometry], corner: tuple[float, float]) -> None:
+    corners = shapely.get_coordinates(on_map(HOUSE))
+    corners[2] = corner
+    with np.errstate(invalid="ignore"):
+        write_vectors(folder / "labels" / "a.gpkg", [kind(corners)])
+    with pytest.raises(DataError, match=r"a\.gpkg: coordinates must be numbers.*1 geometries"):
+        read(folder, labels={"building": "labels/*.gpkg"}, width_m=2.0)
 
 
 def test_a_shapefile_has_its_parts_among_the_sources(folder: Path) -> None:

@@ -47,7 +47,6 @@ def settings(grid: object) -> DataSettings:
         (0.25, (480, 400)),
         (0.6, (200, 167)),
         (0.4999, (240, 200)),
-        (1000, (1, 1)),
     ],
 )
 def test_the_grid_is_what_the_study_asks_for(written: object, shape: tuple[int, int]) -> None:
@@ -149,6 +148,13 @@ def test_classes_that_part_the_ground_still_do_on_a_coarser_grid() -> None:
     assert isinstance(coarse, RasterLabels)
     assert np.array_equal(coarse.by_class["one"], ~coarse.by_class["other"])
     assert coarse.by_class["one"].mean() == pytest.approx(values.mean(), abs=0.02)
+
+
+def test_a_pixel_larger_than_the_scene_is_refused() -> None:
+    made = Scene("s", 40, 60, (group("rgb", 40, 60),), None, Georeference(), pixel_m=0.5)
+    assert Grid.of(made, 20.0).shape == (1, 2)
+    with pytest.raises(DataError, match=r"data\.grid: one pixel would hold all of .* own pixels have 0\.5 m.*20\.1"):
+        Grid.of(made, 20.1)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,14 @@ def test_a_disk_that_is_too_full_is_told_before_writing(data: DataSettings, monk
         run(data)
 
 
+def test_a_band_that_is_the_same_everywhere_is_told(data: DataSettings, caplog: pytest.LogCaptureFixture) -> None:
+    run(data, indices=("red - red", "log(0 - red)"))
+    told = [record.getMessage() for record in caplog.records]
+    assert "The band red - red is 0 on all ground of all scenes" in told
+    assert "The band log(0 - red) is 0 on all ground of all scenes" in told
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
 
 def write_images(folder: Path, names: str, size_px: int) -> None:
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(names):
         pixels = np.random.default_rng(seed).integers(1, 255, (3, size_px, size_px), dtype=np.uint8)
         shape = {"count": 3, "height": size_px, "width": size_px, "dtype": "uint8"}
@@ -72,6 +72,20 @@ def test_several_processes_make_the_same_data_set(tmp_path: Path) -> None:
     again: list[Progress] = []
     prepare(settings(tmp_path, prepared=str(tmp_path / "many"), grid=1.5), again.append, 2)
     assert {progress.state for progress in again} == {"unchanged"}
+
+
+def test_no_process_is_started_where_nothing_is_to_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "raw", "abc", 40)
+    prepare(settings(tmp_path), None, 1)
+    monkeypatch.setattr(prepare_pool, "ProcessPoolExecutor", None)
+    told: list[Progress] = []
+    prepare(settings(tmp_path), told.append, 3)
+    assert [progress.state for progress in told] == ["unchanged"] * 3
+    write_images(tmp_path / "raw", "b", 41)
+    told.clear()
+    # One scene alone needs no other process either.
+    prepare(settings(tmp_path), told.append, 3)
+    assert [progress.state for progress in told] == ["unchanged", "prepared", "unchanged"]
 
 
 def test_what_fails_and_what_is_logged_elsewhere_reaches_the_user(
@@ -132,8 +146,6 @@ def begun(tmp_path: Path) -> subprocess.Popen[str]:
         text=True,
         env=environment,
         start_new_session=True,
-        # Whoever runs the tests in the background has Ctrl-C ignored, and every process of theirs too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

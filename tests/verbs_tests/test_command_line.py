@@ -114,10 +114,8 @@ def test_words_that_cannot_be_meant_exit_with_2(words: list[str], part: str, tol
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_at_any_moment_ends_in_one_line(number: signal.Signals, tmp_path: Path) -> None:
-    # Whoever runs the tests in the background has Ctrl-C ignored, and every process of theirs too.
-    ready = "import signal, os, run_search; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    hooked = "run_search._stop_on_hang_up(); run_search._run = lambda _: "
-    code = f"{ready}{hooked}os.kill(os.getpid(), {int(number)}); import sys; sys.exit(run_search.main(['prepare']))"
+    hooked = "import os, run_search; run_search._stop_on_hang_up(); run_search._run = lambda _: "
+    code = f"{hooked}os.kill(os.getpid(), {int(number)}); import sys; sys.exit(run_search.main(['prepare']))"
 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
