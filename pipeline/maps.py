@@ -109,11 +109,13 @@ class ScoredMaps:
         score: How well they agree; a class without a labelled pixel has no Jaccard.
         ground: What counted of each scene.
         models: Fingerprint of the model set that drew all of them.
+        tile_px: Side length of the largest tiles; 0 where all are as large as the models' patches.
     """
 
     score: Score
     ground: tuple[ScoredGround, ...]
     models: str
+    tile_px: int
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> S
         raise MapgroveError("the maps show classes that the data set does not have", received=unknown)
     classes = [dataset.classes.index(name) for name in names]
     score = score_masks(((masks, part.masks[..., classes], part.known) for part, masks, _ in found), names)
-    return ScoredMaps(score.without_absent(), tuple(map(_scored_ground, parts)), models.pop())
+    tile_px = max(record.prediction.tile_px for record in records)
+    return ScoredMaps(score.without_absent(), tuple(map(_scored_ground, parts)), models.pop(), tile_px)
 
 
 def _scored_ground(part: Part) -> ScoredGround:

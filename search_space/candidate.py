@@ -17,6 +17,14 @@ class Candidate(Frozen):
         """16 hexadecimal digits that are equal exactly for equal candidates."""
         return fingerprint(self)
 
+    def context_px(self, tile_px: int = 0) -> int:
+        """How far the network looks in a map: as far as it can, but not beyond the tile that it is given.
+
+        Args:
+            tile_px: Side length of the tiles; 0 for those as large as the patches of its training.
+        """
+        return min(self.architecture.context_px, tile_px or self.plan.patch_px)
+
     def check_feasible(self) -> None:
         """Refuse a candidate from which no model can be built.
 

@@ -85,6 +85,8 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
                     f"{word} and another scene would both be mapped into the folder {path.stem!r}",
                     remedy="Map one of them with another --out",
                 )
+        elif "/" in word or Path(word).suffix.lower() in (".tif", ".tiff", ".png", ".jpg"):
+            raise MapgroveError("there is no such file", received=word, remedy="Check its path")
         else:
             known = [] if dataset is None else dataset.scene_ids
             raise MapgroveError(

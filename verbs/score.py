@@ -9,12 +9,15 @@ Examples:
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError
-from search_space.records import Counts, ScoreRecord
+from search_space.records import Counts, ModelSet, ScoreRecord
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
+
+logger = logging.getLogger(__name__)
 
 RULE = "TP / (TP + FP + FN) over all known pixels together; a class without a labelled one has no score"
 
@@ -44,12 +47,16 @@ def run(options: argparse.Namespace) -> None:
     if not parts:
         raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
     scored = score_maps(dataset, parts, options.maps or study.folder / PREDICTIONS)
-    if not options.maps and scored.models != read_model_set(study.folder / MODELS).fingerprint:
-        raise MapgroveError(
-            "the maps were drawn by other models than the study has now",
-            received=str(study.folder / PREDICTIONS),
-            remedy=f"Run: {study_commands(study, options).line('predict', options.fold)}",
-        )
+    if not options.maps:
+        models = read_model_set(study.folder / MODELS)
+        if scored.models != models.fingerprint:
+            raise MapgroveError(
+                "the maps were drawn by other models than the study has now",
+                received=str(study.folder / PREDICTIONS),
+                remedy=f"Run: {study_commands(study, options).line('predict', options.fold)}",
+            )
+        if any(part.held_out_blocks for part in fold.training):
+            _tell_farther_sight(models, scored.tile_px)
     score = scored.score
     record = ScoreRecord(
         fold=options.fold,
@@ -70,3 +77,19 @@ def run(options: argparse.Namespace) -> None:
     say(render_table(score_table(record)))
     if record.absent:
         say(absent_phrase(record))
+
+
+def _tell_farther_sight(models: ModelSet, tile_px: int) -> None:
+    """Training keeps its patches off held-out blocks as far as networks look by tiles of the patches' size."""
+    flattered = [
+        member.class_name
+        for member in models.members
+        if member.candidate.context_px(tile_px) > member.candidate.context_px()
+    ]
+    if flattered:
+        logger.warning(
+            "Maps of %s were drawn by tiles of %d px, from which networks see training ground beside held-out blocks: "
+            "for a score that is not flattered set prediction.tile_px = 0 and run predict again",
+            ", ".join(flattered),
+            tile_px,
+        )

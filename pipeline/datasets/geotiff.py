@@ -157,10 +157,18 @@ class GeotiffAdapter:
                 received=str(self._folder / patterns[group]),
                 remedy="Fetch it, or leave its bands out of data.bands",
             )
+        place = root_and_id(self._image, patterns[self._first])
+        if place is None:
+            return DataError(
+                f"{self._image}: one file does not hold all bands of the study, and as it is not named like "
+                f"{patterns[self._first]!r}, nothing tells where that of {group} lies",
+                remedy="Name and lay out the scene's files as the data set does (data.options.images), "
+                f"and give the one of {self._first}",
+            )
         return DataError(
-            f"{self._image}: one file does not hold all bands of the study, and the image of {group} is not beside it",
-            received=patterns[group],
-            remedy=f"Put both where the patterns have them, and name the file of {patterns[self._first]}",
+            f"{self._image}: one file does not hold all bands of the study, and that of {group} is missing",
+            received=str(place[0] / patterns[group].replace("*", place[1], 1)),
+            remedy="Put it there",
         )
 
 

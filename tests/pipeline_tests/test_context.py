@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.builder import build_model
 from search_space.architecture import Architecture
+from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.training_plan import TrainingPlan
 
 
 def positive_model(architecture: Architecture) -> keras.Model:
@@ -77,6 +79,13 @@ def test_normalisation_of_single_pixels_looks_no_further(normalisation: str) -> 
 
     assert 0 < np.abs(rows - 48).max() <= architecture.context_px
     assert 0 < np.abs(columns - 48).max() <= architecture.context_px
+
+
+def test_a_network_looks_no_farther_than_its_tile() -> None:
+    candidate = Candidate(plan=TrainingPlan(patch_px=32))
+    far = candidate.architecture.context_px
+    assert far > 32
+    assert [candidate.context_px(tile) for tile in (0, 40, 9999)] == [32, 40, far]
 
 
 def test_a_known_network_looks_as_far_as_counted_by_hand() -> None:
