@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.ground import BlockGrid
 from pipeline.prepared import PreparedDataset, PreparedScene, SceneRecord
+from pipeline.same_ground import joined_groups
 from search_space.study import FoldSettings
 
 Groups = tuple[tuple[str, ...], ...]
@@ -48,7 +49,7 @@ class LabelledGround:
 
         A scene that shares its ground with another is not cut, as all of that ground goes into one fold.
         """
-        groups = merged([*settings.groups, *dataset.manifest.same_ground])
+        groups = joined_groups([*settings.groups, *dataset.manifest.same_ground])
         whole = {*chain(*groups), *settings.test}
         grids = {
             record.id: BlockGrid.over(
@@ -78,15 +79,6 @@ class LabelledGround:
                 key = group_of.get(piece.scene_id, (piece.scene_id, piece.block))
                 units.setdefault(key, []).append(piece)
         return [tuple(unit) for unit in units.values()]
-
-
-def merged(groups: Iterable[Iterable[str]]) -> Groups:
-    """Join groups that have a member in common."""
-    found: list[set[str]] = []
-    for group in groups:
-        joined = set(group).union(*(each for each in found if not each.isdisjoint(group)))
-        found = [each for each in found if each.isdisjoint(joined)] + [joined]
-    return tuple(sorted(tuple(sorted(group)) for group in found))
 
 
 def _pieces(scene: PreparedScene, grid: BlockGrid) -> list[Piece]:

@@ -25,7 +25,7 @@ from pipeline.prepared import (
 )
 from pipeline.prepared_folder import make_folder, refuse_odd_names, remove_stale
 from pipeline.registration import Shift
-from pipeline.same_ground import find_same_ground, given_links, ground_groups
+from pipeline.same_ground import find_same_ground, given_links, joined_groups
 from pipeline.scene import DataError
 from search_space.study import DataSettings
 
@@ -146,7 +146,7 @@ def _write_manifest(plan: ScenePlan, folder: Path, records: list[SceneRecord], e
         made_for=MadeFor.of(plan.settings),
         classes=plan.settings.classes,
         bands=plan.output_bands,
-        same_ground=ground_groups(links),
+        same_ground=joined_groups(link.scenes for link in links),
         scenes=tuple(records),
         same_ground_links=tuple(links),
     )

@@ -60,10 +60,11 @@ def valid_polygons(geometries: Iterable[BaseGeometry]) -> Geometries:
         DataError: A coordinate is not a number.
     """
     polygons = polygons_of(geometries)
-    bounds = shapely.bounds(polygons)
-    finite = np.isfinite(bounds).all(axis=-1)
+    # Not their bounds, which leave out what is not a number.
+    points = shapely.get_coordinates(polygons)
+    finite = np.isfinite(points).all(axis=-1)
     if not finite.all():
-        raise DataError("A polygon has a coordinate that is not a number", received=bounds[~finite][0].tolist())
+        raise DataError("A polygon has a coordinate that is not a number", received=points[~finite][0].tolist())
     valid = shapely.is_valid(polygons)
     if valid.all():
         return polygons

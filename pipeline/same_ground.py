@@ -51,18 +51,17 @@ def given_links(groups: Iterable[Sequence[str]], scene_ids: Sequence[str]) -> li
     return [GroundLink(scenes=pair, found="given") for group in present for pair in pairwise(sorted(group))]
 
 
-def ground_groups(links: Iterable[GroundLink]) -> tuple[tuple[str, ...], ...]:
-    """Join links that have a scene in common, over any number of steps.
+def joined_groups(groups: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """Join groups of scenes that have one in common, over any number of steps.
 
     Returns:
-        Groups of at least two ids, sorted, each scene in one at most.
+        Groups of ids, sorted, each scene in one at most.
     """
-    groups: dict[str, set[str]] = {}
-    for link in links:
-        first, second = (groups.get(name, {name}) for name in link.scenes)
-        joined = first | second
-        groups.update(dict.fromkeys(joined, joined))
-    return tuple(sorted({tuple(sorted(group)) for group in groups.values()}))
+    found: list[set[str]] = []
+    for group in groups:
+        joined = set(group).union(*(each for each in found if not each.isdisjoint(group)))
+        found = [each for each in found if each.isdisjoint(joined)] + [joined]
+    return tuple(sorted(tuple(sorted(group)) for group in found))
 
 
 def find_same_ground(scenes: Sequence[PreparedScene]) -> list[GroundLink]:

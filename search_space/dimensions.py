@@ -82,6 +82,8 @@ class Override(Frozen):
         if given == ["choices"] and isinstance(dimension, Choice):
             if not self.choices:
                 raise MalformedError(f"space.{path}: no choice is left", remedy="Name at least one")
+            if twice := [option for option in self.choices if self.choices.count(option) > 1]:
+                raise MalformedError(f"space.{path}: a choice is given twice", received=twice[0])
             return Choice(self.choices)
         if given and set(given) <= {"low", "high"} and isinstance(dimension, (Real, Integer)):
             return self._ranged(dimension, path)

@@ -100,6 +100,9 @@ def test_what_has_no_area_draws_nothing(nothing: list[object]) -> None:
     assert not mask.any()
 
 
-def test_a_coordinate_that_is_no_number_is_refused() -> None:
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_coordinate_that_is_no_number_is_refused(bad: float) -> None:
+    with np.errstate(invalid="ignore"):
+        polygon = Polygon([(0, 0), (bad, 4), (4, 4), (4, 0)])
     with pytest.raises(DataError, match="not a number"):
-        rasterise([Polygon([(0, 0), (np.inf, 4), (4, 4)])], 6, 6)
+        rasterise([polygon], 6, 6)

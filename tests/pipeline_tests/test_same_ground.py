@@ -12,8 +12,8 @@ from rasterio.crs import CRS
 
 from pipeline.landscape import Features, imagine
 from pipeline.prepare import prepare
-from pipeline.prepared import GroundLink, PreparedDataset
-from pipeline.same_ground import ground_groups
+from pipeline.prepared import PreparedDataset
+from pipeline.same_ground import joined_groups
 from pipeline.spectra import paint
 from search_space.study import DataSettings
 
@@ -193,8 +193,8 @@ def test_what_the_data_set_tells_is_joined_with_what_is_found(tmp_path: Path, mo
         (["ab", "cd", "bc"], (("a", "b", "c", "d"),)),
         (["cd", "ab"], (("a", "b"), ("c", "d"))),
         (["ab", "ab"], (("a", "b"),)),
+        (["abc", "de", "ce"], (("a", "b", "c", "d", "e"),)),
     ],
 )
 def test_links_join_over_any_number_of_steps(pairs: list[str], groups: tuple[tuple[str, ...], ...]) -> None:
-    links = [GroundLink(scenes=(pair[0], pair[1]), found="given") for pair in pairs]
-    assert ground_groups(links) == groups
+    assert joined_groups(pairs) == groups

@@ -128,6 +128,7 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"architecture.depth": {"choices": [2]}}, "takes low = ... and high = ..."),
         ({"architecture.pooling": {"low": 1}}, r"takes choices = \[...\]"),
         ({"architecture.pooling": {"choices": ["maxx"]}}, "architecture.pooling"),
+        ({"architecture.pooling": {"choices": ["max", "max"]}}, "a choice is given twice. Received 'max'"),
         ({"architecture.pooling": {"choices": []}}, "no choice is left"),
         ({"architecture.block": {"choices": ["dense"]}}, "dense"),
         ({"plan.learning_rate": {"low": 0}}, "above 0"),
