@@ -73,8 +73,8 @@ class _Maker:
 
     def _weights(self) -> dict[str, Any]:
         """What all convolutions have in common."""
-        l2 = self._architecture.l2
-        regulariser = keras.regularizers.L2(l2) if l2 else None
+        chosen = self._architecture.regularisation
+        regulariser = keras.regularizers.L2(chosen.weight) if chosen.kind == "l2" else None
         return {"kernel_initializer": self._architecture.kernel_initialisation, "kernel_regularizer": regulariser}
 
     def conv(self, plan: plans.Conv, name: str, inputs: list[Tensor]) -> Tensor:

@@ -242,6 +242,26 @@ class ElementDropout(Frozen):
 Dropout = Annotated[NoDropout | SpatialDropout | ElementDropout, Field(discriminator="kind")]
 
 
+class NoRegularisation(Frozen):
+    """Weights are free."""
+
+    kind: Literal["none"] = "none"
+
+
+class L2Regularisation(Frozen):
+    """Large weights cost.
+
+    Attributes:
+        weight: Of the sum of squares of the convolutions' kernels in the loss.
+    """
+
+    kind: Literal["l2"] = "l2"
+    weight: Annotated[float, Field(gt=0.0, le=0.1)] = 7e-4
+
+
+Regularisation = Annotated[NoRegularisation | L2Regularisation, Field(discriminator="kind")]
+
+
 class Architecture(Frozen):
     """One U-Net.
 
@@ -262,7 +282,7 @@ class Architecture(Frozen):
         normalisation: Normalisation before each activation.
         kernel_initialisation: Keras initialiser of the convolutions.
         dropout: What is dropped in training.
-        l2: Weight of the sum of squared weights in the loss.
+        regularisation: What large weights cost.
         head: What makes probabilities.
         deep_supervision: Whether coarser stages of the decoder are trained to map the classes too.
         energy: Whether the distance to the border of each class is learned beside it.
@@ -285,7 +305,7 @@ class Architecture(Frozen):
     normalisation: Normalisation = "batch"
     kernel_initialisation: KernelInitialisation = "he_uniform"
     dropout: Dropout = NoDropout()
-    l2: Annotated[float, Field(ge=0.0, le=0.1)] = 0.0
+    regularisation: Regularisation = NoRegularisation()
     head: HeadActivation = "sigmoid"
     deep_supervision: bool = False
     energy: bool = False

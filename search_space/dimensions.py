@@ -34,12 +34,21 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several options, each a plain value or a plain mapping."""
+    """One of several options, each a plain value or a plain mapping.
+
+    Attributes:
+        options: What there is.
+        weights: How often each is drawn before anything is known of them, summing to 1; equally often where empty.
+    """
 
     options: tuple[Any, ...]
+    weights: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        return " | ".join(_short(option) for option in self.options)
+        if len(self.options) == 1:
+            return str(Fixed(self.options[0]))
+        shares = [f" ({weight:.0%})" for weight in self.weights] or [""] * len(self.options)
+        return " | ".join(f"{_short(option)}{share}" for option, share in zip(self.options, shares, strict=True))
 
 
 @dataclass(frozen=True)
@@ -113,4 +122,6 @@ class Override(Frozen):
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + "}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
@@ -20,21 +19,61 @@ from search_space.errors import InfeasibleError, MalformedError
 Space = Mapping[str, Dimension]
 
 DEFAULT_SPACE: Space = {
+    # All bands and indices of the study; lists of names to choose from may be set.
+    "architecture.bands": Choice(((),)),
+    "architecture.encoder": Choice(
+        ("grown", "vgg16", "resnet34", "resnet50", "se_resnext50", "efficientnet_b0"), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)
+    ),
+    "architecture.encoder[grown].first_kernel_px": Choice((0, 5, 7)),
+    "architecture.encoder[grown].residual_units": Integer(0, 4),
+    "architecture.encoder[grown].pooling": Choice(("max", "average", "strided", "inception")),
+    "architecture.encoder[grown].branches": Choice((False, True)),
+    "architecture.encoder[vgg16].weights": Choice(("none",)),
+    "architecture.encoder[resnet34].weights": Choice(("none",)),
+    "architecture.encoder[resnet50].weights": Choice(("none",)),
+    "architecture.encoder[se_resnext50].weights": Choice(("none",)),
+    "architecture.encoder[efficientnet_b0].weights": Choice(("none",)),
     "architecture.depth": Integer(2, 5),
     "architecture.base_filters": Choice((8, 12, 16, 24, 32)),
-    "architecture.growth": Choice((1.5, 1.75, 2.0)),
-    "architecture.convs_per_stage": Integer(1, 3),
-    "architecture.block": Choice(("plain", "residual", "inception")),
-    "architecture.block[plain].kernel_px": Choice((3, 5)),
+    "architecture.growth": Choice((1.0, 1.5, 1.75, 2.0)),
+    "architecture.max_filters": Choice((128, 256, 512)),
+    "architecture.units_per_stage": Integer(1, 3),
+    "architecture.block": Choice(
+        ("plain", "residual", "bottleneck", "inception", "asymmetric", "dense", "separable")
+    ),
+    "architecture.block[plain].kernel_px": Choice((2, 3, 4, 5)),
     "architecture.block[residual].kernel_px": Choice((3, 5)),
+    "architecture.block[bottleneck].kernel_px": Choice((3, 5)),
+    "architecture.block[bottleneck].narrowing": Choice((2, 4)),
     "architecture.block[inception].wide_kernel_px": Choice((5, 7)),
-    "architecture.pooling": Choice(("max", "average", "strided", "inception")),
-    "architecture.activation": Choice(("relu", "leaky_relu", "elu", "silu")),
-    "architecture.normalisation": Choice(("none", "batch", "layer", "group")),
+    "architecture.block[asymmetric].kernel_px": Choice((3, 5, 7)),
+    "architecture.block[dense].kernel_px": Choice((3, 5)),
+    "architecture.block[dense].layers": Integer(2, 4),
+    "architecture.block[separable].kernel_px": Choice((3, 5, 7)),
+    "architecture.squeeze_excitation": Choice((False, True)),
+    "architecture.bottom": Choice(("none", "aspp", "pyramid", "attention")),
+    "architecture.bottom[aspp].rate": Integer(1, 6),
+    "architecture.bottom[attention].heads": Choice((1, 2, 4)),
+    "architecture.up": Choice(("transposed", "nearest", "bilinear", "subpixel")),
+    "architecture.up[transposed].kernel_px": Choice((2, 4)),
+    "architecture.up[nearest].kernel_px": Choice((0, 1, 3)),
+    "architecture.up[bilinear].kernel_px": Choice((0, 1, 3)),
+    "architecture.up[subpixel].kernel_px": Choice((1, 3)),
+    "architecture.skip": Choice(("concatenate", "add", "residual", "gate", "none"), (0.3, 0.2, 0.2, 0.2, 0.1)),
+    "architecture.activation": Choice(("relu", "leaky_relu", "elu", "selu", "gelu", "silu")),
+    "architecture.normalisation": Choice(("batch", "group", "layer", "none")),
     "architecture.kernel_initialisation": Choice(
         ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "orthogonal")
     ),
-    "architecture.dropout": Real(0.0, 0.35),
+    "architecture.dropout": Choice(("none", "spatial", "element")),
+    "architecture.dropout[spatial].rate": Real(0.02, 0.35),
+    "architecture.dropout[element].rate": Real(0.02, 0.35),
+    "architecture.regularisation": Choice(("none", "l2")),
+    "architecture.regularisation[l2].weight": Real(7e-6, 7e-3, log=True),
+    "architecture.head": Choice(("sigmoid", "hard_sigmoid"), (0.8, 0.2)),
+    "architecture.deep_supervision": Choice((False, True), (0.7, 0.3)),
+    "architecture.energy": Choice((False, True), (0.8, 0.2)),
+    "architecture.margin_px": Choice((0, 8, 16), (0.6, 0.2, 0.2)),
     "plan.loss": Choice(
         (
             {"bce": 1.0},
@@ -101,22 +140,40 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
 def least_demand_px(space: Space) -> tuple[int, int]:
     """Side length of the smallest patch, and how far the network that looks least far looks.
 
-    Only dimensions on which a network's context depends are run through; smaller depths, fewer blocks and smaller
-    kernels never look farther.
+    Numbers are the smallest there are: less depth, fewer units and smaller kernels never look farther. Kinds of block
+    and of encoder are tried with each other; what rises and what is at the bottom add to that, one after the other.
     """
-    kernels = {path: min(_whole_values(dim)) for path, dim in space.items() if path.endswith("kernel_px")}
-    blocks = [
-        {"kind": kind}
-        | {name.rpartition(".")[2]: least for name, least in kernels.items() if f".block[{kind}]." in name}
-        for kind in _ends(space["architecture.block"])
-    ]
-    fewest = {name: min(_whole_values(space[f"architecture.{name}"])) for name in ("depth", "convs_per_stage")}
-    contexts = [
-        decode(Architecture, {**fewest, "block": block, "pooling": pooling}, where="space").context_px
-        for block in blocks
-        for pooling in _ends(space["architecture.pooling"])
-    ]
-    return int(min(_whole_values(space["plan.patch_px"]))), min(contexts)
+    patch_px = int(min(_whole_values(space["plan.patch_px"])))
+    least: dict[str, Any] = {
+        name: min(_whole_values(space[f"architecture.{name}"])) for name in ("depth", "units_per_stage")
+    }
+    for group in (("block", "encoder"), ("up",), ("bottom",)):
+        variants = product(*([(name, each) for each in _least_variants(name, space)] for name in group))
+        least = min(({**least, **dict(chosen)} for chosen in variants), key=lambda each: _context_px(each, patch_px))
+    return patch_px, _context_px(least, patch_px)
+
+
+def _least_variants(name: str, space: Space) -> Iterator[Any]:
+    """Every kind of a part of the architecture, its numbers the smallest, with every word of its other dimensions."""
+    path = f"architecture.{name}"
+    for option in _ends(space[path]):
+        if not isinstance(option, str):
+            yield option
+            continue
+        children = {leaf.rpartition(".")[2]: _whole_values(dim) for leaf, dim in _children(path, option, space).items()}
+        words = {leaf: values for leaf, values in children.items() if isinstance(values[0], str)}
+        numbers = {leaf: min(values) for leaf, values in children.items() if leaf not in words}
+        for chosen in product(*words.values()):
+            yield {"kind": option, **numbers, **dict(zip(words, chosen, strict=True))}
+
+
+def _context_px(plain: Mapping[str, Any], patch_px: int) -> int:
+    """Infeasible ones, such as a known encoder that is too deep, look farther than any other."""
+    try:
+        candidate = {"architecture": plain, "plan": {"patch_px": patch_px}}
+        return decode(Candidate, candidate, where="space").context_px()
+    except InfeasibleError:
+        return patch_px
 
 
 def space_fingerprint(space: Space) -> str:
@@ -196,8 +253,11 @@ def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
             return hp.loguniform(path, math.log(low), math.log(high)) if log else hp.uniform(path, low, high)
         case Integer(low, high):
             return hp.quniform(path, low - 0.5 + 1e-9, high + 0.5 - 1e-9, 1) if low < high else low
-        case Choice(options):
-            return hp.choice(path, [_option(hp, path, option, space) for option in options])
+        case Choice(options, weights):
+            made = [_option(hp, path, option, space) for option in options]
+            if len(made) == 1:
+                return made[0]
+            return hp.pchoice(path, list(zip(weights, made, strict=True))) if weights else hp.choice(path, made)
         case Fixed(value):
             return _option(hp, path, value, space)
 
@@ -232,27 +292,24 @@ def _ends(dimension: Dimension) -> Sequence[Any]:
 
 def _check_some_feasible(space: Space) -> None:
     """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
-    depth, patch_px = space["architecture.depth"], space["plan.patch_px"]
-    if not any(_feasible(*pair) for pair in product(_whole_values(depth), _whole_values(patch_px))):
-        divisor = 2 ** min(map(int, _whole_values(depth)))
+    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
+    depth, margin_px = (min(_whole_values(space[name])) for name in names[:2])
+    plain = {
+        "architecture": {"depth": depth, "margin_px": margin_px},
+        "plan": {"patch_px": max(_whole_values(space[names[2]]))},
+    }
+    try:
+        decode(Candidate, plain, where="space").check_feasible()
+    except InfeasibleError as error:
         raise MalformedError(
-            "space: no plan.patch_px is divisible by 2**architecture.depth, so no network can be built",
-            received={"plan.patch_px": str(patch_px), "architecture.depth": str(depth)},
-            remedy=f"Let plan.patch_px hold a multiple of {divisor}",
-        )
+            f"space: no network can be built: {error.what}",
+            received={name: str(space[name]) for name in names},
+            remedy=error.remedy,
+        ) from None
 
 
 def _whole_values(dimension: Dimension) -> Sequence[Any]:
     return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else _ends(dimension)
-
-
-def _feasible(depth: float, patch_px: float) -> bool:
-    plain = {"architecture": {"depth": depth}, "plan": {"patch_px": patch_px}}
-    try:
-        decode(Candidate, plain, where="space").check_feasible()
-    except InfeasibleError:
-        return False
-    return True
 
 
 def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from search_space.architecture import Architecture, GrownEncoder
 from search_space.errors import InfeasibleError
@@ -66,6 +67,18 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
     if architecture.energy:
         outputs["energy"] = _head(draft, "energy", x, num_classes, "sigmoid")
     return draft.finished(outputs)
+
+
+@lru_cache(maxsize=512)
+def outline(architecture: Architecture) -> Graph:
+    """The graph for a band of each resolution and one class: what it tells does not depend on how many there are.
+
+    Raises:
+        InfeasibleError: As `draw_up`.
+    """
+    levels = range(architecture.depth + 1)
+    names = architecture.bands or tuple(f"band{level}" for level in levels)
+    return draw_up(architecture, [InputBand(name, min(n, architecture.depth)) for n, name in enumerate(names)], 1)
 
 
 def _selected(draft: Draft, architecture: Architecture, bands: Sequence[InputBand]) -> tuple[Sequence[InputBand], int]:
