@@ -13,7 +13,7 @@ from pipeline.stratification import stratify
 from search_space.decode import fingerprint
 from search_space.errors import MapgroveError
 from search_space.records import FoldName, FoldShares, Split
-from search_space.study import FoldSettings
+from search_space.study import LEAST_BLOCK_PX, FoldSettings
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +150,18 @@ def _numbered(settings: FoldSettings, num_folds: int, ground: LabelledGround) ->
     """What `test` does not name, dealt into numbered folds."""
     _refuse_split_ground({p: "test" if p.scene_id in settings.test else "dealt" for p in ground.pieces}, ground)
     units = ground.units(without=settings.test)
+    if not units:
+        raise DataError(
+            "folds.test names every labelled scene, so nothing is left to deal",
+            received=list(settings.test),
+            remedy="Name fewer of them",
+        )
     if settings.block_px is not None:
         _refuse_uncut(settings.block_px, ground, {piece.scene_id for unit in units for piece in unit})
     if num_folds > len(units):
         what = "blocks" if settings.unit == "block" else "labelled scenes, those of the same ground counted as one"
-        finer = "" if settings.unit == "block" else ', or deal blocks with folds.unit = "block"'
+        can_be_cut = settings.unit == "scene" and any(len(unit) == 1 for unit in units)
+        finer = ', or deal blocks with folds.unit = "block"' if can_be_cut else ""
         raise DataError(
             f"folds.num_folds: more folds than there are {what}",
             received={"num_folds": num_folds, "there are": len(units)},
@@ -288,13 +295,14 @@ def _refuse_uncut(block_px: int, ground: LabelledGround, scene_ids: set[str]) ->
         raise DataError(
             "folds.unit: no scene can be cut into blocks, as each shares its ground with another",
             received={"same ground": [list(group) for group in ground.same_ground]},
-            remedy='Take folds.unit = "scene"',
+            remedy='Label other ground, or take folds.unit = "scene" if there are enough such groups',
         )
     longest = max((max(grid.row_edges_px[-1], grid.column_edges_px[-1]) for grid in grids), default=0)
+    smaller = f"Take at most {longest * 2 // 3}, or " if longest * 2 // 3 >= LEAST_BLOCK_PX else "Take "
     raise DataError(
         "folds.block_px: the blocks are so large that they cut no scene",
         received={"block_px": block_px, "longest side of a scene that may be cut": longest},
-        remedy=f'Take at most {longest * 2 // 3}, or folds.unit = "scene"',
+        remedy=f'{smaller}folds.unit = "scene"',
     )
 
 

@@ -21,7 +21,13 @@ _EQUATOR_M, _ECCENTRICITY2 = 6_378_137.0, 0.00669438
 
 
 def pixel_side_m(georeference: Georeference, shape: tuple[int, int]) -> float | None:
-    """Side of a square as large as the pixel in the middle of an image.
+    """Side of a square as large as the pixel in the middle of an image; see `pixel_sides_m`."""
+    sides = pixel_sides_m(georeference, shape)
+    return None if sides is None else math.sqrt(sides[0] * sides[1])
+
+
+def pixel_sides_m(georeference: Georeference, shape: tuple[int, int]) -> tuple[float, float] | None:
+    """How far it is on the ground from one pixel to the next in the middle of an image, down and across.
 
     Measured on the ground: a degree of longitude shrinks towards the poles, and so does a metre of a web map. Where the
     map is true to scale within a hundredth, as UTM is, its own metres serve.
@@ -38,7 +44,7 @@ def pixel_side_m(georeference: Georeference, shape: tuple[int, int]) -> float | 
     """
     if georeference.crs is None or georeference.transform is None:
         return None
-    corners = on_map(georeference.transform, np.array([(0, 0), (1, 0), (0, 1)]) + np.array([shape[1], shape[0]]) / 2)
+    corners = on_map(georeference.transform, np.array([(0, 0), (0, 1), (1, 0)]) + np.array([shape[1], shape[0]]) / 2)
     degrees = to_degrees(georeference.crs, corners)
     if degrees is None:
         return None
@@ -49,12 +55,21 @@ def pixel_side_m(georeference: Georeference, shape: tuple[int, int]) -> float | 
             received={"longitude": longitude, "latitude": latitude, "CRS": read_crs(georeference.crs).to_string()[:40]},
             remedy="Mend the file's CRS, or data.options.crs",
         )
-    (east_x, north_x), (east_y, north_y) = np.radians(degrees[1:] - degrees[0]) * _radii_m(latitude)
-    area = abs(east_x * north_y - east_y * north_x)
-    if not 0.0 < area < math.inf:
+    steps = np.radians(around(degrees[1:] - degrees[0], 0.0)) * _radii_m(latitude)
+    if not 0.0 < abs(float(np.linalg.det(steps))) < math.inf:
         return None
-    side, by_map = math.sqrt(area), _side_by_map_m(georeference.crs, georeference.transform)
-    return by_map if abs(side / by_map - 1.0) < SAME_LENGTH else side
+    down, across = np.hypot(*steps.T).tolist()
+    by_map = _sides_by_map_m(georeference.crs, georeference.transform)
+    if by_map and all(abs(side / each - 1.0) < SAME_LENGTH for side, each in zip((down, across), by_map, strict=True)):
+        return by_map
+    return down, across
+
+
+def around(degrees: NDArray[np.float64], longitude: float) -> NDArray[np.float64]:
+    """Longitude and latitude `(N, 2)` with each longitude in the turn of the globe nearest to a given one."""
+    near: NDArray[np.float64] = degrees.copy()
+    near[:, 0] += 360.0 * np.round((longitude - degrees[:, 0]) / 360.0)
+    return near
 
 
 def on_map(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,11 +101,14 @@ def read_crs(text: str) -> CRS:
         return CRS.from_user_input(text)
 
 
-def _side_by_map_m(crs: str, transform: Affine) -> float:
-    """Infinite where the map's units are no lengths."""
+def _sides_by_map_m(crs: str, transform: Affine) -> tuple[float, float] | None:
+    """None where the map's units are no lengths."""
     a, b, _, d, e, _ = transform
     known = read_crs(crs)
-    return math.sqrt(abs(a * e - b * d)) * known.linear_units_factor[1] if known.is_projected else math.inf
+    if not known.is_projected:
+        return None
+    unit_m = float(known.linear_units_factor[1])
+    return math.hypot(b, e) * unit_m, math.hypot(a, d) * unit_m
 
 
 def _radii_m(latitude: float) -> tuple[float, float]:

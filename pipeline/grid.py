@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.geodesy import SAME_LENGTH, pixel_side_m
+from pipeline.geodesy import SAME_LENGTH, pixel_side_m, pixel_sides_m
 from pipeline.resampling import Shape, area_shares
 from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 from search_space.study import NATIVE
@@ -45,7 +45,7 @@ class Grid:
         """
         own = (scene.height_px, scene.width_px)
         pixel_m = scene.pixel_m or pixel_side_m(scene.georeference, own)
-        shape = own if wanted == NATIVE else _shape_for(scene, own, wanted, pixel_m)
+        shape = own if wanted == NATIVE else _shape_for(scene, own, wanted)
         if shape == own:
             return cls(own, scene.georeference, pixel_m)
         growth = math.sqrt(own[0] / shape[0] * own[1] / shape[1])
@@ -69,22 +69,23 @@ def labels_on(scene: Scene, shape: Shape) -> PolygonLabels | RasterLabels | None
     return RasterLabels(by_class_mask, area_shares(scene.labels.known, *shape) > 1.0 - 1e-4)
 
 
-def _shape_for(scene: Scene, own: Shape, wanted: str | float, pixel_m: float | None) -> Shape:
+def _shape_for(scene: Scene, own: Shape, wanted: str | float) -> Shape:
     if isinstance(wanted, str):
         return shape_of(group_named(scene.groups, wanted), own)
-    if pixel_m is None:
+    sides_m = pixel_sides_m(scene.georeference, own) or (scene.pixel_m and (scene.pixel_m, scene.pixel_m))
+    if not sides_m:
         raise DataError(
             f"data.grid in metres needs the size of a pixel on the ground, which {scene.groups[0].path} does not tell",
             received=wanted,
             remedy='Give the images a CRS and a transform, or set data.grid to "native" or a group of bands',
         )
-    if abs(pixel_m / wanted - 1.0) < SAME_LENGTH:
+    if all(abs(side / wanted - 1.0) < SAME_LENGTH for side in sides_m):
         # Rounded by whoever wrote it: interpolating would gain nothing.
         return own
-    height, width = own[0] * pixel_m / wanted, own[1] * pixel_m / wanted
+    height, width = (side * each / wanted for side, each in zip(own, sides_m, strict=True))
     if min(height, width) < 1.0:
         raise DataError(
-            f"data.grid: one pixel would hold all of {scene.groups[0].path}, whose own pixels have {pixel_m:g} m",
+            f"data.grid: one pixel would hold all of {scene.groups[0].path}, whose own pixels have {sides_m[0]:g} m",
             received=wanted,
             remedy="Give metres per pixel of the cubes",
         )

@@ -17,7 +17,7 @@ SAMPLES = ".samples"
 
 
 def sample_pixels(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Read every n-th pixel with data, at most `PIXELS_PER_SCENE` of them.
+    """Read one pixel of every n with data, at most `PIXELS_PER_SCENE` of them.
 
     Args:
         cube: Bands, `(H, W, B)`.
@@ -56,8 +56,13 @@ def kept_sample(cube: NDArray[np.float32], valid: NDArray[np.bool_], folder: Pat
 
 
 def _positions(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """One pixel of each run of n, at random: every n-th would be of the same few columns, which may be odd ones."""
     positions = np.flatnonzero(valid)
-    return positions[:: max(1, -(-len(positions) // PIXELS_PER_SCENE))]
+    step = max(1, -(-len(positions) // PIXELS_PER_SCENE))
+    first = np.arange(0, len(positions), step)
+    lengths = np.minimum(step, len(positions) - first)
+    chosen: NDArray[np.int64] = positions[first + np.random.default_rng(0).integers(lengths)]
+    return chosen
 
 
 def _read(cube: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """What `prepare` makes of one scene: a folder with its cube, its masks and what is known of them."""
 
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class ScenePlan:
     def source(self, path: Path) -> SourceFile:
         """Size and hash; files that several scenes share are read once."""
         if path not in self.hashes:
-            relative = path.relative_to(self.settings.folder).as_posix()
+            relative = Path(os.path.relpath(path, self.settings.folder)).as_posix()
             self.hashes[path] = SourceFile(path=relative, size_bytes=path.stat().st_size, sha256=sha256_of(path))
         return self.hashes[path]
 

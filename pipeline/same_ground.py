@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.affinity import translate
 
-from pipeline.geodesy import on_map, to_degrees
+from pipeline.geodesy import around, on_map, to_degrees
 from pipeline.prepared import GroundLink, PreparedScene, SceneRecord
 from pipeline.resampling import resized
 from pipeline.thumbnail import thumbnail_scale
@@ -94,19 +95,26 @@ def _footprint(record: SceneRecord) -> shapely.Polygon | None:
     degrees = to_degrees(georeference.crs, on_map(georeference.transform, outline))
     if degrees is None:
         return None
-    footprint = shapely.Polygon(degrees)
+    # Across the antimeridian longitudes begin anew.
+    footprint = shapely.Polygon(around(degrees, float(degrees[0, 0])))
     return footprint if footprint.is_valid and footprint.area > 0 else None
 
 
 def _by_footprint(footprints: dict[str, shapely.Polygon]) -> Iterator[GroundLink]:
     names, shapes = list(footprints), np.array(list(footprints.values()), dtype=object)
-    tree = shapely.STRtree(shapes)
-    for first, second in sorted(tree.query(shapes, predicate="intersects").T.tolist()):
+    # One place has many longitudes: each scene is looked for a turn further too.
+    turns = np.concatenate([[translate(shape, by) for shape in shapes] for by in (-360.0, 0.0, 360.0)])
+    tree = shapely.STRtree(turns)
+    found: dict[tuple[int, int], float] = {}
+    for first, turned in tree.query(shapes, predicate="intersects").T.tolist():
+        second = turned % len(shapes)
         if first < second:
-            a, b = shapes[first], shapes[second]
+            a, b = shapes[first], turns[turned]
             share = a.intersection(b).area / min(a.area, b.area)
-            if share > LEAST_FOOTPRINT:
-                yield GroundLink(scenes=(names[first], names[second]), found="footprint", score=min(1.0, share))
+            found[first, second] = max(share, found.get((first, second), 0.0))
+    for (first, second), share in sorted(found.items()):
+        if share > LEAST_FOOTPRINT:
+            yield GroundLink(scenes=(names[first], names[second]), found="footprint", score=min(1.0, share))
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.folds import Fold
+from pipeline.folds import Fold, make_fold
 from pipeline.ground import Part
 from pipeline.normalisation import Normalisation
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedDataset
-from pipeline.room import split_of
 from search_space.study import Study
 from search_space.training_plan import Scaling
 
@@ -33,7 +32,7 @@ class StudyData:
             DataError: Not prepared, prepared with other settings, or a fold that cannot be made.
         """
         dataset = PreparedDataset.open_for(study.data)
-        return cls(dataset, split_of(study, dataset))
+        return cls(dataset, make_fold(study.folds, dataset))
 
     def normalisation(self, scaling: Scaling) -> Normalisation:
         """Fit a scaling on the training ground alone.

@@ -31,6 +31,7 @@ Count = Annotated[Whole, Field(ge=1)]
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
+LEAST_BLOCK_PX = 8
 
 
 def _grid(value: Any) -> Any:
@@ -127,7 +128,7 @@ class FoldSettings(Frozen):
     fold: Count = 1
     test_fold: Count | None = None
     unit: Literal["scene", "block"] = "scene"
-    block_px: Annotated[Whole, Field(ge=8)] | None = None
+    block_px: Annotated[Whole, Field(ge=LEAST_BLOCK_PX)] | None = None
     groups: Annotated[tuple[Group, ...], ListAsTuple] = ()
     seed: Annotated[Whole, Field(ge=0)] = 0
 

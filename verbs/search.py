@@ -94,12 +94,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _study_record(study: Study) -> "StudyRecord":
     """What the store keeps of the study; data and folds are checked on the way, before anything is written."""
-    from pipeline.folds import make_fold
     from pipeline.prepared import PreparedDataset
+    from pipeline.room import split_of
     from trials_db.records import StudyRecord
 
     dataset = PreparedDataset.open_for(study.data)
-    make_fold(study.folds, dataset)
+    split_of(study, dataset)
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),

@@ -1,6 +1,7 @@
 """What every adapter offers, and the small things they share."""
 
 import difflib
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -102,8 +103,10 @@ def existing_file(path: Path, remedy: str) -> Path:
     """Return `path`.
 
     Raises:
-        DataError: It is missing or not a file.
+        DataError: It is missing, not a file, or may not be read.
     """
     if not path.is_file():
         raise DataError("The file does not exist", received=str(path), remedy=remedy)
+    if not os.access(path, os.R_OK):
+        raise DataError("The file may not be read", received=str(path), remedy="Check its rights (ls -l)")
     return path

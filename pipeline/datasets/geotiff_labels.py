@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipeline.datasets.vectors import (
     Features,
     LineWidths,
     VectorSource,
+    any_overlaps,
     as_number,
     as_text,
     draw,
@@ -259,7 +260,8 @@ class _Vectors:
         drawn = draw(features.only(meant), self.ground, self._widths(features, classes, meant))
         for polygon, number in zip(drawn.polygons, drawn.feature, strict=True):
             found[str(classes[meant[number]])].append(polygon)
-        is_beside = not len(drawn.polygons) and len(meant) == len(features.geometries)
+        others = [number for number, each in enumerate(classes) if each is None]
+        is_beside = not (len(drawn.polygons) or any_overlaps(features.only(others), self.ground))
         if is_beside and not shared and features.num_in_file:
             raise outside(features, self.ground)
         if not features.num_in_file:
@@ -280,27 +282,38 @@ class _Vectors:
     def _polygons(self, path: Path | None) -> Polygons:
         if path is None:
             return ()
-        return tuple(draw(read_features(vector_source(self.options, path), self.ground), self.ground).polygons)
+        source = replace(vector_source(self.options, path), layer_is_hint=True)
+        return tuple(draw(read_features(source, self.ground), self.ground).polygons)
 
     def _widths(self, features: Features, classes: list[str | None], meant: list[int]) -> LineWidths | None:
         options = self.options
         if options.width_field:
             column = features.values.get(options.width_field, np.zeros(0))
-            metres = [as_number(column[number]) for number in meant]
+            said = as_text(column[meant]) if len(column) else []
             remedy = f"Write a bare number into the attribute {options.width_field!r}, or give data.options.width_m"
-            return LineWidths(np.array(metres, np.float64), f"{remedy} in place of width_field")
+            return LineWidths(np.array([as_number(text) for text in said]), said, f"{remedy} in place of width_field")
         if options.width_m is None:
             return None
         named = [str(classes[number]) for number in meant]
         widths = [options.width_of(name) for name in named]
         lacking = sorted({name for name, width in zip(named, widths, strict=True) if width is None})
         metres = [np.nan if width is None else width for width in widths]
-        return LineWidths(np.array(metres, np.float64), f"Give {', '.join(lacking)} a width in data.options.width_m")
+        remedy = f"Give {', '.join(lacking)} a width in data.options.width_m"
+        return LineWidths(np.array(metres, np.float64), [""] * len(metres), remedy)
 
 
 def _read_raster_labels(options: GeotiffOptions, path: Path, images: Images) -> RasterLabels | None:
     """Classes of a label raster on the scene's pixels; None where it lies beside the scene."""
     raster = read_raster(path, unfold_palette=False)
+    if raster.nodata == 0 and options.background is None and not options.says(0) and not raster.planes.all():
+        raise DataError(
+            f"{path}: pixels of 0 are declared to have no data: are they unknown ground, or none of the classes?",
+            received={"pixels of 0": f"{np.mean(raster.planes[0] == 0):.0%}"},
+            remedy="Say what they are: data.options.background = [0], or ignore = [0]",
+        )
+    if raster.nodata is not None and np.isnan(raster.nodata):
+        holes = np.isnan(raster.planes[0])
+        raster = replace(raster, planes=np.where(holes, 0, raster.planes), opaque=_both(raster.opaque, ~holes))
     codes = as_codes(raster, path, "Write one band, or use the format masks, which reads colours").astype(np.float64)
     missing = raster.nodata if raster.nodata is not None and not options.says(raster.nodata) else None
     if missing is not None:
@@ -314,6 +327,10 @@ def _read_raster_labels(options: GeotiffOptions, path: Path, images: Images) -> 
     whole = np.where(known, codes, next(iter(options.meanings.classes))).astype(np.int64)
     labels = labels_from_codes(whole, options.meanings, path)
     return RasterLabels({name: mask & known for name, mask in labels.by_class.items()}, labels.known & known)
+
+
+def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if one is None else one & other
 
 
 def _on_scene(

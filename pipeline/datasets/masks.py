@@ -276,7 +276,7 @@ class MasksAdapter:
                 f"{path}: JPEG blurs masks, so it must be said from which value on a pixel counts",
                 remedy="Write for example data.options.on = 128",
             )
-        values = _matching(path, images, unfold_palette=True).planes
+        values = _colours(_matching(path, images, unfold_palette=True).planes)
         if not np.isfinite(values).all():
             raise DataError(f"{path}: masks must hold numbers", received="not-a-number", remedy="Export it again")
         if level is not None and np.issubdtype(values.dtype, np.integer) and level > np.iinfo(values.dtype).max:
@@ -321,6 +321,11 @@ def _lie_apart(mask: Raster, images: Images) -> bool:
     ours, theirs = (corners @ np.reshape(transform, (2, 3)).T for transform in (mask.transform, image.transform))
     pixel = max(abs(value) for value in (*image.transform[:2], *image.transform[3:5]))
     return bool(np.abs(ours - theirs).max() > pixel / 2)
+
+
+def _colours(planes: NDArray[Any]) -> NDArray[Any]:
+    """Without the opacity that follows grey or red, green and blue."""
+    return planes[:-1] if len(planes) in (2, 4) else planes
 
 
 def _number(code: int | tuple[int, int, int]) -> int:

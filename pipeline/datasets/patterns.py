@@ -4,8 +4,12 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from rasterio.errors import RasterioError
+
+from pipeline.datasets.raster import files_of
 from pipeline.scene import DataError
 
 logger = logging.getLogger(__name__)
@@ -16,8 +20,9 @@ SIDECARS = (".xml", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".m
 VECTORS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 """Endings of files with geometries."""
 
-_BESIDE = (".aux.xml", ".msk", ".shx", ".dbf", ".prj", ".cpg", ".tfw", ".wld")
-"""Endings of files on which the meaning of the one beside them depends."""
+_BESIDE_VECTORS = (".shx", ".dbf", ".prj", ".cpg", "-wal")
+"""Endings of files on which the meaning of the one beside them depends; a GIS that has a GeoPackage open leaves what
+it saves in the last one."""
 
 
 def find_files(folder: Path, pattern: str, option: str) -> dict[str, Path]:
@@ -46,7 +51,8 @@ def find_files(folder: Path, pattern: str, option: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.glob(re.sub(r"([\[?])", r"[\1]", pattern))):
         match = matcher.fullmatch(path.relative_to(folder).with_suffix("").as_posix())
-        if match is None or _is_beside(path, kept) or not path.is_file():
+        # A link to nothing is told when its scene is read; a scene that only vanished would be taken away.
+        if match is None or _is_beside(path, kept) or not (path.is_file() or path.is_symlink()):
             continue
         scene_id = _joined(match)
         if scene_id in found:
@@ -87,11 +93,17 @@ def root_and_id(path: Path, pattern: str) -> tuple[Path, str] | None:
 
 
 def with_companions(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Files and those beside them that change what they mean: masks, world files, the parts of a shapefile."""
+    """Files and others that change what they mean: masks, world files, the parts of a shapefile, sources of a VRT."""
     found: list[Path] = []
     for path in paths:
-        beside = {path.with_name(path.name + ending) for ending in _BESIDE}
-        beside |= {path.with_suffix(ending) for ending in _BESIDE}
+        beside: set[Path] = set()
+        if path.suffix.lower() in VECTORS:
+            beside = {path.with_name(path.name + ending) for ending in _BESIDE_VECTORS}
+            beside |= {path.with_suffix(ending) for ending in _BESIDE_VECTORS if ending.startswith(".")}
+        else:
+            # What cannot be opened is told when its scene is read.
+            with suppress(RasterioError):
+                beside = set(files_of(path)) - {path}
         found += [path, *sorted(other for other in beside if other.is_file())]
     return tuple(dict.fromkeys(found))
 

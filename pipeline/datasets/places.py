@@ -15,8 +15,8 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.geodesy import WGS84, on_map, pixel_side_m, read_crs
-from pipeline.scene import Affine, DataError, Georeference
+from pipeline.geodesy import WGS84, around, on_map, pixel_sides_m, read_crs
+from pipeline.scene import Affine, DataError, Georeference, inverse
 
 Geometries = NDArray[Any]
 """Array of shapely geometries."""
@@ -25,6 +25,8 @@ SAME_PLACE_PX = 0.01
 """Corners that are nearer to each other are the same."""
 
 _BORDER_POINTS = 21
+_ALL_AROUND = 720.0
+_LARGEST_GROWTH = 25
 _ALL_VALID = 0.999
 _TIE = 1e-6
 
@@ -52,6 +54,10 @@ class Ground:
 
     def to_pixels(self, geometries: Geometries) -> Geometries:
         """Move geometries from the scene's CRS to pixel coordinates (x right, y down)."""
+        if self._is_in_degrees:
+            # Beyond the antimeridian longitudes begin anew.
+            middle = self._middle[0, 0]
+            geometries = shapely.transform(geometries, lambda points: around(points, middle))
         place = Georeference(transform=self.transform)
         moved: Geometries = np.asarray(place.to_pixels(geometries, self.height_px, self.width_px), object)
         return moved
@@ -62,31 +68,58 @@ class Ground:
         Raises:
             DataError: The scene cannot be told in that CRS.
         """
-        margin = margin_m / (self.pixel_m or 1.0)
+        down, across = (margin_m / side for side in self._sides_m)
         x, y = np.meshgrid(
-            np.linspace(-margin, self.width_px + margin, _BORDER_POINTS),
-            np.linspace(-margin, self.height_px + margin, _BORDER_POINTS),
+            np.linspace(-across, self.width_px + across, _BORDER_POINTS),
+            np.linspace(-down, self.height_px + down, _BORDER_POINTS),
         )
         points = on_map(self.transform, np.column_stack([x.ravel(), y.ravel()]))
+        in_degrees = self._is_in_degrees if crs is None else crs.is_geographic
         if crs is not None and self.crs is not None:
             points = moved_points(points, self.crs, crs)
-        (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
-        return float(left), float(bottom), float(right), float(top)
+        if in_degrees:
+            points = around(points, points[len(points) // 2, 0])
+        (left, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        if in_degrees:
+            bottom, top = (-90.0 if self._holds_pole(-90.0) else bottom), (90.0 if self._holds_pole(90.0) else top)
+            if left < -180.0 or right > 180.0 or 90.0 in (-bottom, top):
+                # Who drew it may have counted on, or begun anew: every longitude can be meant.
+                left, right = -_ALL_AROUND, _ALL_AROUND
+        return left, bottom, right, top
+
+    @property
+    def _middle(self) -> NDArray[np.float64]:
+        """Map coordinates `(1, 2)` of the image's middle."""
+        return on_map(self.transform, np.array([[self.width_px, self.height_px]]) / 2)
+
+    @property
+    def _is_in_degrees(self) -> bool:
+        return self.crs is not None and bool(self.crs.is_geographic)
+
+    @property
+    def _sides_m(self) -> tuple[float, float]:
+        crs = None if self.crs is None else self.crs.to_wkt()
+        place = Georeference(crs=crs, transform=self.transform)
+        return pixel_sides_m(place, (self.height_px, self.width_px)) or (1.0, 1.0)
+
+    def _holds_pole(self, latitude: float) -> bool:
+        if self.crs is None or not is_on_earth(self.crs):
+            return False
+        try:
+            pole = moved_points(np.array([[0.0, latitude]]), WGS84, self.crs)
+        except DataError:
+            # Most maps have no place for it.
+            return False
+        x, y = on_map(inverse(self.transform), pole)[0]
+        return bool(0 <= x <= self.width_px and 0 <= y <= self.height_px)
 
     @property
     def metric(self) -> CRS | None:
         """A CRS in metres around the scene's centre, true to length there; None without a place on Earth."""
         if self.crs is None or not is_on_earth(self.crs):
             return None
-        centre = on_map(self.transform, np.array([[self.width_px, self.height_px]]) / 2)
-        [[longitude, latitude]] = moved_points(centre, self.crs, WGS84)
+        [[longitude, latitude]] = moved_points(self._middle, self.crs, WGS84)
         return CRS.from_string(f"+proj=aeqd +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
-
-    @property
-    def pixel_m(self) -> float | None:
-        """See `pixel_side_m`."""
-        crs = None if self.crs is None else self.crs.to_wkt()
-        return pixel_side_m(Georeference(crs=crs, transform=self.transform), (self.height_px, self.width_px))
 
 
 def known_crs(text: str, what: str) -> CRS:
@@ -177,7 +210,7 @@ class Warped:
 
 
 def warp(planes: NDArray[Any], valid: NDArray[np.bool_] | None, affine: Affine, source: CRS, target: CRS) -> Warped:
-    """Bring planes into another CRS at their own resolution, north up; linear between pixel centres.
+    """Bring planes into another CRS at twice their own resolution, north up; linear between pixel centres.
 
     Args:
         planes: `(B, h, w)`.
@@ -193,8 +226,8 @@ def warp(planes: NDArray[Any], valid: NDArray[np.bool_] | None, affine: Affine, 
         DataError: The planes lie where the other CRS has no place.
     """
     height, width = planes.shape[1:]
-    corner, size_px, side = _grid_in(Ground(affine, height, width, source), target)
-    new = RasterioAffine(side, 0.0, corner[0], 0.0, -side, corner[1])
+    corner, size_px, (wide, high) = _grid_in(Ground(affine, height, width, source), target)
+    new = RasterioAffine(wide, 0.0, corner[0], 0.0, -high, corner[1])
     shown = np.ones((height, width), bool) if valid is None else valid
     grids = {
         "src_transform": RasterioAffine(*affine),
@@ -212,7 +245,7 @@ def warp(planes: NDArray[Any], valid: NDArray[np.bool_] | None, affine: Affine, 
     reproject(shown.astype(np.float32), share, **grids)
     has_data = share > _ALL_VALID
     moved_planes[:, ~has_data] = 0.0
-    return Warped(moved_planes, has_data, (side, 0.0, corner[0], 0.0, -side, corner[1]))
+    return Warped(moved_planes, has_data, (wide, 0.0, corner[0], 0.0, -high, corner[1]))
 
 
 def nearest(
@@ -267,17 +300,27 @@ def _relative(affine: Affine, base: Affine) -> Affine:
     return (p, q, r, s, t, o)
 
 
-def _grid_in(ground: Ground, target: CRS) -> tuple[tuple[float, float], tuple[int, int], float]:
-    """Top left corner, rows and columns, and the side of a pixel of a north-up grid that holds a scene."""
+def _grid_in(ground: Ground, target: CRS) -> tuple[tuple[float, float], tuple[int, int], tuple[float, float]]:
+    """Top left corner, rows and columns, and the sides of a pixel of a north-up grid that holds a scene.
+
+    Twice as fine as the scene, along either axis: what is interpolated once more from there loses little by it.
+
+    Raises:
+        DataError: The scene lies across the antimeridian or a pole, where the other CRS has no such grid.
+    """
     left, bottom, right, top = ground.bounds_in(target)
-    a, b, c, d, e, f = ground.transform
-    x, y = ground.width_px / 2, ground.height_px / 2
-    spots = np.array([(x, y), (x + 1, y), (x, y + 1)]) @ np.array([[a, d], [b, e]]) + np.array([c, f])
+    middle = np.array([[ground.width_px, ground.height_px]]) / 2
+    spots = on_map(ground.transform, middle + np.array([(0, 0), (1, 0), (0, 1)]))
     origin, across, down = moved_points(spots, ground.crs, target)
-    (u, v), (p, q) = across - origin, down - origin
-    side = math.sqrt(abs(u * q - v * p))
-    rows, columns = math.ceil((top - bottom) / side - 1e-6), math.ceil((right - left) / side - 1e-6)
-    return (left, top), (max(1, rows), max(1, columns)), side
+    wide, high = (float(side) / 2 for side in np.hypot(across - origin, down - origin))
+    rows, columns = math.ceil((top - bottom) / high - 1e-6), math.ceil((right - left) / wide - 1e-6)
+    if rows * columns > 4 * _LARGEST_GROWTH * ground.height_px * ground.width_px:
+        raise DataError(
+            f"the image lies across the antimeridian or a pole, and cannot be brought to {_short(target)}",
+            received={"longitudes" if target.is_geographic else "x": (left, right)},
+            remedy="Bring it to the CRS of the scene's first image (QGIS: Warp; `rio warp`)",
+        )
+    return (left, top), (max(1, rows), max(1, columns)), (wide, high)
 
 
 def _homeless(point: NDArray[np.float64], source: CRS, target: CRS, reason: str) -> DataError:

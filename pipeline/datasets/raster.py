@@ -55,6 +55,7 @@ class Raster:
         nodata: The value that the file declares as no-data.
         crs: WKT, None where the file has none.
         transform: Pixel corners to map coordinates, None where the file has none.
+        path: The file, for messages.
     """
 
     planes: NDArray[Any]
@@ -62,6 +63,7 @@ class Raster:
     nodata: float | None
     crs: str | None
     transform: Affine | None
+    path: Path
 
 
 def read_raster(path: Path, *, unfold_palette: bool = True) -> Raster:
@@ -76,6 +78,18 @@ def read_raster(path: Path, *, unfold_palette: bool = True) -> Raster:
     """
     with _opened(path) as source:
         return _read(source, unfold_palette)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files that make a raster what it is: world files, masks and statistics beside it, sources of a VRT.
+
+    Raises:
+        RasterioError: It is no picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as source:
+            return tuple(Path(name) for name in source.files)
 
 
 def read_header(path: Path) -> RasterHeader:
@@ -105,6 +119,14 @@ def valid_pixels(raster: Raster, nodata: NoData | None) -> NDArray[np.bool_] | N
         return raster.opaque
     empty = np.isnan(raster.planes) if np.isnan(value) else raster.planes == value
     valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(value) else empty.all(axis=0))
+    num_partly = int(np.count_nonzero(valid & empty.any(axis=0))) if value < 0 else 0
+    if num_partly:
+        logger.warning(
+            "%s: %d pixels have the no-data value %g in some bands only, where it counts as data",
+            raster.path,
+            num_partly,
+            value,
+        )
     return valid if raster.opaque is None else valid & raster.opaque
 
 
@@ -126,24 +148,41 @@ def _read(source: Any, unfold_palette: bool) -> Raster:
     planes: NDArray[Any] = source.read()
     if np.iscomplexobj(planes):
         raise DataError(f"{source.name}: bands must be real numbers", received=str(planes.dtype))
-    opaque = None
+    opaque, nodata = None, None if source.nodata is None else float(source.nodata)
     if unfold_palette and source.colorinterp[0] == ColorInterp.palette:
+        # What has no data is told by numbers of the palette, not by colours.
+        opaque, nodata = _opaque_codes(planes[0], source.colormap(1), nodata), None
         planes = _unfold(planes[0], source.colormap(1))
     elif source.driver == "PNG" and source.colorinterp[-1] == ColorInterp.alpha:
         # GeoTIFF writers mark a fourth band as alpha without being asked: there it is near infrared more often.
         planes, opaque = planes[:-1], planes[-1] > 0
+    elif source.colorinterp[-1] == ColorInterp.alpha and len(planes) > 1 and _is_mask(planes[-1]):
+        # It stays a band, as others of the data set may hold near infrared there; but where it is 0 there is nothing.
+        opaque = planes[-1] > 0
     flags = source.mask_flag_enums[0]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         opaque = source.read_masks(1) > 0
     crs, transform = _place(source)
-    nodata = None if source.nodata is None else float(source.nodata)
-    return Raster(planes=planes, opaque=opaque, nodata=nodata, crs=crs, transform=transform)
+    return Raster(planes=planes, opaque=opaque, nodata=nodata, crs=crs, transform=transform, path=Path(source.name))
 
 
 def _place(source: Any) -> tuple[str | None, Affine | None]:
     """CRS as WKT and transform; GDAL gives the identity to a file that has none."""
     placed = source.crs is not None or not source.transform.is_identity
     return source.crs.to_wkt() if source.crs else None, tuple(source.transform)[:6] if placed else None
+
+
+def _opaque_codes(codes: NDArray[Any], palette: dict[int, tuple[int, ...]], nodata: float | None) -> NDArray[np.bool_]:
+    clear = [code for code, colour in palette.items() if len(colour) > 3 and colour[3] == 0]
+    opaque: NDArray[np.bool_] = ~np.isin(codes, [*clear, *(() if nodata is None else (nodata,))])
+    return opaque
+
+
+def _is_mask(plane: NDArray[Any]) -> bool:
+    """Whether a plane holds nothing but 0 and the highest number of its type."""
+    if not np.issubdtype(plane.dtype, np.integer):
+        return False
+    return bool(((plane == 0) | (plane == np.iinfo(plane.dtype).max)).all() and plane.any())
 
 
 def _unfold(codes: NDArray[Any], palette: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]:

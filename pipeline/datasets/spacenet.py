@@ -247,7 +247,7 @@ class SpacenetAdapter:
     def _read_roads(self, path: Path, images: Images) -> PolygonLabels:
         ground, width_m = images.ground(path), self._options.road_width_m
         features = read_features(VectorSource(path), ground, margin_m=width_m, optional_fields=SPEED_FIELDS)
-        drawn = draw(features, ground, LineWidths(np.full(len(features.geometries), width_m), ""))
+        drawn = draw(features, ground, _widths(len(features.geometries), width_m))
         if features.num_in_file and not len(drawn.polygons):
             raise outside(features, ground)
         roads = {ROAD: tuple(drawn.polygons)}
@@ -310,6 +310,10 @@ def _bin(speed_mph: Any) -> int:
     if not (0.0 < speed < math.inf):
         return -1
     return min(math.ceil(speed / BIN_MPH), NUM_BINS) - 1
+
+
+def _widths(num_roads: int, width_m: float) -> LineWidths:
+    return LineWidths(np.full(num_roads, width_m), [f"{width_m:g}"] * num_roads, "Mend data.options.road_width_m")
 
 
 def _by_speed(polygons: NDArray[Any], bins: NDArray[np.int64]) -> dict[str, tuple[BaseGeometry, ...]]:

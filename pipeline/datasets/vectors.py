@@ -38,7 +38,8 @@ class VectorSource:
 
     Attributes:
         path: GeoJSON, GeoPackage, Shapefile or FlatGeobuf.
-        layer: Name of the layer; the only one where empty.
+        layer: Name of the layer; the only one where empty. Tables without geometries are none.
+        layer_is_hint: Whether a file that has one layer is taken whatever it is called.
         crs: What coordinates mean, whatever the file says; None to believe the file.
         in_scene_crs: Coordinates are in the CRS of the scene, even one that nobody knows.
     """
@@ -47,6 +48,7 @@ class VectorSource:
     layer: str = ""
     crs: CRS | None = None
     in_scene_crs: bool = False
+    layer_is_hint: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,12 @@ class LineWidths:
 
     Attributes:
         metres: Whole width on the ground, one per feature; not-a-number where nobody has said.
+        said: What the file says instead, as text, one per feature; empty where it says nothing.
         remedy: What to do about lines whose width nobody has said.
     """
 
     metres: NDArray[np.float64]
+    said: Sequence[str]
     remedy: str
 
 
@@ -209,8 +213,26 @@ def draw(features: Features, ground: Ground, widths: LineWidths | None = None) -
     broken = ~shapely.is_valid(polygons)
     if broken.any():
         polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
-    touching = shapely.intersects(polygons, ground.frame)
+    touching = _overlaps(polygons, ground)
     return Drawn(polygons[touching], owner[touching])
+
+
+def any_overlaps(features: Features, ground: Ground) -> bool:
+    """Whether any of the features, lines without their width, lies on the image.
+
+    Raises:
+        DataError: Corners that have no place in the scene's CRS.
+    """
+    parts, _ = _parts(features.geometries)
+    _refuse_no_numbers(features, parts)
+    return bool(_overlaps(ground.to_pixels(moved(parts, features.crs, ground.crs)), ground).any())
+
+
+def _overlaps(geometries: Geometries, ground: Ground) -> NDArray[np.bool_]:
+    """Which share more with the image than its border."""
+    overlapping: NDArray[np.bool_] = shapely.intersects(geometries, ground.frame)
+    overlapping &= ~shapely.touches(geometries, ground.frame)
+    return overlapping
 
 
 def outside(features: Features, ground: Ground) -> DataError:
@@ -240,7 +262,7 @@ def _text(value: Any) -> str:
 
 def _layer(source: VectorSource) -> str:
     names = _layers(source.path, source.path.stat().st_mtime_ns)
-    if source.layer:
+    if source.layer and not (source.layer_is_hint and len(names) == 1):
         if source.layer not in names:
             raise DataError(
                 f"{source.path}: there is no such layer",
@@ -280,7 +302,7 @@ def _crs_of(source: VectorSource, said: str | None, ground: Ground) -> CRS | Non
 @lru_cache(maxsize=64)
 def _layers(path: Path, changed_ns: int) -> tuple[str, ...]:  # noqa: ARG001
     """Names of a file's layers; a file for all scenes is asked once, and again when it has changed."""
-    return tuple(str(name) for name, _ in _asked(path, pyogrio.list_layers))
+    return tuple(str(name) for name, kind in _asked(path, pyogrio.list_layers) if kind is not None)
 
 
 @lru_cache(maxsize=64)
@@ -343,10 +365,10 @@ def _line_widths_m(feature: NDArray[np.int64], widths: LineWidths | None) -> NDA
     widths_m = widths.metres[feature]
     bad = ~(np.isfinite(widths_m) & (widths_m > 0))
     if bad.any():
-        first = widths_m[bad][0]
+        said = widths.said[int(feature[bad][0])]
         raise DataError(
             "lines must have a width in metres above 0",
-            received=f"{np.count_nonzero(bad)} lines without, one with {'none' if np.isnan(first) else f'{first:g}'}",
+            received=f"{np.count_nonzero(bad)} lines without" + (f", such as {said!r}" if said else ""),
             remedy=widths.remedy,
         )
     return widths_m

@@ -58,12 +58,14 @@ class Draws:
     Attributes:
         scene: int64 `(N,)`: which training scene.
         centre: float64 `(N, 2)`: row and column in the scene that the patch's middle shows.
+        pixel: int64 `(N, 2)`: row and column of the pixel that the patch was drawn by.
         geometry: How it lies there.
         radiometry: How its bands are varied.
     """
 
     scene: NDArray[np.int64]
     centre: Doubles
+    pixel: NDArray[np.int64]
     geometry: Geometry
     radiometry: Radiometry
 

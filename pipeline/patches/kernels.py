@@ -137,7 +137,8 @@ def band_cutter(num_bands: int, rounds: bool) -> tuple[Callable[..., None], Call
         Args:
             cube: `(H, W, B)`, NaN where there is no data.
             scaling: `(6, B)`: values are clipped to the first two rows, and rounded to whole multiples of the last one
-                above the first where `rounds`; then times the third, plus the fourth. No data becomes the fifth.
+                above the first where `rounds`; then less the fourth, times the third, plus the fifth. No data becomes
+                the fifth.
             top: First row of the box, which may lie outside of the scene: there it is mirrored.
             left: First column.
             spans: As `find_spans` writes them.
@@ -145,7 +146,7 @@ def band_cutter(num_bands: int, rounds: bool) -> tuple[Callable[..., None], Call
             width: Columns of the box.
         """
         # Unpacked in one go, rows would pass for scattered numbers, and nothing would be vectorised.
-        low, high, slope, intercept, missing, step = (
+        low, high, slope, mean, offset, step = (
             scaling[0],
             scaling[1],
             scaling[2],
@@ -166,7 +167,8 @@ def band_cutter(num_bands: int, rounds: bool) -> tuple[Callable[..., None], Call
                     clipped = min(max(value, low[k]), high[k])
                     if rounds:
                         clipped = low[k] + np.rint((clipped - low[k]) / step[k]) * step[k]
-                    window[at, k] = clipped * slope[k] + intercept[k] if value == value else missing[k]
+                    # The mean first: of large numbers that differ little, nothing would be left after the product.
+                    window[at, k] = (clipped - mean[k]) * slope[k] + offset[k] if value == value else offset[k]
 
     @_compiled
     def interpolate(window: Floats, width: int, top: int, left: int, positions: Doubles, patch: Floats) -> None:

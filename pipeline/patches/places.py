@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from search_space.training_plan import Sampling
 
 Positions = NDArray[np.int64]
 
-POSITIONS_PER_SCENE = 50_000
+POSITIONS_PER_SCENE, POSITIONS_PER_CELL = 50_000, 64
 OFFSETS_TRIED = 32
 
 
@@ -23,20 +24,25 @@ class _Ground:
     """Where patches of one scene may lie.
 
     Attributes:
-        shape: Rows and columns.
-        known: Flat positions of known pixels that a patch may show.
+        showable: Bool `(H, W)`, known pixels that a patch may show.
+        known: Flat positions of some of them.
         of_class: The same of each class's pixels.
+        num_of_class: How many showable pixels each class has, however many positions are kept.
+        labelled: Which classes have known pixels, showable or not.
         centres: Bool `(H, W)`, where the middle of a patch may lie; None where it may lie anywhere.
-        some_centres: Flat positions of some of them.
-        num_known: Known pixels, however many positions are kept.
     """
 
-    shape: tuple[int, int]
+    showable: NDArray[np.bool_]
     known: Positions
     of_class: tuple[Positions, ...]
+    num_of_class: tuple[int, ...]
+    labelled: tuple[bool, ...]
     centres: NDArray[np.bool_] | None
-    some_centres: Positions
-    num_known: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.showable.shape[0], self.showable.shape[1]
 
     def allows(self, centres: Doubles) -> NDArray[np.bool_]:
         """Which of `(..., 2)` middles may be used."""
@@ -45,6 +51,16 @@ class _Ground:
         rows, columns = np.moveaxis(np.floor(centres).astype(np.int64), -1, 0)
         allowed: NDArray[np.bool_] = self.centres[rows, columns]
         return allowed
+
+    def centre_showing(self, pixel: tuple[int, int], patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
+        """A middle that may be used, from which a patch that lies straight shows the pixel; floored."""
+        if self.centres is None:
+            return pixel
+        rows, columns = (slice(max(0, at - patch_px // 2), at + (patch_px + 1) // 2) for at in pixel)
+        window = self.centres[rows, columns]
+        places = np.flatnonzero(window)
+        row, column = divmod(int(places[rng.integers(len(places))]), window.shape[1])
+        return rows.start + row, columns.start + column
 
 
 class Places:
@@ -83,34 +99,49 @@ class Places:
         if not any(np.any(scene.scene.known) for scene in scenes):
             raise MapgroveError("no training scene has a labelled pixel", remedy="Check [folds] and the ignore label")
         self._grounds = [_survey(scene, patch_px, reach_px + context_px, seed) for scene in scenes]
-        sizes = np.array([ground.num_known for ground in self._grounds], np.float64)
+        sizes = np.array([np.count_nonzero(ground.showable) for ground in self._grounds], np.float64)
         if not sizes.sum():
             raise InfeasibleError(
                 f"held-out blocks leave no room for patches of {patch_px} px whose network looks {context_px} px far: "
                 "make folds.block_px larger, or patches smaller"
             )
         self._shares = sizes / sizes.sum()
-        num_classes = len(scenes[0].classes)
-        holders = ([s for s, ground in enumerate(self._grounds) if len(ground.of_class[k])] for k in range(num_classes))
-        self._holders = [(k, scenes_with) for k, scenes_with in enumerate(holders) if scenes_with]
-        self._cells = _Cells(self._grounds, self._cell_px) if sampling.kind == "loss" else None
+        self._of_class = self._class_shares(patch_px, context_px)
+        self._cells = _Cells(self._grounds, self._cell_px, seed) if sampling.kind == "loss" else None
 
-    def draw(self, matrices: Doubles, rng: np.random.Generator) -> tuple[NDArray[np.int64], Doubles]:
-        """Draw scenes `(N,)` and middles `(N, 2)` for patches that lie as `(N, 2, 2)` matrices tell."""
-        drawn = [self._place(matrix, rng) for matrix in matrices]
-        return np.array([scene for scene, _ in drawn], np.int64), np.array([centre for _, centre in drawn])
+    def draw(self, matrices: Doubles, rng: np.random.Generator) -> tuple[Positions, Doubles, Positions]:
+        """Draw scenes `(N,)`, middles `(N, 2)` and the pixels `(N, 2)` that they were drawn by.
 
-    def record(self, scenes: NDArray[np.int64], centres: Doubles, losses: NDArray[np.floating]) -> None:
-        """Remember the loss last seen around each middle; `settle` makes it count."""
+        Args:
+            matrices: How the patches lie, `(N, 2, 2)`.
+            rng: Source of everything random.
+        """
+        scenes, centres, pixels = zip(*(self._place(matrix, rng) for matrix in matrices), strict=True)
+        return np.array(scenes, np.int64), np.array(centres), np.array(pixels, np.int64)
+
+    def record(self, scenes: Positions, pixels: Positions, losses: NDArray[np.floating]) -> None:
+        """Remember the loss last seen of the ground that each patch was drawn by; `settle` makes it count."""
         if self._cells is not None:
-            self._cells.record(scenes, centres, losses)
+            self._cells.record(scenes, pixels, losses)
 
     def settle(self) -> None:
         """Let what was recorded count from now on: once per epoch, so that batches drawn ahead stay the same."""
         if self._cells is not None:
             self._cells.settle()
 
-    def _place(self, matrix: Doubles, rng: np.random.Generator) -> tuple[int, Doubles]:
+    def _class_shares(self, patch_px: int, context_px: int) -> list[tuple[int, NDArray[np.float64]]]:
+        """Of each class that there is, how its pixels are shared out among the scenes."""
+        counts = np.array([ground.num_of_class for ground in self._grounds], np.float64)
+        labelled = np.any([ground.labelled for ground in self._grounds], axis=0)
+        for k in np.flatnonzero(labelled):
+            if not counts[:, k].sum():
+                raise InfeasibleError(
+                    f"held-out blocks leave no room for patches of {patch_px} px whose network looks {context_px} px "
+                    f"far to show a pixel of class {k + 1}: make folds.block_px larger, or patches smaller"
+                )
+        return [(int(k), counts[:, k] / counts[:, k].sum()) for k in np.flatnonzero(counts.sum(axis=0))]
+
+    def _place(self, matrix: Doubles, rng: np.random.Generator) -> tuple[int, Doubles, tuple[int, int]]:
         scene, pixel = self._pixel(rng)
         ground = self._grounds[scene]
         middle = (self._patch_px - 1) / 2
@@ -121,15 +152,15 @@ class Places:
         centres = np.clip(np.array(pixel) - offsets @ matrix.T, inset, highest)
         allowed = np.flatnonzero(ground.allows(centres))
         if len(allowed):
-            return scene, centres[allowed[0]]
-        place = ground.some_centres[rng.integers(len(ground.some_centres))]
-        return scene, np.clip(np.array(divmod(int(place), ground.shape[1])) + inset, inset, highest)
+            return scene, centres[allowed[0]], pixel
+        place = np.array(ground.centre_showing(pixel, self._patch_px, rng))
+        return scene, np.clip(place + inset, inset, highest), pixel
 
     def _pixel(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
         targeted = rng.random() < self._sampling.share
-        if targeted and self._sampling.kind == "balanced" and self._holders:
-            k, holders = self._holders[rng.integers(len(self._holders))]
-            scene = holders[rng.integers(len(holders))]
+        if targeted and self._sampling.kind == "balanced" and self._of_class:
+            k, shares = self._of_class[rng.integers(len(self._of_class))]
+            scene = int(rng.choice(len(self._grounds), p=shares))
             choices = self._grounds[scene].of_class[k]
         elif targeted and self._cells is not None:
             return self._cells.draw(rng)
@@ -143,34 +174,32 @@ class Places:
 class _Cells:
     """Squares of ground with the loss last seen there; one not yet seen counts as the worst that was."""
 
-    def __init__(self, grounds: Sequence[_Ground], cell_px: int) -> None:
+    def __init__(self, grounds: Sequence[_Ground], cell_px: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
         self._cell_px = cell_px
-        self._columns = [-(-ground.shape[1] // cell_px) for ground in grounds]
         self._pixels: list[tuple[int, NDArray[np.int64]]] = []
-        self._number: dict[tuple[int, int], int] = {}
+        self._number: dict[tuple[int, int, int], int] = {}
         for scene, ground in enumerate(grounds):
-            rows, columns = np.divmod(ground.known, ground.shape[1])
-            cells = rows // cell_px * self._columns[scene] + columns // cell_px
-            order = np.argsort(cells, kind="stable")
-            names, starts = np.unique(cells[order], return_index=True)
-            for name, members in zip(names, np.split(ground.known[order], starts[1:]), strict=True):
-                self._number[scene, int(name)] = len(self._pixels)
-                self._pixels.append((scene, members))
-        self._widths = [ground.shape[1] for ground in grounds]
+            height, width = ground.shape
+            for row, column in product(range(-(-height // cell_px)), range(-(-width // cell_px))):
+                corner = np.array([row, column]) * cell_px
+                inside = np.argwhere(ground.showable[corner[0] : corner[0] + cell_px, corner[1] : corner[1] + cell_px])
+                if len(inside):
+                    self._number[scene, row, column] = len(self._pixels)
+                    self._pixels.append((scene, _thin(inside, rng, POSITIONS_PER_CELL) + corner))
         self._seen = np.full(len(self._pixels), np.nan)
         self._weights = np.full(len(self._pixels), 1 / len(self._pixels))
 
     def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
         scene, members = self._pixels[int(rng.choice(len(self._pixels), p=self._weights))]
-        row, column = divmod(int(members[rng.integers(len(members))]), self._widths[scene])
+        row, column = members[rng.integers(len(members))].tolist()
         return scene, (row, column)
 
-    def record(self, scenes: NDArray[np.int64], centres: Doubles, losses: NDArray[np.floating]) -> None:
-        cells = np.floor(centres / self._cell_px).astype(np.int64)
+    def record(self, scenes: Positions, pixels: Positions, losses: NDArray[np.floating]) -> None:
+        cells = pixels // self._cell_px
         for scene, (row, column), loss in zip(scenes.tolist(), cells.tolist(), losses.tolist(), strict=True):
-            number = self._number.get((scene, row * self._columns[scene] + column))
-            if number is not None and np.isfinite(loss):
-                self._seen[number] = max(loss, 0.0)
+            if np.isfinite(loss):
+                self._seen[self._number[scene, row, column]] = max(loss, 0.0)
 
     def settle(self) -> None:
         seen = self._seen[~np.isnan(self._seen)]
@@ -181,22 +210,31 @@ class _Cells:
 
 def _survey(source: TrainingScene, patch_px: int, distance_px: int, seed: int) -> _Ground:
     known = np.asarray(source.scene.known)
-    centres = None
+    masks = [known & (source.scene.masks[..., k] > 0) for k in source.classes]
+    labelled = tuple(bool(mask.any()) for mask in masks)
+    showable, centres = known, None
     if source.held_out is not None and np.any(source.held_out):
         centres = far_from(np.asarray(source.held_out), distance_px)
-        # A pixel counts if a patch with an allowed middle can show it.
-        side = 2 * (patch_px // 2) + 1
-        known = known & (cv2.dilate(centres.astype(np.uint8), np.ones((side, side), np.uint8), borderValue=0) > 0)
+        showable = known & shown_from(centres, patch_px)
+        masks = [mask & showable for mask in masks]
     rng = np.random.default_rng(seed)
-    positions = np.flatnonzero(known)
     return _Ground(
-        shape=(known.shape[0], known.shape[1]),
-        known=_thin(positions, rng),
-        of_class=tuple(_thin(np.flatnonzero(known & (source.scene.masks[..., k] > 0)), rng) for k in source.classes),
+        showable=showable,
+        known=_thin(np.flatnonzero(showable), rng),
+        of_class=tuple(_thin(np.flatnonzero(mask), rng) for mask in masks),
+        num_of_class=tuple(int(np.count_nonzero(mask)) for mask in masks),
+        labelled=labelled,
         centres=centres,
-        some_centres=_thin(np.flatnonzero(centres), rng) if centres is not None else np.zeros(0, np.int64),
-        num_known=len(positions),
     )
+
+
+def shown_from(centres: NDArray[np.bool_], patch_px: int) -> NDArray[np.bool_]:
+    """Bool `(H, W)`: pixels that a patch shows which lies straight around one of the middles, floored."""
+    kernel = np.ones((patch_px, patch_px), np.uint8)
+    # An even patch shows one more row below its middle than above.
+    anchor = (patch_px // 2, patch_px // 2)
+    shown: NDArray[np.bool_] = cv2.dilate(centres.astype(np.uint8), kernel, anchor=anchor, borderValue=0) > 0
+    return shown
 
 
 def far_from(held_out: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
@@ -206,7 +244,5 @@ def far_from(held_out: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]
     return far
 
 
-def _thin(positions: Positions, rng: np.random.Generator) -> Positions:
-    if len(positions) <= POSITIONS_PER_SCENE:
-        return positions
-    return rng.choice(positions, POSITIONS_PER_SCENE, replace=False)
+def _thin(positions: Positions, rng: np.random.Generator, most: int = POSITIONS_PER_SCENE) -> Positions:
+    return positions if len(positions) <= most else rng.choice(positions, most, replace=False)

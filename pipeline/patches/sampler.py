@@ -61,9 +61,9 @@ class PatchSampler:
         rng = np.random.default_rng([self._seed, number])
         plan = self._plan
         geometry = draw_geometry(plan.augmentation, plan.patch_px, plan.batch_size, rng)
-        scene, centre = self._places.draw(geometry.matrices, rng)
+        scene, centre, pixel = self._places.draw(geometry.matrices, rng)
         radiometry = draw_radiometry(plan.augmentation, self._sources[0].num_bands, plan.batch_size, rng)
-        return Draws(scene, centre, geometry, radiometry)
+        return Draws(scene, centre, pixel, geometry, radiometry)
 
     def batch(self, number: int) -> tuple[Floats, Floats]:
         """Draw and cut batch `number`.
@@ -84,7 +84,7 @@ class PatchSampler:
     def record(self, number: int, losses: NDArray[np.floating]) -> None:
         """Remember the losses `(N,)` of the patches of batch `number`; they count after `settle`."""
         draws = self.draw(number)
-        self._places.record(draws.scene, draws.centre, losses)
+        self._places.record(draws.scene, draws.pixel, losses)
 
     def settle(self) -> None:
         """Let the losses recorded so far steer what is drawn from now on."""
@@ -148,8 +148,7 @@ class _Source:
     def scaled_by(self, factor: Floats, offset: Floats) -> Floats:
         """Scaling and variation in one, `(6, B)`, as `read` takes it."""
         scaling = self._scaling
-        slope = factor / scaling.std
-        return np.array([scaling.low, scaling.high, slope, offset - scaling.mean * slope, offset, self._step])
+        return np.array([scaling.low, scaling.high, factor / scaling.std, scaling.mean, offset, self._step])
 
 
 def placements(draws: Draws, patch_px: int) -> Doubles:

@@ -49,9 +49,9 @@ def polygons(scene: Scene, name: str = "building") -> BaseGeometry:
     return shapely.union_all(list(scene.labels.by_class[name]))
 
 
-def in_crs(geometry: BaseGeometry, crs: str) -> BaseGeometry:
-    """From UTM to another CRS."""
+def in_crs(geometry: BaseGeometry, crs: str, source: str = UTM) -> BaseGeometry:
+    """From one CRS to another."""
     return shapely.transform(
         geometry,
-        lambda points: np.column_stack(rasterio_transform(UTM, crs, points[:, 0].tolist(), points[:, 1].tolist())),
+        lambda points: np.column_stack(rasterio_transform(source, crs, points[:, 0].tolist(), points[:, 1].tolist())),
     )

@@ -2,10 +2,13 @@
 
 import logging
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from geo_files import NORTH_UP, UTM, chain, on_map, write_vectors
@@ -201,3 +204,29 @@ def test_a_shapefile_has_its_parts_among_the_sources(folder: Path) -> None:
 def test_options_that_make_no_sense_are_malformed(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises(MalformedError, match=told):
         GeotiffAdapter(tmp_path, options)
+
+
+def test_ground_in_a_file_of_its_own_needs_no_layer_of_the_same_name(folder: Path) -> None:
+    write_vectors(folder / "labels.gpkg", [on_map(HOUSE)], layer="footprints")
+    write_vectors(folder / "labels.gpkg", [on_map(POND)], layer="other", append=True)
+    write_vectors(folder / "unsure.gpkg", [on_map(box(0, 0, 5, 5))])
+    write_vectors(folder / "area.geojson", [on_map(box(0, 0, 25, 40))])
+    options = {"labels": {"building": "labels.gpkg"}, "layer": "footprints", "ignored": "unsure.gpkg"}
+    assert masks(read(folder, **options, area="area.geojson"), "building") == {"building": 54, "known": 25 * 40 - 25}
+
+
+def test_a_table_without_geometries_is_no_layer(folder: Path) -> None:
+    path = write_vectors(folder / "labels.gpkg", [on_map(HOUSE)], layer="footprints")
+    styles = np.array(["red"], object)
+    pyogrio.raw.write(path, None, [styles], ["style"], geometry_type=None, layer="layer_styles", append=True, crs=None)
+    assert masks(read(folder, labels={"building": "labels.gpkg"}), "building")["building"] == 60
+
+
+def test_what_a_gis_has_not_yet_written_into_its_geopackage_is_among_the_sources(folder: Path) -> None:
+    path = write_vectors(folder / "labels" / "a.gpkg", [on_map(HOUSE)])
+    opened = adapter(folder, labels={"building": "labels/*.gpkg"})
+    with closing(sqlite3.connect(path)) as first:
+        first.execute("PRAGMA journal_mode=WAL")
+        first.execute("CREATE TABLE unsaved (number INTEGER)")
+        first.commit()
+        assert folder / "labels" / "a.gpkg-wal" in opened.sources("a", [])

@@ -82,9 +82,28 @@ def test_one_label_raster_for_all_scenes(folder: Path) -> None:
 
 
 def test_no_data_of_a_label_raster_is_unknown_unless_it_means_something(folder: Path) -> None:
-    write_tiff(folder / "labels" / "a.tif", codes(), nodata=0)
+    write_tiff(folder / "labels" / "a.tif", np.where(codes() == 0, 77, codes()), nodata=77)
     assert masks(read(folder, **RASTER), "building")["known"] == 600 + 250
+    assert masks(read(folder, **RASTER, background=[77]), "building")["known"] == 1950
+
+
+def test_zeros_that_are_declared_to_have_no_data_must_be_explained(folder: Path) -> None:
+    """Programs that draw masks often declare what they leave empty so; others mean ground beyond what was labelled."""
+    write_tiff(folder / "labels" / "a.tif", codes(), nodata=0)
+    with pytest.raises(DataError, match=r"pixels of 0 are declared .*55%.*background = \[0\], or ignore"):
+        read(folder, **RASTER)
     assert masks(read(folder, **RASTER, background=[0]), "building")["known"] == 1950
+    ignored = {**RASTER, "ignore": [*RASTER["ignore"], 0]}
+    assert masks(read(folder, **ignored), "building")["known"] == 600 + 250
+
+
+def test_not_a_number_may_be_declared_to_have_no_data(folder: Path) -> None:
+    numbers = codes().astype(np.float32)
+    numbers[:, :10] = np.nan
+    write_tiff(folder / "labels" / "a.tif", numbers, nodata=np.nan)
+    found = masks(read(folder, **RASTER), "building")
+    write_tiff(folder / "labels" / "a.tif", np.where(np.isnan(numbers), -9999, numbers), nodata=-9999)
+    assert masks(read(folder, **RASTER), "building") == found
 
 
 def test_ignored_ground_and_area_count_for_label_rasters_too(folder: Path) -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import shapely
 from geo_files import NORTH_UP, UTM, chain, on_map, write_vectors
 from labelled_scenes import BY_KIND, HOUSE, POND, ROADS, adapter, image, in_crs, masks, polygons, read
 from rasterio.transform import Affine
-from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Polygon, box
+from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from pipeline.scene import DataError
 
@@ -209,7 +210,7 @@ def test_each_class_may_have_its_width(folder: Path) -> None:
     options = {"labels": "labels/*.geojson", "class_field": "kind", "values": {"road": "road", "track": "track"}}
     scene = read(folder, **options, width_m={"road": 4.0, "track": 1.0})
     assert masks(scene, "road", "track") == {"road": 8 * 50, "track": 2 * 50, "known": 2000}
-    with pytest.raises(DataError, match=r"a\.geojson: lines must .*1 lines without, one with none.*Give track a"):
+    with pytest.raises(DataError, match=r"a\.geojson: lines must .*1 lines without.*Give track a"):
         read(folder, **options, width_m={"road": 4.0})
 
 
@@ -218,7 +219,7 @@ def test_each_line_may_have_its_width(folder: Path) -> None:
     write_vectors(folder / "labels" / "a.geojson", lines, {"wide": [4.0, 1.0]})
     assert masks(read(folder, **ROADS, width_field="wide"), "road")["road"] == 8 * 50 + 2 * 50
     write_vectors(folder / "labels" / "a.geojson", lines, {"wide": ["4", "broad"]})
-    with pytest.raises(DataError, match=r"1 lines without.*Write a bare number into the attribute 'wide'"):
+    with pytest.raises(DataError, match=r"1 lines without, such as .broad.*Write a bare number"):
         read(folder, **ROADS, width_field="wide")
 
 
@@ -254,3 +255,67 @@ def test_lines_in_the_crs_of_the_image(folder: Path) -> None:
 def test_lines_and_polygons_may_be_mixed(folder: Path) -> None:
     write_vectors(folder / "labels" / "a.geojson", [on_map(LineString([(0, 30), (50, 30)])), on_map(HOUSE)])
     assert masks(read(folder, **ROADS, width_m=2.0), "road")["road"] == 4 * 50 + 60
+
+
+def test_what_only_touches_the_border_says_nothing_of_the_scene(tmp_path: Path) -> None:
+    """Four tiles side by side: a meadow covers the first, a house stands in the last right at its border."""
+    for number, name in enumerate("abcd"):
+        image(tmp_path, name, NORTH_UP @ Affine.translation(50 * number, 0))
+    shapes = [on_map(box(0, 0, 50, 40)), on_map(box(150, 5, 160, 15))]
+    write_vectors(tmp_path / "labels.gpkg", shapes, {"kind": ["meadow", "house"]})
+    options = BY_KIND | {"labels": "labels.gpkg", "background": ["meadow"]}
+    labelled = {name: read(tmp_path, name, **options).labels is not None for name in "abcd"}
+    assert labelled == {"a": True, "b": False, "c": False, "d": True}
+
+
+def test_background_within_the_rectangle_around_a_turned_image_is_not_on_it(tmp_path: Path) -> None:
+    turned = NORTH_UP @ Affine.rotation(45)
+    image(tmp_path, "a", turned)
+    for place, is_on_it in ((box(23, 3, 27, 7), True), (box(23, -7, 27, -3), False)):
+        write_vectors(tmp_path / "labels.gpkg", [on_map(place, turned)], {"kind": ["meadow"]})
+        labels = read(tmp_path, **BY_KIND | {"labels": "labels.gpkg", "background": ["meadow"]}).labels
+        assert (labels is not None) == is_on_it
+
+
+# -- at the ends of the map -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", [0.0, -360.0])
+def test_labels_of_an_image_across_the_antimeridian(tmp_path: Path, turn: float) -> None:
+    """Cut there as RFC 7946 wants it: what lies beyond begins at -180 degrees."""
+    place = Affine(1e-5, 0, 179.9998 + turn, 0, -1e-5, -17.0)
+    image(tmp_path, "a", place, "EPSG:4326")
+    near = box(179.9999, -17.0002, 180.0, -17.0001)
+    beyond = box(-180.0, -17.0002, -179.9999, -17.0001)
+    write_vectors(tmp_path / "labels" / "a.geojson", [near, beyond], crs="EPSG:4326")
+    assert masks(read(tmp_path), "building")["building"] == 20 * 10
+
+
+@pytest.mark.parametrize("beyond", [False, True], ids=["begins anew", "goes on"])
+def test_labels_in_degrees_of_a_projected_image_across_the_antimeridian(tmp_path: Path, beyond: bool) -> None:
+    crs = "EPSG:32660"
+    border = in_crs(Point(180.0, -17.0), crs, "EPSG:4326")
+    place = Affine(0.5, 0, border.x - 12.5, 0, -0.5, border.y)
+    image(tmp_path, "a", place, crs)
+    shape = in_crs(on_map(box(30, 5, 45, 25), place), "EPSG:4326", crs)
+    if beyond:
+        shape = shapely.transform(shape, lambda points: np.where(points < -100, points + 360.0, points))
+    write_vectors(tmp_path / "labels" / "a.geojson", [shape], crs="EPSG:4326")
+    assert masks(read(tmp_path), "building")["building"] == 15 * 20
+
+
+def test_labels_around_a_pole(tmp_path: Path) -> None:
+    crs = "EPSG:3031"
+    place = Affine(100.0, 0, -2500.0, 0, -100.0, 2000.0)
+    image(tmp_path, "a", place, crs)
+    shapes = [
+        in_crs(on_map(box(5 * n, 5 * m, 5 * n + 5, 5 * m + 5), place), "EPSG:4326", crs)
+        for n in range(2, 8)
+        for m in range(2, 6)
+    ]
+    # Squares that hold the pole or cross the antimeridian cannot be told in degrees.
+    whole = [each for each in shapes if each.bounds[2] - each.bounds[0] < 180]
+    assert len(whole) > 12
+    write_vectors(tmp_path / "labels" / "a.geojson", whole, crs="EPSG:4326")
+    # Edges that are straight in degrees are not quite so on the map.
+    assert masks(read(tmp_path), "building")["building"] == pytest.approx(25 * len(whole), rel=0.1)

@@ -8,7 +8,7 @@ import shapely
 from rasterio.crs import CRS
 from shapely.geometry import box
 
-from pipeline.geodesy import pixel_side_m
+from pipeline.geodesy import pixel_side_m, pixel_sides_m
 from pipeline.grid import Grid, labels_on
 from pipeline.rasterise import rasterise
 from pipeline.scene import Affine, BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
@@ -185,3 +185,13 @@ def test_pixels_are_measured_on_the_ground(epsg: int, transform: Affine, side_m:
 )
 def test_a_place_that_tells_no_size_gives_none(georeference: Georeference) -> None:
     assert pixel_side_m(georeference, (100, 100)) is None
+
+
+def test_metres_per_pixel_are_the_same_along_both_sides_where_pixels_are_oblong() -> None:
+    """At 60 degrees north a pixel of equal degrees is about half as wide as it is high."""
+    place = Georeference(crs=CRS.from_epsg(4326).to_wkt(), transform=(1e-5, 0.0, 7.0, 0.0, -1e-5, 60.0))
+    made = Scene("s", 240, 200, (group("rgb", 240, 200),), None, place, pixel_side_m(place, (240, 200)))
+    grid = Grid.of(made, 1.0)
+    assert grid.shape == (round(240 * 1.1141), round(200 * 0.5580))
+    assert pixel_sides_m(grid.georeference, grid.shape) == pytest.approx((1.0, 1.0), rel=0.01)
+    assert grid.pixel_m == pytest.approx(1.0, rel=0.01)

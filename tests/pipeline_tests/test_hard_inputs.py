@@ -142,13 +142,15 @@ def test_a_strip_of_twenty_thousand_pixels(data: DataSettings) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 3), (3, 1), (1, 1), (2, 2), (3, 3)])
-def test_an_image_of_three_pixels(data: DataSettings, size: tuple[int, int]) -> None:
+def test_an_image_of_three_pixels(data: DataSettings, size: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
     write_scene(Path(data.folder), "b", image(size=size))
-    for grid in ("native", 4.0, 400.0):
+    for grid in ("native", 4.0):
         scene = run(data, grid=grid).scene("b")
         assert scene.valid.all()
         assert cv2.imread(str(scene.quicklook)) is not None
-    assert scene.shape_px == (1, 1)
+    with pytest.raises(DataError, match="scenes could not be prepared"):
+        run(data, grid=400.0)
+    assert "one pixel would hold all of" in caplog.text
 
 
 def test_without_a_crs_metres_cannot_be_had_and_all_else_can(

@@ -1,3 +1,5 @@
+"""The format `masks`: which files there are, what their values mean, and what is refused."""
+
 import os
 from pathlib import Path
 from typing import Any
@@ -6,32 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
-from numpy.typing import NDArray
+from masked_folder import ROAD, class_files, labels_of, read, read_classes, write_png, write_tiff
 from rasterio.transform import Affine
 
 from pipeline.datasets.masks import MasksAdapter
-from pipeline.scene import DataError, RasterLabels, Scene
+from pipeline.scene import DataError
 from search_space.errors import MalformedError
-
-ROAD = {"values": {"road": 1}}
-
-
-def write_tiff(path: Path, planes: NDArray[Any], **profile: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0.0, 500_000.0, 0.0, -0.5, 4_000_000.0)}
-    size = {"count": len(planes), "height": planes.shape[1], "width": planes.shape[2]}
-    with rasterio.open(path, "w", driver="GTiff", dtype=planes.dtype, **size, **(place | profile)) as file:
-        file.write(planes)
-
-
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels if pixels.ndim == 2 else pixels[..., ::-1])
-
-
-def labels_of(scene: Scene) -> RasterLabels:
-    assert isinstance(scene.labels, RasterLabels)
-    return scene.labels
 
 
 @pytest.fixture
@@ -43,12 +25,6 @@ def folder(tmp_path: Path) -> Path:
     mask[:2], mask[2:4] = 1, 2
     write_png(tmp_path / "masks" / "a.png", mask)
     return tmp_path
-
-
-def read(folder: Path, scene_id: str = "a", **options: Any) -> Scene:
-    adapter = MasksAdapter(folder, ROAD | {"background": [0, 2]} | options)
-    adapter.check()
-    return adapter.read(scene_id, ())
 
 
 def test_reads_bands_place_and_labels(folder: Path) -> None:
@@ -333,130 +309,3 @@ def test_huge_pixels_are_refused(folder: Path) -> None:
     write_tiff(folder / "images" / "a.tif", planes)
     with pytest.raises(DataError, match=r"a\.tif: pixels must be numbers up to 1e\+18.*band2"):
         read(folder)
-
-
-# -- a file for each class --------------------------------------------------------------------------------------------
-
-
-def class_files(folder: Path) -> dict[str, Any]:
-    """Road in grey as DeepGlobe has it, buildings in red; the two overlap in column 3."""
-    road, building = np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint8)
-    road[:, :2], road[:, 2], road[:, 3] = 255, 127, 128
-    building[:, 3:5, 0] = 255
-    write_png(folder / "masks" / "a_road.png", road)
-    write_png(folder / "masks" / "a_building.png", building)
-    (folder / "masks" / "a.png").unlink(missing_ok=True)
-    return {"masks": {"road": "masks/*_road.png", "building": "masks/*_building.png"}}
-
-
-def columns(labels: RasterLabels, name: str) -> list[int]:
-    assert (labels.by_class[name] == labels.by_class[name][0]).all()
-    return np.flatnonzero(labels.by_class[name][0]).tolist()
-
-
-def read_classes(folder: Path, **options: Any) -> RasterLabels:
-    adapter = MasksAdapter(folder, options)
-    adapter.check()
-    return labels_of(adapter.read("a", ()))
-
-
-def test_each_class_may_have_files_of_its_own(folder: Path) -> None:
-    options = class_files(folder)
-    assert MasksAdapter(folder, options).class_names == ("road", "building")
-    labels = read_classes(folder, **options)
-    assert columns(labels, "road") == [0, 1, 2, 3]
-    assert columns(labels, "building") == [3, 4]
-    assert labels.known.all()
-
-
-def test_a_threshold_beyond_all_values_is_told(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"no pixel of uint8 reaches data\.options\.on\. Received 300.*largest.* 255"):
-        read_classes(folder, **class_files(folder), on=300)
-
-
-@pytest.mark.parametrize("level", [128, {"road": 128}])
-def test_a_threshold_tells_what_is_on(folder: Path, level: Any) -> None:
-    labels = read_classes(folder, **class_files(folder), on=level)
-    assert columns(labels, "road") == [0, 1, 3]
-    assert columns(labels, "building") == [3, 4]
-
-
-def test_unknown_ground_has_a_value_or_a_file_of_its_own(folder: Path) -> None:
-    options = class_files(folder)
-    labels = read_classes(folder, **options, ignore=[127])
-    assert np.flatnonzero(~labels.known[0]).tolist() == [2]
-    assert columns(labels, "road") == [0, 1, 3]
-    unknown = np.zeros((6, 8), np.uint8)
-    unknown[:, 6:] = 1
-    write_png(folder / "unknown" / "a.png", unknown)
-    assert np.flatnonzero(~read_classes(folder, **options, ignored="unknown/*.png").known[0]).tolist() == [6, 7]
-    write_png(folder / "masks" / "a.png", np.ones((6, 8), np.uint8))
-    one = {"masks": "masks/*.png", **ROAD, "ignored": "unknown/*.png"}
-    for path in (folder / "masks").glob("a_*"):
-        path.unlink()
-    assert np.flatnonzero(~read_classes(folder, **one).known[0]).tolist() == [6, 7]
-
-
-def test_jpeg_masks_need_a_threshold(folder: Path) -> None:
-    road = np.zeros((6, 8), np.uint8)
-    road[:, :4] = 255
-    write_png(folder / "masks" / "a_road.jpg", road)
-    options = {"masks": {"road": "masks/*_road.jpg"}}
-    with pytest.raises(DataError, match=r"a_road\.jpg: JPEG blurs masks.*on = 128"):
-        read_classes(folder, **options)
-    assert columns(read_classes(folder, **options, on=128), "road") == [0, 1, 2, 3]
-
-
-def test_a_palette_is_on_where_it_is_not_black(folder: Path) -> None:
-    codes = np.zeros((1, 6, 8), np.uint8)
-    codes[0, :, 5], codes[0, :, 6] = 1, 2
-    write_tiff(folder / "masks" / "a_road.tif", codes, photometric="palette")
-    with rasterio.open(folder / "masks" / "a_road.tif", "r+") as file:
-        file.write_colormap(1, {0: (0, 0, 0, 255), 1: (255, 255, 255, 255), 2: (0, 0, 90, 255)})
-    options = {"masks": {"road": "masks/*_road.tif"}}
-    assert columns(read_classes(folder, **options), "road") == [5, 6]
-    assert columns(read_classes(folder, **options, on=128), "road") == [5]
-
-
-def test_a_scene_with_masks_of_some_classes_only_is_refused(folder: Path) -> None:
-    options = class_files(folder)
-    write_tiff(folder / "images" / "b.tif", np.zeros((4, 6, 8), np.uint16))
-    read_classes(folder, **options)
-    write_png(folder / "masks" / "b_road.png", np.zeros((6, 8), np.uint8))
-    with pytest.raises(DataError, match=r"the scene b has labels, but none of building.*'b_road\.png'"):
-        read_classes(folder, **options)
-
-
-def test_patterns_of_classes_that_match_nothing_are_named(folder: Path) -> None:
-    options = class_files(folder)
-    with pytest.raises(DataError, match=r"data\.options\.masks\.water: no label raster matches an image"):
-        read_classes(folder, masks=options["masks"] | {"water": "masks/*_water.png"})
-    with pytest.raises(DataError, match=r"data\.options\.ignored: no label raster matches an image"):
-        read_classes(folder, **options, ignored="unknown/*.png")
-
-
-def test_a_georeferenced_image_knows_the_size_of_its_pixels(folder: Path) -> None:
-    assert read(folder).pixel_m == 0.5
-
-
-def test_a_mask_band_marks_holes(folder: Path) -> None:
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(folder / "images" / "a.tif", "r+") as file:
-        hole = np.ones((6, 8), bool)
-        hole[5] = False
-        file.write_mask(hole)
-    assert np.flatnonzero(~read(folder).groups[0].valid.all(axis=1)).tolist() == [5]
-    assert any(path.name == "a.tif.msk" for path in MasksAdapter(folder, ROAD).sources("a", ()))
-
-
-def test_a_damaged_first_image_does_not_stop_the_others(folder: Path) -> None:
-    (folder / "images" / "0.tif").write_bytes((folder / "images" / "a.tif").read_bytes()[:60])
-    adapter = MasksAdapter(folder, ROAD | {"background": [0, 2]})
-    adapter.check()
-
-    assert [band.name for band in adapter.bands] == ["band1", "band2", "band3", "band4"]
-    assert adapter.read("a", ()).groups[0].planes.shape == (4, 6, 8)
-    with pytest.raises(DataError, match=r"0\.tif"):
-        adapter.read("0", ())
-    (folder / "images" / "a.tif").unlink()
-    with pytest.raises(DataError, match=r"0\.tif"):
-        MasksAdapter(folder, ROAD).bands  # noqa: B018

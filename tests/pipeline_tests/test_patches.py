@@ -220,3 +220,82 @@ def test_uniform_patches_show_all_ground_alike() -> None:
 
     counts, *_ = np.histogram2d(centres[:, 0], centres[:, 1], bins=(3, 4), range=((8, 56), (8, 88)))
     assert counts.max() / counts.min() < 1.4
+
+
+def held_out_right(width_px: int = 150) -> NDArray[np.bool_]:
+    held_out = np.zeros((200, 300), bool)
+    held_out[:, width_px:] = True
+    return held_out
+
+
+def drawn_near_held_out_ground(scene: FakeScene, **plan: Any) -> PatchSampler:
+    fields = {"patch_px": 16, "batch_size": 64, "augmentation": {"turns": "none", "jitter": 0.0}} | plan
+    source = TrainingScene(scene, NO_SCALING, (0, 1), held_out_right())
+    return PatchSampler([source], decode(TrainingPlan, fields, where="test"), 1, context_px=9)
+
+
+def last_shown_column() -> int:
+    """The column next to held-out ground that patches of 16 px with 9 px between can show."""
+    drawn = drawn_near_held_out_ground(all_known(), sampling={"kind": "uniform"})
+    return max(int(drawn.batch(number)[0][..., 1].max()) for number in range(20))
+
+
+def test_a_class_at_the_rim_of_what_patches_can_show_is_in_each_that_is_drawn_for_it() -> None:
+    scene, column = all_known(), last_shown_column()
+    scene.masks[::5, column, 0] = 1
+    drawn = drawn_near_held_out_ground(scene, sampling={"kind": "balanced", "share": 1.0})
+
+    targets = np.concatenate([drawn.batch(number)[1] for number in range(5)])
+
+    assert (targets[..., 0].max(axis=(1, 2)) > 0).all()
+
+
+def test_a_class_that_no_patch_can_show_is_infeasible() -> None:
+    scene, column = all_known(), last_shown_column()
+    scene.masks[:, column + 1, 1] = 1
+
+    with pytest.raises(InfeasibleError, match=r"no room for patches of 16 px whose.* to show a pixel of class 2"):
+        drawn_near_held_out_ground(scene)
+
+
+def test_pixels_of_a_class_count_alike_in_whatever_scene_they_are() -> None:
+    """One scene has a single pixel of the class, another one three hundred."""
+    scenes = [all_known(), all_known()]
+    scenes[0].masks[100, 100, 0] = 1
+    scenes[1].masks[100, :, 0] = 1
+    fields = {"patch_px": 16, "batch_size": 300, "sampling": {"kind": "balanced", "share": 1.0}}
+    sources = [TrainingScene(each, NO_SCALING, (0,)) for each in scenes]
+    drawn = PatchSampler(sources, decode(TrainingPlan, fields, where="test"), 1)
+
+    first = np.concatenate([drawn.draw(number).scene == 0 for number in range(10)])
+
+    assert first.mean() < 0.01
+
+
+def test_every_square_of_ground_gets_a_loss_of_its_own() -> None:
+    """Also those next to held-out ground, in which no patch has its middle."""
+    drawn = drawn_near_held_out_ground(all_known(), sampling={"kind": "loss", "share": 1.0})
+    for epoch in range(10):
+        for number in range(epoch * 10, epoch * 10 + 10):
+            drawn.record(number, np.where(drawn.draw(number).pixel[:, 1] < 40, 100.0, 1.0))
+        drawn.settle()
+
+    columns = np.concatenate([drawn.draw(number).pixel[:, 1] for number in range(20)])
+
+    # 40 columns of a hundred, about 100 of one: all others together have a fortieth of the weight.
+    assert (columns < 40).mean() > 0.93
+
+
+def test_large_numbers_that_differ_little_keep_their_differences() -> None:
+    scene = all_known()
+    scene.cube[...] = 5e6 + 10 * np.random.default_rng(0).standard_normal(scene.cube.shape)
+    scaling = BandScaling(*(np.full(2, value, np.float32) for value in (-1e9, 1e9, 5e6, 10.0)))
+    fields = {"patch_px": 8, "batch_size": 4, "augmentation": {"turns": "none", "jitter": 0.0}}
+    drawn = PatchSampler([TrainingScene(scene, scaling, (0,))], decode(TrainingPlan, fields, where="test"), 0)
+    bands, _ = drawn.batch(0)
+
+    corners = np.floor(drawn.draw(0).centre).astype(int) - 3
+    for patch, (row, column) in zip(bands, corners, strict=True):
+        if 0 <= row <= 192 and 0 <= column <= 292:
+            expected = scaling.apply(scene.cube[row : row + 8, column : column + 8])
+            np.testing.assert_allclose(patch, expected, atol=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
@@ -198,3 +199,16 @@ def test_what_the_data_set_tells_is_joined_with_what_is_found(tmp_path: Path, mo
 )
 def test_links_join_over_any_number_of_steps(pairs: list[str], groups: tuple[tuple[str, ...], ...]) -> None:
     assert joined_groups(pairs) == groups
+
+
+def test_footprints_across_the_antimeridian_are_found(tmp_path: Path) -> None:
+    """180 degrees east is 677 km from the middle of zone 60, and as far from that of zone 1 on the other side."""
+    [x60], [y60] = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(32660), [179.996], [-17.0])
+    [x1], [y1] = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(32601), [179.996 - 360], [-17.0])
+    place(tmp_path, "zone_60", 32660, x60, y60)
+    place(tmp_path, "zone_1", 32601, x1, y1)
+    place(tmp_path, "east", 4326, 179.996, -17.0)
+    place(tmp_path, "west", 4326, -180.004, -17.0)
+    place(tmp_path, "other_side_of_the_globe", 4326, 0.0, -17.0)
+    dataset = prepare(settings(tmp_path))
+    assert dataset.manifest.same_ground == (("east", "west", "zone_1", "zone_60"),)

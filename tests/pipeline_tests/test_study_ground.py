@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.folds import make_fold
 from pipeline.patches.sampler import PatchSampler, placements
 from pipeline.pixel_samples import SAMPLES
 from pipeline.prepare import prepare
+from pipeline.prepared import PreparedDataset
+from pipeline.room import split_of
 from pipeline.scene import DataError
 from pipeline.study_data import StudyData
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.study import Study
+from search_space.study import FoldSettings, Study
 from search_space.training_plan import Augmentation, Scaling, TrainingPlan
 
 
@@ -102,7 +105,68 @@ def read_by(sampler: PatchSampler, number: int, patch_px: int) -> Iterator[tuple
         yield "field", *(slice(max(0, a), min(64, b + 1)) for a, b in zip(first, last, strict=True))
 
 
+def of_blocks(study: Study, block_px: int, **classes: tuple[slice, slice]) -> Study:
+    """One prepared image of 192 x 192 pixels, with each class where it is said, cut into blocks."""
+    folder = Path(study.data.folder)
+    masks = np.zeros((192, 192), np.uint8)
+    for value, place in enumerate(classes.values(), start=1):
+        masks[place] = value
+    image = np.random.default_rng(0).integers(0, 255, (192, 192, 3)).astype(np.uint8)
+    assert cv2.imwrite(str(folder / "images" / "field.png"), image)
+    assert cv2.imwrite(str(folder / "masks" / "field.png"), masks)
+    values = {name: value for value, name in enumerate(classes, start=1)}
+    data = study.data.model_copy(
+        update={"classes": tuple(classes), "options": {**study.data.options, "values": values}}
+    )
+    prepare(data)
+    folds = FoldSettings(num_folds=3, unit="block", block_px=block_px)
+    return study.model_copy(update={"data": data, "folds": folds})
+
+
+EVERYWHERE = (slice(0, 192, 3), slice(0, 192))
+
+
 def test_blocks_without_room_for_any_patch_are_refused_before_a_trial(study: Study) -> None:
     wide = study.model_copy(update={"space": {}})
     with pytest.raises(DataError, match=r"no room for patches of 64 px, the smallest.*'folds\.block_px': 32"):
-        StudyData.open(wide)
+        split_of(wide, PreparedDataset.open_for(study.data))
+
+
+def test_a_class_that_no_patch_can_show_is_refused_by_its_name(study: Study) -> None:
+    """Poles where four blocks of 64 px meet: patches of 8 px keep off as soon as one of the four is held out."""
+    split = of_blocks(study, 64, field=EVERYWHERE, pole=(slice(64, 129, 64), slice(64, 129, 64)))
+    dataset = PreparedDataset.open_for(split.data)
+
+    def dealt(seed: int) -> Study:
+        return split.model_copy(update={"folds": split.folds.model_copy(update={"seed": seed})})
+
+    def poles_near_held_out_ground(seed: int) -> bool:
+        [part] = make_fold(dealt(seed).folds, dataset).training
+        assert part.held_out is not None
+        near = cv2.dilate(part.held_out.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        poles = (part.masks[..., 1] > 0) & part.known
+        return bool(poles.any() and near[poles].all())
+
+    seeds = [seed for seed in range(12) if has_poles(dealt(seed), dataset)]
+    hidden = [seed for seed in seeds if poles_near_held_out_ground(seed)]
+    assert hidden
+    for seed in hidden:
+        with pytest.raises(DataError, match="no room for patches of 8 px that show pole, the smallest"):
+            split_of(dealt(seed), dataset)
+
+
+def has_poles(study: Study, dataset: PreparedDataset) -> bool:
+    """Whether the deal leaves any of them to training and to validation."""
+    try:
+        make_fold(study.folds, dataset)
+    except DataError:
+        return False
+    return True
+
+
+def test_blocks_that_leave_little_of_the_ground_are_told(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+    for block_px, share in ((64, None), (24, "%")):
+        split = of_blocks(study, block_px, field=EVERYWHERE)
+        caplog.clear()
+        split_of(split, PreparedDataset.open_for(split.data))
+        assert ("of the training ground" in caplog.text) == (share is not None)
