@@ -141,7 +141,6 @@ class _Maker:
         layer = layers.MaxPooling2D if plan.kind == "max" else layers.AveragePooling2D
         return layer(plan.size_px, strides=plan.stride, padding=padding, name=name)(x)
 
-
     def double(self, plan: plans.Double, name: str, inputs: list[Tensor]) -> Tensor:
         layer = layers.UpSampling2D(2, name=name) if plan.kind == "nearest" else DoubleLinearly(name=name)
         return layer(inputs[0])

@@ -156,7 +156,7 @@ class DepthToSpace(layers.Layer):  # type: ignore[misc]
     def compute_output_shape(self, shape: Shape) -> Shape:
         """Twice the sides, a quarter of the channels."""
         sides = (None if side is None else 2 * side for side in shape[1:3])
-        return (shape[0], *sides, shape[3] // 4)
+        return (shape[0], *sides, (shape[3] or 0) // 4)
 
 
 @registered

@@ -15,6 +15,7 @@ from pipeline.normalisation import BandScaling, Imagery, Normalisation
 from pipeline.prediction import Predictor, model_predictor, predict_scene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
+from search_space.network.unet import outline
 from search_space.records import ModelMember, ModelSet
 from search_space.study import PredictionSettings, Study
 
@@ -107,7 +108,7 @@ class LoadedModelSet:
             return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
         scalings = self._scalings(scene)
         maps = [
-            predict_scene(predict, scene, scaling, _tiling(settings, member))
+            predict_scene(predict, scene, scaling, _tiling(settings, member), member.candidate.architecture.margin_px)
             for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
         ]
         return np.concatenate(maps, axis=-1)
@@ -137,9 +138,9 @@ def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
 
 
 def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSettings:
-    """Tiles as long as wished, rounded up to what the model's depth divides."""
-    divisor = member.candidate.architecture.divisor_px
-    wished = settings.tile_px or member.candidate.plan.patch_px
+    """Tiles as long as wished, rounded up to what the model halves without a rest."""
+    divisor = outline(member.candidate.architecture).divisor_px
+    wished = max(settings.tile_px or member.candidate.plan.patch_px, 2 * member.candidate.architecture.margin_px + 1)
     return settings.model_copy(update={"tile_px": -(-wished // divisor) * divisor})
 
 

@@ -44,7 +44,12 @@ class KnownImagery:
 
 
 def validate(
-    model: keras.Model, scenes: Sequence[TrainingScene], class_names: Sequence[str], *, tile_px: int
+    model: keras.Model,
+    scenes: Sequence[TrainingScene],
+    class_names: Sequence[str],
+    *,
+    tile_px: int,
+    margin_px: int = 0,
 ) -> Validation:
     """Predict scenes, without symmetries, and count at every threshold.
 
@@ -55,7 +60,8 @@ def validate(
         model: From scaled bands to probabilities.
         scenes: Held-out scenes, or parts of them.
         class_names: In the order of the model's output.
-        tile_px: Side length of a tile; a multiple of the model's divisor.
+        tile_px: Side length of a tile.
+        margin_px: How much smaller the model's maps are, on each side.
 
     Returns:
         Jaccard and threshold per class, classes without a labelled pixel left out.
@@ -68,7 +74,7 @@ def validate(
     tiling = PredictionSettings(tile_px=tile_px, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
     for source in scenes:
         seen = KnownImagery(source.scene.cube, np.asarray(source.scene.known))
-        probabilities = predict_scene(predict, seen, source.scaling, tiling)
+        probabilities = predict_scene(predict, seen, source.scaling, tiling, margin_px)
         counts.add(probabilities, source.scene.masks[..., source.classes], seen.valid)
     best = [(name, each) for name, each in zip(class_names, counts.best(), strict=True) if each is not None]
     if not best:

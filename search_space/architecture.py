@@ -81,13 +81,7 @@ class SeparableBlock(Frozen):
 
 
 Block = Annotated[
-    PlainBlock
-    | ResidualBlock
-    | BottleneckBlock
-    | InceptionBlock
-    | AsymmetricBlock
-    | DenseBlock
-    | SeparableBlock,
+    PlainBlock | ResidualBlock | BottleneckBlock | InceptionBlock | AsymmetricBlock | DenseBlock | SeparableBlock,
     Field(discriminator="kind"),
 ]
 

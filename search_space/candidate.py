@@ -6,7 +6,6 @@ from search_space.errors import InfeasibleError
 from search_space.network.unet import outline
 from search_space.training_plan import TrainingPlan
 
-
 LEAST_MAP_PX = 8
 
 

@@ -22,7 +22,8 @@ DEFAULT_SPACE: Space = {
     # All bands and indices of the study; lists of names to choose from may be set.
     "architecture.bands": Choice(((),)),
     "architecture.encoder": Choice(
-        ("grown", "vgg16", "resnet34", "resnet50", "se_resnext50", "efficientnet_b0"), (0.8, 0.04, 0.04, 0.04, 0.04, 0.04)
+        ("grown", "vgg16", "resnet34", "resnet50", "se_resnext50", "efficientnet_b0"),
+        (0.8, 0.04, 0.04, 0.04, 0.04, 0.04),
     ),
     "architecture.encoder[grown].first_kernel_px": Choice((0, 5, 7)),
     "architecture.encoder[grown].residual_units": Integer(0, 4),
@@ -38,9 +39,7 @@ DEFAULT_SPACE: Space = {
     "architecture.growth": Choice((1.0, 1.5, 1.75, 2.0)),
     "architecture.max_filters": Choice((128, 256, 512)),
     "architecture.units_per_stage": Integer(1, 3),
-    "architecture.block": Choice(
-        ("plain", "residual", "bottleneck", "inception", "asymmetric", "dense", "separable")
-    ),
+    "architecture.block": Choice(("plain", "residual", "bottleneck", "inception", "asymmetric", "dense", "separable")),
     "architecture.block[plain].kernel_px": Choice((2, 3, 4, 5)),
     "architecture.block[residual].kernel_px": Choice((3, 5)),
     "architecture.block[bottleneck].kernel_px": Choice((3, 5)),

@@ -197,6 +197,11 @@ class LimitSettings(Frozen):
     Attributes:
         max_trials: The study ends with this many trials; may be raised later.
         max_parameters: Larger networks are infeasible.
+        device_memory_mb: Candidates that are estimated to need more for a step of training are infeasible; 0 for what
+            the worker's accelerator has free, and no limit on a processor.
+        epoch_s: Candidates whose epoch is estimated to take longer are infeasible; 0 for no limit.
+        device_gflops: What the worker's device computes in a second, in thousands of millions of operations, for that
+            estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
         trial_s: A trial that takes longer has failed; 0 for no limit.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
@@ -207,10 +212,19 @@ class LimitSettings(Frozen):
 
     max_trials: Count
     max_parameters: Count = 50_000_000
+    device_memory_mb: Annotated[Whole, Field(ge=0)] = 0
+    epoch_s: Annotated[float, Field(ge=0.0)] = 0.0
+    device_gflops: Annotated[float, Field(ge=0.0)] = 0.0
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+
+    @model_validator(mode="after")
+    def _time_needs_speed(self) -> Self:
+        if self.epoch_s and not self.device_gflops:
+            raise ValueError("`epoch_s` needs `device_gflops`, the speed of the workers' devices; `doctor` measures it")
+        return self
 
 
 class SearchSettings(Frozen):
