@@ -87,7 +87,7 @@ def train(
             f"more than limits.max_parameters = {limits.max_parameters:,}"
         )
     plan = candidate.plan
-    sampler = PatchSampler(training, plan, seed, candidate.context_px())
+    sampler = PatchSampler(training, plan, seed, candidate.context_px(), class_names)
     cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
     records_losses = plan.sampling.kind == "loss"
     trainee = Trainee(model, cutter, plan.batch_size if records_losses else 0)
