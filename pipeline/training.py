@@ -89,7 +89,7 @@ def train(
     model = build_model(architecture, bands, len(class_names))
     load_pretrained(model, architecture, architecture.bands or [band.name for band in bands])
     plan = candidate.plan
-    sampler = PatchSampler(training, plan, seed, candidate.context_px())
+    sampler = PatchSampler(training, plan, seed, candidate.context_px(), class_names)
     cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
     records_losses = plan.sampling.kind == "loss"
     trainee = Trainee(

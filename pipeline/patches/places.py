@@ -77,6 +77,7 @@ class Places:
         reach_px: How far a patch reads from its middle at most.
         context_px: How far a network looks: no patch comes nearer to held-out ground.
         seed: Of what is thinned out.
+        class_names: Those of the scenes' classes, for messages; numbers where empty.
 
     Raises:
         MapgroveError: No scene has a known pixel.
@@ -92,6 +93,7 @@ class Places:
         reach_px: int,
         context_px: int,
         seed: int,
+        class_names: Sequence[str] = (),
     ) -> None:
         self._sampling = sampling
         self._patch_px = patch_px
@@ -106,7 +108,8 @@ class Places:
                 "make folds.block_px larger, or patches smaller"
             )
         self._shares = sizes / sizes.sum()
-        self._of_class = self._class_shares(patch_px, context_px)
+        names = class_names or [f"class {k + 1}" for k in range(len(scenes[0].classes))]
+        self._of_class = self._class_shares(f"{patch_px} px whose network looks {context_px} px far", names)
         self._cells = _Cells(self._grounds, self._cell_px, seed) if sampling.kind == "loss" else None
 
     def draw(self, matrices: Doubles, rng: np.random.Generator) -> tuple[Positions, Doubles, Positions]:
@@ -129,15 +132,15 @@ class Places:
         if self._cells is not None:
             self._cells.settle()
 
-    def _class_shares(self, patch_px: int, context_px: int) -> list[tuple[int, NDArray[np.float64]]]:
+    def _class_shares(self, patches: str, class_names: Sequence[str]) -> list[tuple[int, NDArray[np.float64]]]:
         """Of each class that there is, how its pixels are shared out among the scenes."""
         counts = np.array([ground.num_of_class for ground in self._grounds], np.float64)
         labelled = np.any([ground.labelled for ground in self._grounds], axis=0)
-        for k in np.flatnonzero(labelled):
+        for k in np.flatnonzero(labelled).tolist():
             if not counts[:, k].sum():
                 raise InfeasibleError(
-                    f"held-out blocks leave no room for patches of {patch_px} px whose network looks {context_px} px "
-                    f"far to show a pixel of class {k + 1}: make folds.block_px larger, or patches smaller"
+                    f"held-out blocks leave no room for patches of {patches} to show a pixel of {class_names[k]}: "
+                    "make folds.block_px larger, or patches smaller"
                 )
         return [(int(k), counts[:, k] / counts[:, k].sum()) for k in np.flatnonzero(counts.sum(axis=0))]
 

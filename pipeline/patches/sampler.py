@@ -36,13 +36,21 @@ class PatchSampler:
         plan: Patch size, batch size, sampling and augmentation.
         seed: Everything drawn derives from it.
         context_px: How far the network looks: no patch comes nearer to held-out ground.
+        class_names: Those of the scenes' classes, for messages.
 
     Raises:
         MapgroveError: No scene has a known pixel.
         InfeasibleError: Held-out ground leaves no room for a patch.
     """
 
-    def __init__(self, scenes: Sequence[TrainingScene], plan: TrainingPlan, seed: int, context_px: int = 0) -> None:
+    def __init__(
+        self,
+        scenes: Sequence[TrainingScene],
+        plan: TrainingPlan,
+        seed: int,
+        context_px: int = 0,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self._plan = plan
         self._seed = seed
         self._places = Places(
@@ -52,6 +60,7 @@ class PatchSampler:
             reach_px=reach_px(plan.augmentation, plan.patch_px),
             context_px=context_px,
             seed=seed,
+            class_names=class_names,
         )
         self._sources = [_Source(scene) for scene in scenes]
         self._cutter = _Cutter(self._sources[0], plan)

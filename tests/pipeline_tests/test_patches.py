@@ -254,7 +254,7 @@ def test_a_class_that_no_patch_can_show_is_infeasible() -> None:
     scene, column = all_known(), last_shown_column()
     scene.masks[:, column + 1, 1] = 1
 
-    with pytest.raises(InfeasibleError, match=r"no room for patches of 16 px whose.* to show a pixel of class 2"):
+    with pytest.raises(InfeasibleError, match=r"no room for patches of 16 px whose.* to show a pixel of class 2:"):
         drawn_near_held_out_ground(scene)
 
 

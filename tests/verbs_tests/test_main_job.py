@@ -60,6 +60,15 @@ lookahead = 2
 """
 
 
+NEAR = (
+    'space."plan.patch_px"={fix=8}',
+    'space."architecture.block"={fix="plain"}',
+    'space."architecture.block[plain].kernel_px"={fix=3}',
+    *(f'space."plan.augmentation.{name}"={{fix=0.0}}' for name in ("zoom", "shear", "elastic")),
+)
+"""Settings of small patches that look no farther than 5 px, so that blocks of 24 px have room for them."""
+
+
 def write_imagery(folder: Path) -> None:
     """Four grey scenes with a bright and a dark square, and a corner about which nothing is known."""
     rng = np.random.default_rng(0)
@@ -244,7 +253,12 @@ def test_a_study_on_blocks_goes_all_the_way(job: Job) -> None:
 
     def words(fold: int) -> list[str]:
         folds = f'folds={{num_folds=3, fold={fold}, test_fold=3, unit="block", block_px=24}}'
-        few = ("limits.max_trials=1", 'space."architecture.base_filters"={fix=4}', "retrain.steps_per_epoch=4")
+        few = (
+            *NEAR,
+            "limits.max_trials=1",
+            'space."architecture.base_filters"={fix=4}',
+            "retrain.steps_per_epoch=4",
+        )
         return [word for each in ('study.name="cut"', folds, *few) for word in ("--set", each)]
 
     told = job.run("prepare", *words(1))
