@@ -72,20 +72,24 @@ class Override(Frozen):
         high: New upper end of a range.
         choices: The options that stay or come in.
         fix: The one value to use.
+        drop: Whether the dimension is not searched, and what `Candidate` has by itself is used.
     """
 
     low: float | None = None
     high: float | None = None
     choices: Annotated[tuple[Any, ...], ListAsTuple] | None = None
     fix: Any = None
+    drop: bool = False
 
-    def apply(self, dimension: Dimension, path: str) -> Dimension:
-        """Return `dimension` as this override wants it.
+    def apply(self, dimension: Dimension, path: str) -> Dimension | None:
+        """Return `dimension` as this override wants it, None where it drops it.
 
         Raises:
             MalformedError: The override does not fit the dimension's kind, or leaves it empty.
         """
         given = sorted(self.model_fields_set)
+        if given == ["drop"] and self.drop:
+            return None
         if given == ["fix"]:
             return Fixed(self.fix)
         if given == ["choices"] and isinstance(dimension, Choice):
@@ -98,7 +102,7 @@ class Override(Frozen):
             return self._ranged(dimension, path)
         allowed = "choices = [...]" if isinstance(dimension, Choice) else "low = ... and high = ..."
         raise MalformedError(
-            f"space.{path} takes {allowed}, or fix = ...",
+            f"space.{path} takes {allowed}, fix = ... or drop = true",
             received=self.model_dump(exclude_unset=True),
             remedy=f"Its range now is {dimension}",
         )

@@ -7,12 +7,13 @@ Paths are those of `Candidate`. A part in brackets makes a dimension conditional
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from search_space.candidate import Candidate
-from search_space.decode import decode, fingerprint
+from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError
 
@@ -113,27 +114,39 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     """Apply a study's overrides to the space.
 
     Args:
-        overrides: Dimension path to `{low, high}`, `{choices}` or `{fix}`.
+        overrides: Dimension path to `{low, high}`, `{choices}`, `{fix}` or `{drop}`. A path that holds `*`, which
+            stands for anything, overrides every dimension that it fits and that no other path names.
         base: The space to start from.
 
     Returns:
-        The space in the order of `base`.
+        The space in the order of `base`, without what is dropped.
 
     Raises:
         MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, one that leaves
             the values `Candidate` allows, or overrides that leave no network which can be built.
     """
-    space = dict(base)
-    for path, plain in overrides.items():
-        if path not in base:
+    chosen: dict[str, Any] = {}
+    for path, plain in sorted(overrides.items(), key=lambda item: "*" not in item[0]):
+        fitting = _fitting(path, base) if "*" in path else [path] if path in base else []
+        if not fitting:
             raise _unknown(path, plain, base)
         if not isinstance(plain, Mapping):
             override = {"choices" if isinstance(plain, (list, tuple)) else "fix": plain}
             raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {_as_toml(override)}")
-        space[path] = decode(Override, plain, where=f"space.{path}").apply(base[path], path)
+        chosen |= dict.fromkeys(fitting, plain)
+    applied = {
+        path: decode(Override, chosen[path], where=f"space.{path}").apply(dim, path) if path in chosen else dim
+        for path, dim in base.items()
+    }
+    space = {path: dimension for path, dimension in applied.items() if dimension is not None}
     _check_ends(space)
     _check_some_feasible(space)
     return space
+
+
+def _fitting(pattern: str, base: Space) -> list[str]:
+    matcher = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+    return [path for path in base if matcher.fullmatch(path)]
 
 
 def least_demand_px(space: Space) -> tuple[int, int]:
@@ -142,9 +155,9 @@ def least_demand_px(space: Space) -> tuple[int, int]:
     Numbers are the smallest there are: less depth, fewer units and smaller kernels never look farther. Kinds of block
     and of encoder are tried with each other; what rises and what is at the bottom add to that, one after the other.
     """
-    patch_px = int(min(_whole_values(space["plan.patch_px"])))
+    patch_px = int(min(_values_at("plan.patch_px", space)))
     least: dict[str, Any] = {
-        name: min(_whole_values(space[f"architecture.{name}"])) for name in ("depth", "units_per_stage")
+        name: min(_values_at(f"architecture.{name}", space)) for name in ("depth", "units_per_stage")
     }
     for group in (("block", "encoder"), ("up",), ("bottom",)):
         variants = product(*([(name, each) for each in _least_variants(name, space)] for name in group))
@@ -155,7 +168,7 @@ def least_demand_px(space: Space) -> tuple[int, int]:
 def _least_variants(name: str, space: Space) -> Iterator[Any]:
     """Every kind of a part of the architecture, its numbers the smallest, with every word of its other dimensions."""
     path = f"architecture.{name}"
-    for option in _ends(space[path]):
+    for option in _values_at(path, space):
         if not isinstance(option, str):
             yield option
             continue
@@ -239,8 +252,9 @@ def _children(path: str, kind: str, space: Space) -> dict[str, Dimension]:
     return {name: dim for name, dim in space.items() if name.startswith(prefix)}
 
 
-def _is_branch(path: str, space: Space) -> bool:
-    return any(name.startswith(f"{path}[") for name in space)
+def _is_branch(path: str) -> bool:
+    """Whether a choice is one of kinds with knobs of their own, searched or not."""
+    return any(name.startswith(f"{path}[") for name in DEFAULT_SPACE)
 
 
 def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
@@ -263,7 +277,7 @@ def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
 
 def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
     """An option as it stands, or, where it opens a branch, a mapping with the branch's dimensions."""
-    if not _is_branch(path, space) or not isinstance(option, str):
+    if not _is_branch(path) or not isinstance(option, str):
         return option
     children = _children(path, option, space)
     return {
@@ -276,7 +290,7 @@ def _check_ends(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
         for value in _ends(dimension):
-            decode(Candidate, _candidate_with(path, value, space), where="space")
+            decode(Candidate, _candidate_with(path, value), where="space")
 
 
 def _ends(dimension: Dimension) -> Sequence[Any]:
@@ -292,26 +306,36 @@ def _ends(dimension: Dimension) -> Sequence[Any]:
 def _check_some_feasible(space: Space) -> None:
     """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
     names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
-    depth, margin_px = (min(_whole_values(space[name])) for name in names[:2])
+    depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
     plain = {
         "architecture": {"depth": depth, "margin_px": margin_px},
-        "plan": {"patch_px": max(_whole_values(space[names[2]]))},
+        "plan": {"patch_px": max(_values_at(names[2], space))},
     }
     try:
         decode(Candidate, plain, where="space").check_feasible()
     except InfeasibleError as error:
         raise MalformedError(
             f"space: no network can be built: {error.what}",
-            received={name: str(space[name]) for name in names},
+            received={name: str(space[name]) for name in names if name in space},
             remedy=error.remedy,
         ) from None
+
+
+def _values_at(path: str, space: Space) -> Sequence[Any]:
+    """Every value of a choice or of whole numbers, both ends of others; of what was dropped that of a candidate."""
+    if path in space:
+        return _whole_values(space[path])
+    node: Any = encode(Candidate())
+    for part in path.split("."):
+        node = node[part]
+    return (node,)
 
 
 def _whole_values(dimension: Dimension) -> Sequence[Any]:
     return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else _ends(dimension)
 
 
-def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:
+def _candidate_with(path: str, value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"architecture": {}, "plan": {}}
     base, _, rest = path.partition("[")
     *parents, leaf = base.split(".")
@@ -321,7 +345,7 @@ def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:
     if rest:
         kind, _, name = rest.partition("].")
         node[leaf] = {"kind": kind, name: value}
-    elif _is_branch(path, space) and isinstance(value, str):
+    elif _is_branch(path) and isinstance(value, str):
         node[leaf] = {"kind": value}
     else:
         node[leaf] = value

@@ -41,7 +41,7 @@ def scene(seed: int, level: float = 100.0) -> ImageScene:
 def write_models(folder: Path) -> None:
     """The same network for every class, so that only scalings can make maps differ."""
     training = [scene(1), scene(2, level=140.0)]
-    architecture = Architecture(depth=1, base_filters=4, convs_per_stage=1)
+    architecture = Architecture(depth=1, base_filters=4, units_per_stage=1)
     model = build_model(architecture, 2, 1)
     members = []
     for name, scaling in SCALINGS.items():

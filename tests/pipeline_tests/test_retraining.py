@@ -28,7 +28,7 @@ STUDY = {
 
 
 def candidate(scaling: Scaling) -> Candidate:
-    architecture = {"depth": 1, "base_filters": 4, "convs_per_stage": 1}
+    architecture = {"depth": 1, "base_filters": 4, "units_per_stage": 1}
     plan = {"patch_px": 16, "batch_size": 2, "scaling": scaling.model_dump()}
     return decode(Candidate, {"architecture": architecture, "plan": plan}, where="test")
 

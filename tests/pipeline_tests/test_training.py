@@ -21,7 +21,7 @@ from search_space.study import Budget, LimitSettings
 from search_space.training_plan import Scaling
 
 SMALL = {
-    "architecture": {"depth": 1, "base_filters": 4, "convs_per_stage": 1},
+    "architecture": {"depth": 1, "base_filters": 4, "units_per_stage": 1},
     "plan": {"patch_px": 16, "batch_size": 4, "learning_rate": 0.02},
 }
 

@@ -17,7 +17,7 @@ from results.phrases import (
 from results.status import plain_status, status_details, study_status, trials_per_h, worker_table
 from results.tables import all_trials, candidate_details, leader_board, trial_details, trial_table
 from results.text import plain_rows, render_details, render_table, text_cells
-from search_space.architecture import Architecture, InceptionBlock
+from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.objective import EpochReport
@@ -99,7 +99,9 @@ def test_duration_falls_back_to_the_clock(trial):
 
 
 def test_architecture_and_loss_in_short_words():
-    architecture = Architecture(depth=3, block=InceptionBlock(), pooling="strided", activation="elu")
+    architecture = Architecture(
+        depth=3, block=InceptionBlock(), encoder=GrownEncoder(pooling="strided"), activation="elu"
+    )
     assert architecture_phrase(architecture) == "depth 3, 16 filters ×2, inception, strided, ELU"
     assert architecture_phrase(Architecture()).endswith("plain, max pooling, ReLU")
     assert loss_phrase(LossMix(bce=1.0, dice=1.0)) == "bce + dice"

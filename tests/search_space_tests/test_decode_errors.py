@@ -100,7 +100,7 @@ def test_what_is_no_table_at_all_is_told(whole: Any) -> None:
     [
         ("plain", "'architecture.block' must be a table of keys. Received 'plain'. Its keys: kind, kernel_px,"),
         ({}, "the key 'architecture.block.kind' is missing. Add it."),
-        ({"kind": "dense"}, '\'architecture.block.kind\' must be "plain", "residual" or "inception". Received'),
+        ({"kind": "denser"}, '\'architecture.block.kind\' must be "plain", "residual", "bottleneck", "inception", '),
         ({"kind": "plain", "kernel_px": 99}, "'architecture.block.kernel_px' must be at most 9. Received 99."),
         ({"kind": "plain", "kernel": 3}, "unknown key 'architecture.block.kernel'. Did you mean 'kernel_px'?"),
     ],

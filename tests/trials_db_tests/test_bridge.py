@@ -159,7 +159,7 @@ def test_a_space_with_nothing_left_to_choose() -> None:
                 "architecture.depth": 3,
                 "architecture.base_filters": 8,
                 "architecture.growth": 2.0,
-                "architecture.convs_per_stage": 1,
+                "architecture.units_per_stage": 1,
                 "architecture.block": "plain",
                 "architecture.block[plain].kernel_px": 3,
                 "architecture.pooling": "max",

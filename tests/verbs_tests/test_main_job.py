@@ -53,7 +53,7 @@ lookahead = 2
 [space]
 "architecture.depth" = { fix = 1 }
 "architecture.base_filters" = { choices = [64, 4] }
-"architecture.convs_per_stage" = { fix = 1 }
+"architecture.units_per_stage" = { fix = 1 }
 "architecture.block" = { choices = ["plain", "residual"] }
 "plan.patch_px" = { fix = 16 }
 "plan.learning_rate" = { low = 5e-3 }
