@@ -68,6 +68,12 @@ def jaccard(masks: Tensor, probabilities: Tensor, known: Tensor) -> Tensor:
     return 1.0 - ops.mean((both + 1.0) / (truth + predicted - both + 1.0))
 
 
+def log_jaccard(masks: Tensor, probabilities: Tensor, known: Tensor) -> Tensor:
+    """- log of the soft Jaccard index per class over the known pixels of a batch, mean over classes; smoothed by 1."""
+    both, truth, predicted = _overlaps(masks, probabilities, known)
+    return -ops.mean(ops.log((both + 1.0) / (truth + predicted - both + 1.0)))
+
+
 ENERGY_PX = 16
 """Distances to the border of a class are told apart up to so many pixels."""
 
@@ -119,4 +125,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "focal": focal,
     "dice": dice,
     "jaccard": jaccard,
+    "log_jaccard": log_jaccard,
 }

@@ -39,6 +39,11 @@ _LOOKS: Mapping[str, _Look] = {
     "num_too_much_px": _Look("too much, px", count_text, right=True),
     "num_missed_px": _Look("missed, px", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
+    "size": _Look("size", right=True),
+    "channels": _Look("channels", count_text, right=True),
+    "convolutions": _Look("convolutions", count_text, right=True),
+    "weights": _Look("weights", count_text, right=True),
+    "gflop": _Look("GFLOP", lambda value: f"{value:.3f}", right=True),
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 

@@ -81,6 +81,7 @@ DEFAULT_SPACE: Space = {
             {"dice": 1.0},
             {"bce": 1.0, "dice": 1.0},
             {"bce": 1.0, "jaccard": 1.0},
+            {"bce": 1.0, "log_jaccard": 1.0},
             {"dice": 0.25, "focal": 0.75},
         )
     ),

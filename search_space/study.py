@@ -237,12 +237,15 @@ class SearchSettings(Frozen):
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
             number of workers. At least the number of workers, or some will idle.
         lease_s: A worker that is silent for longer loses its trial.
+        start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
+            itself, names of recipes, or "recipes" for all of them.
     """
 
     startup_trials: Count = 10
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
     lookahead: Count = 4
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
+    start_from: Names = ()
 
 
 class PredictionSettings(Frozen):

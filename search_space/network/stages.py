@@ -30,6 +30,9 @@ from search_space.network.layers import (
     TransposedConv,
 )
 
+ASPP_FILTERS = 256
+"""Of each branch at most, and of what joins them: known encoders end in thousands of channels."""
+
 BINS = (1, 2, 3, 6)
 """Of pyramid pooling: parts along each side of the tile."""
 
@@ -94,7 +97,7 @@ def _nothing(grow: Grower, bottom: PlainBottom, x: int) -> int:  # noqa: ARG001
 
 def _aspp(grow: Grower, bottom: AsppBottom, x: int) -> int:
     """Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017."""
-    filters = grow.draft.channels(x)
+    filters = min(ASPP_FILTERS, grow.draft.channels(x))
     mean = grow.conv(grow.draft.add("mean", TileMean(), x), filters, 1, "pooled")
     branches = [grow.conv(x, filters, 1, "point")]
     for times in (1, 2, 3):

@@ -21,6 +21,8 @@ NO_SCALING = BandScaling(*(np.full(2, value, np.float32) for value in (-1e9, 1e9
 class Blurring:
     """Stands for a network: a pixel's answer is the mean of its row in the tile, so it depends on its surroundings."""
 
+    output = "masks alone"
+
     def __init__(self) -> None:
         self.num_tiles = 0
 
