@@ -52,7 +52,8 @@ class UniformSampling(Frozen):
 class BalancedSampling(Frozen):
     """A share of the patches is drawn around a pixel of a class, drawn evenly among the classes present.
 
-    So each pixel counts in proportion to the rarity of its class. The other patches are drawn uniformly.
+    So each pixel counts in proportion to the rarity of its class; of scenes that have more of a class than fills a
+    patch, none counts more than another. The other patches are drawn uniformly.
     """
 
     kind: Literal["balanced"] = "balanced"

@@ -133,7 +133,11 @@ class Places:
             self._cells.settle()
 
     def _class_shares(self, patches: str, class_names: Sequence[str]) -> list[tuple[int, NDArray[np.float64]]]:
-        """Of each class that there is, how its pixels are shared out among the scenes."""
+        """Of each class that there is, how often its patches are drawn from each scene.
+
+        By its pixels there, but from as many on as a patch has all scenes count alike: ten thousand pixels of one field
+        teach no more than a thousand, and other scenes' fields look different.
+        """
         counts = np.array([ground.num_of_class for ground in self._grounds], np.float64)
         labelled = np.any([ground.labelled for ground in self._grounds], axis=0)
         for k in np.flatnonzero(labelled).tolist():
@@ -142,6 +146,7 @@ class Places:
                     f"held-out blocks leave no room for patches of {patches} to show a pixel of {class_names[k]}: "
                     "make folds.block_px larger, or patches smaller"
                 )
+        counts = np.minimum(counts, float(self._patch_px) ** 2)
         return [(int(k), counts[:, k] / counts[:, k].sum()) for k in np.flatnonzero(counts.sum(axis=0))]
 
     def _place(self, matrix: Doubles, rng: np.random.Generator) -> tuple[int, Doubles, tuple[int, int]]:

@@ -258,18 +258,21 @@ def test_a_class_that_no_patch_can_show_is_infeasible() -> None:
         drawn_near_held_out_ground(scene)
 
 
-def test_pixels_of_a_class_count_alike_in_whatever_scene_they_are() -> None:
-    """One scene has a single pixel of the class, another one three hundred."""
+@pytest.mark.parametrize(
+    ("widths", "share"), [((1, 128), 1 / 129), ((100, 100), 1 / 2), ((256, 300), 1 / 2), ((64, 300), 64 / 320)]
+)
+def test_scenes_count_by_their_pixels_of_a_class_up_to_a_patch_full(widths: tuple[int, int], share: float) -> None:
+    """Two scenes with a row of the class each; a patch has 256 pixels."""
     scenes = [all_known(), all_known()]
-    scenes[0].masks[100, 100, 0] = 1
-    scenes[1].masks[100, :, 0] = 1
+    for scene, width in zip(scenes, widths, strict=True):
+        scene.masks[100, :width, 0] = 1
     fields = {"patch_px": 16, "batch_size": 300, "sampling": {"kind": "balanced", "share": 1.0}}
     sources = [TrainingScene(each, NO_SCALING, (0,)) for each in scenes]
     drawn = PatchSampler(sources, decode(TrainingPlan, fields, where="test"), 1)
 
     first = np.concatenate([drawn.draw(number).scene == 0 for number in range(10)])
 
-    assert first.mean() < 0.01
+    assert first.mean() == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / len(first)))
 
 
 def test_every_square_of_ground_gets_a_loss_of_its_own() -> None:
