@@ -3,6 +3,7 @@
 Examples:
   python run_search.py doctor
   python run_search.py doctor --study configs/demo.toml
+  python run_search.py doctor --speed
 """
 
 import argparse
@@ -23,11 +24,14 @@ Check = tuple[str, Callable[[], str]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser, required=False)
+    parser.add_argument("--speed", action="store_true", help="measure how fast the device trains, for limits.epoch_s")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run every check, also after one failed."""
     checks: list[Check] = [("Python", _python), ("backend", _backend)]
+    if options.speed:
+        checks.append(("speed", _speed))
     if options.study:
         study = load_study(options)
         checks += [
@@ -58,6 +62,12 @@ def _backend() -> str:
     from pipeline.backend import describe_devices, use_backend
 
     return f"{use_backend()}, devices: {describe_devices()}"
+
+
+def _speed() -> str:
+    from pipeline.speed import measured_gflops
+
+    return f"limits.device_gflops = {measured_gflops():.3g}"
 
 
 def _disk(study: Study) -> str:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from pipeline.losses import LOSSES, MixedLoss, patch_crossentropy
+from pipeline.losses import ENERGY_PX, LOSSES, MixedLoss, energies, energy_error, patch_crossentropy
 from search_space.training_plan import LossMix
 
 Array = NDArray[np.float64]
@@ -26,6 +27,7 @@ def oracle(name: str, t: Array, p: Array, w: Array) -> float:
                 "focal": (-((1 - of_truth) ** 2) * np.log(of_truth)).mean(),
                 "dice": 1 - (2 * both + 1) / (total + 1),
                 "jaccard": 1 - (both + 1) / (total - both + 1),
+                "log_jaccard": -np.log((both + 1) / (total - both + 1)),
             }[name]
         )
     return float(np.mean(values))
@@ -93,9 +95,36 @@ def test_the_loss_of_each_patch_is_its_own_cross_entropy() -> None:
     known[2] = False
     targets = np.concatenate([masks, known], axis=-1).astype(np.float32)
 
-    found = np.asarray(patch_crossentropy(targets, probabilities.astype(np.float32)))
+    given = (ops.convert_to_tensor(each.astype(np.float32)) for each in (targets, probabilities))
+    found = ops.convert_to_numpy(patch_crossentropy(*given))
 
     for n in range(2):
         of_truth = np.where(masks[n] == 1, probabilities[n], 1 - probabilities[n])
         assert found[n] == pytest.approx(-np.log(of_truth[known[n, ..., 0]]).mean(), rel=1e-5)
     assert found[2] == 0
+
+
+def test_energies_are_distances_as_a_king_walks() -> None:
+    """Within each class to its border, up to sixteen; what touches the patch's border goes on beyond it."""
+    rng = np.random.default_rng(0)
+    masks = ndimage.zoom(rng.random((2, 6, 6, 2)), (1, 12, 12, 1), order=1) > 0.35
+    padded = np.pad(masks, ((0, 0), (40, 40), (40, 40), (0, 0)), mode="edge")
+    expected = np.stack(
+        [
+            np.stack([ndimage.distance_transform_cdt(each[..., k], "chessboard") for k in range(2)], axis=-1)
+            for each in padded
+        ]
+    )[:, 40:-40, 40:-40]
+    found = np.asarray(ops.convert_to_numpy(energies(ops.convert_to_tensor(masks.astype(np.float32)))))
+
+    np.testing.assert_allclose(found * ENERGY_PX, np.minimum(expected, ENERGY_PX), atol=1e-5)
+    assert {0, 3, ENERGY_PX} <= set(np.rint(found * ENERGY_PX).astype(int).ravel().tolist())
+
+
+def test_the_error_of_energies_counts_known_pixels_alone() -> None:
+    truth, predicted, known = (ops.convert_to_tensor(each.astype("float32")) for each in batch())
+    shown = np.asarray(ops.convert_to_numpy(energies(truth)), np.float64)
+    kept = np.asarray(batch()[2])[..., 0] > 0
+    expected = np.mean([((batch()[1][..., k] - shown[..., k]) ** 2)[kept].mean() for k in range(3)])
+
+    assert float(energy_error(truth, predicted, known)) == pytest.approx(expected, rel=1e-5)
