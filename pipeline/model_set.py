@@ -15,9 +15,9 @@ from pipeline.normalisation import BandScaling, Imagery, Normalisation
 from pipeline.prediction import Predictor, model_predictor, predict_scene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.network.unet import outline
+from search_space.prediction import PredictionSettings, tiling_for
 from search_space.records import ModelMember, ModelSet
-from search_space.study import PredictionSettings, Study
+from search_space.study import Study
 
 MODEL_SET_FILE = "model_set.json"
 STUDY_FILE = "study.json"
@@ -99,7 +99,8 @@ class LoadedModelSet:
 
         Args:
             scene: Bands in the models' order.
-            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0.
+            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0,
+                and the overlap that its context asks for where none is given.
 
         Returns:
             Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
@@ -108,7 +109,7 @@ class LoadedModelSet:
             return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
         scalings = self._scalings(scene)
         maps = [
-            predict_scene(predict, scene, scaling, _tiling(settings, member), member.candidate.architecture.margin_px)
+            predict_scene(predict, scene, scaling, tiling_for(member.candidate, settings))
             for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
         ]
         return np.concatenate(maps, axis=-1)
@@ -135,13 +136,6 @@ def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
             received=found,
             remedy="Run `retrain` again",
         )
-
-
-def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSettings:
-    """Tiles as long as wished, rounded up to what the model halves without a rest."""
-    divisor = outline(member.candidate.architecture).divisor_px
-    wished = max(settings.tile_px or member.candidate.plan.patch_px, 2 * member.candidate.architecture.margin_px + 1)
-    return settings.model_copy(update={"tile_px": -(-wished // divisor) * divisor})
 
 
 def _lies_in(folder: Path, file: str) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
-from search_space.study import PredictionSettings
+from search_space.prediction import Tiling
 from smoothing.blending import blend
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -33,17 +33,14 @@ def masks_only(model: Any) -> Any:
     return type(model)(model.inputs, model.output["masks"]) if isinstance(model.output, dict) else model
 
 
-def predict_scene(
-    predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: PredictionSettings, margin_px: int = 0
-) -> NDArray[np.float32]:
+def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: Tiling) -> NDArray[np.float32]:
     """Predict one scene by blended tiles.
 
     Args:
         predict: From scaled tiles to probabilities.
         scene: Bands and validity.
         scaling: How its bands are scaled.
-        tiling: Tile size (not 0), overlap, symmetries and batch size.
-        margin_px: How much smaller than the tiles the predictor's maps are, on each side.
+        tiling: Size and overlap of the tiles, their views, tiles per call.
 
     Returns:
         Probabilities, float32 `(H, W, K)`, NaN where there is no data.
@@ -56,7 +53,7 @@ def predict_scene(
             scene.cube,
             lambda tiles: predict(scaling.apply(tiles)),
             tile_px=tiling.tile_px,
-            margin_px=margin_px,
+            margin_px=tiling.margin_px,
             overlap=tiling.overlap,
             symmetries=tiling.symmetries,
             batch_size=tiling.batch_size,

@@ -11,7 +11,7 @@ from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prediction import model_predictor, predict_scene
 from search_space.errors import MapgroveError
-from search_space.study import PredictionSettings
+from search_space.prediction import Tiling
 
 OVERLAP = 0.25
 TILES_PER_BATCH = 8
@@ -71,10 +71,10 @@ def validate(
     """
     counts = ThresholdCounts(len(class_names))
     predict = model_predictor(model)
-    tiling = PredictionSettings(tile_px=tile_px, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
+    tiling = Tiling(tile_px, margin_px, OVERLAP, "none", TILES_PER_BATCH)
     for source in scenes:
         seen = KnownImagery(source.scene.cube, np.asarray(source.scene.known))
-        probabilities = predict_scene(predict, seen, source.scaling, tiling, margin_px)
+        probabilities = predict_scene(predict, seen, source.scaling, tiling)
         counts.add(probabilities, source.scene.masks[..., source.classes], seen.valid)
     best = [(name, each) for name, each in zip(class_names, counts.best(), strict=True) if each is not None]
     if not best:

@@ -9,7 +9,7 @@ from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode
 from search_space.errors import MalformedError, MapgroveError
-from search_space.study import PredictionSettings
+from search_space.prediction import PredictionSettings
 from search_space.training_plan import TrainingPlan
 
 FOLDER = Path(__file__).with_name("recipe_files")

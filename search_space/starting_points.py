@@ -1,12 +1,16 @@
 """Where a search begins: known candidates as points of a study's space."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.dimensions import Choice, Dimension, Fixed
+from search_space.names import Names
 from search_space.recipes import read_recipe, recipe_names
 from search_space.space import Space
 
@@ -17,27 +21,45 @@ Point = dict[str, float]
 """Label to number; for a choice, the index of its option."""
 
 
+def _check_starts(names: tuple[str, ...]) -> tuple[str, ...]:
+    known = (DEFAULT, RECIPES, *recipe_names())
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"has no recipe {name!r}; {hint}")
+    return names
+
+
+Starts = Annotated[Names, AfterValidator(_check_starts)]
+"""Names of recipes, "default", or "recipes" for all of them."""
+
+
 def starting_points(space: Space, names: Sequence[str]) -> list[Point]:
-    """Points of the space at which a search begins.
+    """Points of the space at which a search begins: one for each name that has one, in order, none twice."""
+    points: list[Point] = []
+    for point in named_points(space, names).values():
+        if point is not None and point not in points:
+            points.append(point)
+    return points
+
+
+def named_points(space: Space, names: Sequence[str]) -> dict[str, Point | None]:
+    """Where known candidates lie in a space.
 
     Args:
         space: The study's.
         names: Of recipes, "default", or "recipes" for all of them.
 
     Returns:
-        One for each that has a point in the space, in order, none twice.
+        Name to point; None where the candidate has a kind that the space does not offer.
 
     Raises:
         MapgroveError: No such recipe.
     """
     known = [each for name in names for each in (recipe_names() if name == RECIPES else (name,))]
-    candidates = [Candidate() if name == DEFAULT else read_recipe(name).candidate for name in known]
-    points: list[Point] = []
-    for candidate in candidates:
-        point = nearest_point(candidate, space)
-        if point is not None and point not in points:
-            points.append(point)
-    return points
+    candidates = {name: Candidate() if name == DEFAULT else read_recipe(name).candidate for name in known}
+    return {name: nearest_point(candidate, space) for name, candidate in candidates.items()}
 
 
 def nearest_point(candidate: Candidate, space: Space) -> Point | None:

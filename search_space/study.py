@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError
 from search_space.names import ClassNames, Names, StudyName, Text
+from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
+from search_space.starting_points import Starts
 
 MAY_CHANGE = (
     "study.folder",
@@ -27,7 +29,6 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
-Count = Annotated[Whole, Field(ge=1)]
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
@@ -245,25 +246,7 @@ class SearchSettings(Frozen):
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
     lookahead: Count = 4
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
-    start_from: Names = ()
-
-
-class PredictionSettings(Frozen):
-    """`[prediction]`: how tiles become a map.
-
-    Attributes:
-        tile_px: Side length of a tile; the patch size of the model where 0.
-        overlap: Share of a tile that its neighbour covers too.
-        symmetries: "none", "flips" (4 views) or "d4" (8 views).
-        batch_size: Tiles per call of the model.
-        min_area_px: Polygons smaller than this are left out.
-    """
-
-    tile_px: Annotated[Whole, Field(ge=0)] = 0
-    overlap: Annotated[float, Field(ge=0.0, le=0.9)] = 0.5
-    symmetries: Literal["none", "flips", "d4"] = "d4"
-    batch_size: Count = 16
-    min_area_px: Annotated[Whole, Field(ge=0)] = 0
+    start_from: Starts = ()
 
 
 class Study(Frozen):

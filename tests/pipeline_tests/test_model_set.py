@@ -17,8 +17,8 @@ from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet
-from search_space.study import PredictionSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
 SETTINGS = PredictionSettings(tile_px=16, symmetries="none")

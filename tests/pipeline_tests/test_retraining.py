@@ -14,8 +14,9 @@ from pipeline.prepared import PreparedDataset
 from pipeline.retraining import retrain
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelSet
-from search_space.study import PredictionSettings, Study
+from search_space.study import Study
 from search_space.training_plan import Scaling
 
 STUDY = {
