@@ -10,9 +10,11 @@ same machine; each gets the best of its rounds. Processor time counts, as machin
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
@@ -20,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.normalisation import BandScaling
 from pipeline.patches.draws import Draws
