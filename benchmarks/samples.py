@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from hyperopt import space_eval
 from hyperopt.pyll.stochastic import sample
 
-from pipeline.backend import backend_name
+from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"{options.samples} samples, seed {options.seed}, {backend_name()}", flush=True)
+    print(f"{options.samples} samples, seed {options.seed}, {use_backend()}", flush=True)
     space = resolve_space({})
     expression, rng = hyperopt_space(space), np.random.default_rng(options.seed)
     seconds: dict[str, list[float]] = {"decode": [], "estimate": [], "build": []}
@@ -82,7 +82,8 @@ def check(candidate: Candidate, seconds: dict[str, list[float]], rng: np.random.
 
     plan = candidate.plan
     started = time.perf_counter()
-    cost = training_cost(draw_up(candidate.architecture, BANDS, CLASSES), plan.patch_px, plan.batch_size, plan.optimizer)
+    graph = draw_up(candidate.architecture, BANDS, CLASSES)
+    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
     seconds["estimate"].append(time.perf_counter() - started)
     started = time.perf_counter()
     model = build_model(candidate.architecture, BANDS, CLASSES)

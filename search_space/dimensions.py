@@ -127,5 +127,8 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
+        if not value:
+            # Of bands, where naming none leaves none out.
+            return "all"
         return f"[{', '.join(map(_short, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -128,7 +128,7 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     """
     chosen: dict[str, Any] = {}
     for path, plain in sorted(overrides.items(), key=lambda item: "*" not in item[0]):
-        fitting = _fitting(path, base) if "*" in path else [path] if path in base else []
+        fitting = _fitting(path, base)
         if not fitting:
             raise _unknown(path, plain, base)
         if not isinstance(plain, Mapping):
@@ -143,6 +143,11 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     _check_ends(space)
     _check_some_feasible(space)
     return space
+
+
+def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
+    """The dimensions of a space that overrides name, by their paths or by patterns."""
+    return {path for key in overrides for path in _fitting(key, space)}
 
 
 def _fitting(pattern: str, base: Space) -> list[str]:
