@@ -143,11 +143,12 @@ def _lies_in(folder: Path, file: str) -> bool:
 
 
 def _load(path: Path) -> Predictor:
-    # Keras fixes its backend on import, which whoever calls has chosen by now.
+    # Keras fixes its backend on import, which whoever calls has chosen by now; it then finds our layers by their names.
     saving: Any = importlib.import_module("keras").saving
+    importlib.import_module("pipeline.keras_layers")
     try:
         return model_predictor(saving.load_model(path, compile=False))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         # Keras calls a damaged file one that is not found.
         reason = "it is damaged" if path.is_file() else "it is missing"
         raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error

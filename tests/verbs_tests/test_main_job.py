@@ -51,8 +51,9 @@ trial_threads = 1
 startup_trials = 2
 lookahead = 2
 [space]
+"architecture.*" = { drop = true }
 "architecture.depth" = { fix = 1 }
-"architecture.base_filters" = { choices = [64, 4] }
+"architecture.base_filters" = { choices = [4, 64] }
 "architecture.units_per_stage" = { fix = 1 }
 "architecture.block" = { choices = ["plain", "residual"] }
 "plan.patch_px" = { fix = 16 }
