@@ -123,7 +123,7 @@ class _Retraining:
             data.scenes(data.fold.training, [class_name], normalisation),
             data.scenes(data.fold.validation, [class_name], normalisation),
             [class_name],
-            data.input_bands,
+            data.dataset.input_bands,
             study.retrain,
             seed=study.study.seed + study.data.classes.index(class_name),
             limits=study.limits,

@@ -10,6 +10,7 @@ Examples:
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "candidate", metavar="CANDIDATE", help='number of a trial, or "best", both with --study; a recipe; a TOML file'
     )
-    parser.add_argument("--bands", type=at_least(1), metavar="N", help=f"bands of the imagery (default {NUM_BANDS})")
-    parser.add_argument("--classes", type=at_least(1), metavar="N", help="classes of the map (default 1)")
+    parser.add_argument(
+        "--bands", type=at_least(1), metavar="N", help=f"of the imagery (default as the study, or {NUM_BANDS})"
+    )
+    parser.add_argument("--classes", type=at_least(1), metavar="N", help="of the map (default as the study, or 1)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the network into a PNG file")
 
 
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     """Find the candidate, count, print, draw."""
     from results.network_figure import network_figure
     from results.network_table import network_table
-    from results.phrases import architecture_phrase
+    from results.phrases import architecture_phrase, counted
     from results.style import save_png
     from results.tables import candidate_details, trial_details
     from results.text import render_details, render_table
@@ -55,10 +58,12 @@ def run(options: argparse.Namespace) -> None:
         say_json(encode(trial if trial is not None else candidate))
     else:
         say(render_details(candidate_details(candidate) if trial is None else trial_details(trial)))
-    graph = draw_up(candidate.architecture, _bands(candidate, options.bands or NUM_BANDS), options.classes or 1)
+    bands, num_classes = _bands_and_classes(candidate, options)
+    graph = draw_up(candidate.architecture, bands, num_classes)
     plan = candidate.plan
     if not options.json:
         say()
+        say(f"The network for {counted(len(bands), 'band')} and {counted(num_classes, 'class', 'classes')}:")
         say(render_table(network_table(graph, plan.patch_px)))
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
         say(
@@ -81,9 +86,21 @@ def _recipe(word: str) -> Candidate:
     return (read_recipe_file(Path(word)) if word.endswith(".toml") else read_recipe(word)).candidate
 
 
-def _bands(candidate: Candidate, num_bands: int) -> list[InputBand]:
+def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tuple[Sequence[InputBand], int]:
+    """What was asked for; else those of the study, if there is one whose data lie here."""
+    from pipeline.prepared import PreparedDataset
+    from pipeline.scene import DataError
+
+    study = load_study(options) if options.study else None
+    num_classes = options.classes or (len(study.data.classes) if study else 1)
+    if study and not options.bands:
+        try:
+            return PreparedDataset.open_for(study.data).input_bands, num_classes
+        except DataError as error:
+            say(f"\nThe study's bands are not known here: {error}")
     named = [InputBand(name) for name in candidate.architecture.bands]
-    return named + [InputBand(f"band{number + 1}") for number in range(len(named), num_bands)]
+    num_bands = options.bands or NUM_BANDS
+    return [*named, *(InputBand(f"band{number + 1}") for number in range(len(named), num_bands))], num_classes
 
 
 def _trial(options: argparse.Namespace) -> "Trial":
