@@ -42,7 +42,7 @@ class RunRecord(Frozen):
 
 def retrain(
     study: Study,
-    candidates: Mapping[str, tuple[int, Candidate]],
+    candidates: Mapping[str, tuple[int | None, Candidate]],
     folder: Path,
     *,
     on_epoch: Callable[[str, EpochReport], None],
@@ -56,7 +56,7 @@ def retrain(
 
     Args:
         study: Data, folds and budget.
-        candidates: Per class the number of the trial and the candidate it tried.
+        candidates: Per class the number of the trial, None for a recipe, and the candidate.
         folder: Where the model set goes.
         on_epoch: Told the class and the report after each epoch.
 
@@ -85,7 +85,7 @@ class _Retraining:
     folder: Path
     on_epoch: Callable[[str, EpochReport], None]
 
-    def run(self, candidates: Mapping[str, tuple[int, Candidate]]) -> ModelSet:
+    def run(self, candidates: Mapping[str, tuple[int | None, Candidate]]) -> ModelSet:
         kept = self._kept()
         members = {name: record.member for name, record in kept.items()}
         for class_name, (trial, candidate) in candidates.items():
@@ -115,7 +115,7 @@ class _Retraining:
                 kept[name] = record
         return kept
 
-    def _train(self, class_name: str, trial: int, candidate: Candidate) -> ModelMember:
+    def _train(self, class_name: str, trial: int | None, candidate: Candidate) -> ModelMember:
         study, data = self.study, self.data
         normalisation = data.normalisation(candidate.plan.scaling)
         trained = train(

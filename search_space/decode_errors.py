@@ -8,6 +8,7 @@ from itertools import groupby
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -60,12 +61,17 @@ def malformed(
             # A rule of many keys names those that matter; the whole table would bury them.
             received = None if isinstance(received, (dict, list)) else received
         case "limit":
-            what, advice = f"{subject} {problem.rule}", _conversion(_in_words(_expected(model, problem.path)), received)
+            what = f"{subject} {_range(model, problem.path) or problem.rule}"
+            advice = _conversion(_in_words(_expected(model, problem.path)), received)
         case _:
             expected = _expected(model, problem.path)
             words, keys = _in_words(expected), _keys(expected)
             what = f"{subject} must be {_either(words)}"
-            advice = f"Its keys: {', '.join(keys)}" if keys else _conversion(words, received)
+            advice = (
+                f"Its keys: {', '.join(keys)}"
+                if keys
+                else _conversion(words, received) or _nearest_word(words, received)
+            )
             received = received if key else None
     return MalformedError(what, received=received, remedy=remedy or advice)
 
@@ -164,6 +170,24 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [] if annotation is NoneType else [annotation]
 
 
+def _range(model: type[BaseModel], path: KeyPath) -> str:
+    """What a number may be where it has two ends and all that may stand there agree on them; else nothing."""
+    fields = [
+        holder.model_fields[path[-1]]
+        for holder in (_expected(model, path[:-1]) if path and isinstance(path[-1], str) else [])
+        if _is_model(holder) and path[-1] in holder.model_fields
+    ]
+    ends = {tuple(_ends(field.metadata)) for field in fields}
+    return "must be from {:g} to {:g}".format(*ends.pop()) if len(ends) == 1 and all(map(len, ends)) else ""
+
+
+def _ends(metadata: Sequence[Any]) -> tuple[Any, ...]:
+    """The lowest and the highest number, where both are allowed themselves; else nothing."""
+    low = [each.ge for each in metadata if isinstance(each, Ge)]
+    high = [each.le for each in metadata if isinstance(each, Le)]
+    return (low[0], high[0]) if low and high else ()
+
+
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
@@ -202,6 +226,13 @@ def _nearest(model: type[BaseModel], path: KeyPath) -> str:
     known = _keys(_expected(model, path[:-1]))
     near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}"
+
+
+def _nearest_word(words: Sequence[str], received: Any) -> str:
+    """The option, of those in quotes, that was probably meant."""
+    options = [json.loads(word) for word in words if word.startswith('"')]
+    near = difflib.get_close_matches(received, options, n=1, cutoff=0.5) if isinstance(received, str) else []
+    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _conversion(words: Sequence[str], received: Any) -> str:

@@ -1,5 +1,6 @@
 """Published systems as candidates: a file each in `search_space/recipe_files/`, read by the one door."""
 
+import difflib
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -41,15 +42,30 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
-@cache
-def read_recipe(name: str) -> Recipe:
-    """Read a recipe of the project by its name.
+def is_recipe(word: str) -> bool:
+    """Whether a word names a recipe of the project, or a TOML file."""
+    return word in recipe_names() or word.endswith(".toml")
+
+
+def read_recipe(word: str) -> Recipe:
+    """Read a recipe: of the project by its name, or a TOML file by its path.
 
     Raises:
-        MapgroveError: There is none of that name.
+        MapgroveError: There is none of that name, or the file cannot be read.
     """
-    if name not in recipe_names():
-        raise MapgroveError("there is no such recipe", received=name, remedy=f"Known are: {', '.join(recipe_names())}")
+    if word.endswith(".toml"):
+        return read_recipe_file(Path(word))
+    if word not in recipe_names():
+        near = difflib.get_close_matches(word, recipe_names(), n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise MapgroveError(
+            "there is no such recipe", received=word, remedy=f"{meant}Known are: {', '.join(recipe_names())}"
+        )
+    return _own_recipe(word)
+
+
+@cache
+def _own_recipe(name: str) -> Recipe:
     return read_recipe_file(FOLDER / f"{name}.toml")
 
 

@@ -19,7 +19,7 @@ from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
-from search_space.recipes import read_recipe_file, recipe_names
+from search_space.recipes import is_recipe, read_recipe, recipe_names
 from verbs.common import add_json, add_study, at_least, load_study, open_study_store, say, say_json
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def run(options: argparse.Namespace) -> None:
     from results.tables import candidate_details, trial_details
     from results.text import render_details, render_table
 
-    trial = None if _is_recipe(options.candidate) else _trial(options)
-    candidate = _recipe(options.candidate) if trial is None else trial.decoded()
+    trial = None if is_recipe(options.candidate) else _trial(options)
+    candidate = read_recipe(options.candidate).candidate if trial is None else trial.decoded()
     if options.json:
         say_json(encode(trial if trial is not None else candidate))
     else:
@@ -66,24 +66,15 @@ def run(options: argparse.Namespace) -> None:
         say(f"The network for {counted(len(bands), 'band')} and {counted(num_classes, 'class', 'classes')}:")
         say(render_table(network_table(graph, plan.patch_px)))
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+        patches = f"{counted(plan.batch_size, 'patch', 'patches')} of {plan.patch_px} px"
         say(
-            f"A step of {plan.batch_size} patches of {plan.patch_px} px takes about {cost.flops / 1e9:,.0f} GFLOP, and "
+            f"A step of {patches} takes about {cost.flops / 1e9:,.0f} GFLOP, and "
             f"{cost.device_bytes / 1e6:,.0f} MB of an accelerator's memory or {cost.host_bytes / 1e6:,.0f} MB of a "
             "processor's"
         )
     if options.picture:
         heading = f"{options.candidate}: {architecture_phrase(candidate.architecture)}"
         say(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading), options.picture)}")
-
-
-def _is_recipe(word: str) -> bool:
-    return word in recipe_names() or word.endswith(".toml")
-
-
-def _recipe(word: str) -> Candidate:
-    from search_space.recipes import read_recipe
-
-    return (read_recipe_file(Path(word)) if word.endswith(".toml") else read_recipe(word)).candidate
 
 
 def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tuple[Sequence[InputBand], int]:

@@ -72,7 +72,7 @@ COLOUR_OR_CODE = "'codes.roof' must be a whole number or a list of 3 whole numbe
         ({"title": "abcde"}, "'title' must have at most 4 character(s). Received 'abcde'."),
         ({"title": "A"}, "'title' must match the pattern ^[a-z]*$. Received 'A'."),
         ({"title": True}, "'title' must be text. Received True. Write \"true\", with quotes."),
-        ({"kind": "d5"}, '\'kind\' must be "none", "flips" or "d4". Received \'d5\'.'),
+        ({"kind": "d5"}, "'kind' must be \"none\", \"flips\" or \"d4\". Received 'd5'. Did you mean 'd4'?"),
         ({"exact": "true"}, "'exact' must be true or false. Received 'true'. Write it without quotes."),
         ({"exact": "yes"}, "'exact' must be true or false. Received 'yes'."),
         ({"part": 5}, "'part' must be a table of keys. Received 5. Its keys: size."),

@@ -173,7 +173,7 @@ def test_a_dropped_dimension_is_in_no_point() -> None:
     ("text", "told"),
     [
         ("[architecture]\ndept = 3", r"unknown key 'architecture\.dept'\. Did you mean 'depth'"),
-        ("[architecture]\ndepth = 9", r"'architecture\.depth' must be at most 6\. Received 9"),
+        ("[architecture]\ndepth = 9", r"'architecture\.depth' must be from 1 to 6\. Received 9"),
         ('[architecture]\nskip = "addd"', r"'architecture\.skip' must be \"concatenate\".*'addd'"),
         ("[architecture", "cannot be read as TOML"),
     ],
@@ -185,5 +185,7 @@ def test_a_wrong_recipe_is_refused_with_its_path(text: str, told: str, tmp_path:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(MapgroveError, match=r"no such recipe. Received 'voban'. Known are: cresi, "):
+    with pytest.raises(
+        MapgroveError, match=r"no such recipe. Received 'voban'. Did you mean 'vooban'\? Known are: cresi, "
+    ):
         read_recipe("voban")

@@ -124,7 +124,7 @@ def test_overrides_narrow_choose_and_fix() -> None:
     ("overrides", "match"),
     [
         ({"architecture.dept": {"low": 2}}, "Did you mean 'architecture.depth'"),
-        ({"architecture.depth": {"low": 2, "high": 9}}, "at most 6. Received 9"),
+        ({"architecture.depth": {"low": 2, "high": 9}}, "from 1 to 6. Received 9"),
         ({"architecture.depth": {"low": 4, "high": 3}}, "low must not exceed high"),
         ({"architecture.depth": {"low": 2.5}}, "whole"),
         ({"architecture.depth": {"choices": [2]}}, "takes low = ... and high = ..."),
