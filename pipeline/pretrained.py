@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from search_space.architecture import Architecture, GrownEncoder
 from search_space.errors import UnableError
+from search_space.network.encoders import weighted_layers
 
 Weights = Mapping[str, Sequence[NDArray[np.float32]]]
 """Name of a layer, as its source calls it, to its weights as Keras orders them."""
@@ -48,27 +49,25 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     if isinstance(encoder, GrownEncoder) or encoder.weights == NOTHING:
         return
     weights = _from_keras(encoder.kind) if encoder.weights == IMAGENET else read_weights(Path(encoder.weights))
-    used = 0
-    for layer in model.layers:
-        name = _source_name(layer.name)
-        if layer.weights and name in weights:
-            new = list(weights[name])
-            if new[0].shape != layer.weights[0].shape and new[0].ndim == 4:
-                new[0] = widened(new[0], bands)
-            if [each.shape for each in new] != [tuple(each.shape) for each in layer.weights]:
-                raise UnableError(
-                    f"the weights of {name} do not fit the encoder {encoder.kind}",
-                    received=[each.shape for each in new],
-                    remedy=_how_to_get(encoder.kind),
-                )
-            layer.set_weights(new)
-            used += 1
-    if not used:
+    wanted = weighted_layers(encoder, architecture.depth)
+    if absent := [name for name in wanted if name not in weights]:
         raise UnableError(
-            f"{encoder.weights} holds no layer of the encoder {encoder.kind}",
+            f"{encoder.weights} lacks {len(absent)} of {len(wanted)} layers of the encoder {encoder.kind}: {absent[0]}",
             received=sorted(weights)[:3],
             remedy=_how_to_get(encoder.kind),
         )
+    layers = {_source_name(layer.name): layer for layer in model.layers}
+    for place, name in enumerate(wanted):
+        layer, new = layers[name], list(weights[name])
+        if place == 0 and new[0].ndim == 4 and new[0].shape[2] == len(COLOURS):
+            new[0] = widened(new[0], bands)
+        if [each.shape for each in new] != [tuple(each.shape) for each in layer.weights]:
+            raise UnableError(
+                f"the weights of {name} do not fit the encoder {encoder.kind}",
+                received=[each.shape for each in new],
+                remedy=_how_to_get(encoder.kind),
+            )
+        layer.set_weights(new)
 
 
 def read_weights(path: Path) -> Weights:

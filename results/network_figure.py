@@ -1,6 +1,7 @@
 """A network as a picture that a person can follow: its stages as boxes, in the shape of a U."""
 
 import math
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -8,18 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from results.network_table import stage_size, stage_weights
+from results.network_table import stage_nodes, stage_size, stage_weights
 from results.phrases import count_text, counted
 from results.style import LIGHT, SMALL_PT, Theme, new_figure, plain_text
 from search_space.network.graph import Graph
 
 TOP_IN, ROW_IN, BOX_IN, WIDEST_IN, NARROWEST_IN, GAP_IN = 0.6, 0.95, 0.62, 2.9, 1.5, 0.9
 
+HEADS = re.compile(r"head\d+")
+
 Box = tuple[float, float, float]
 """Left, top and width, in inches."""
 
 
-def network_figure(graph: Graph, patch_px: int, heading: str, theme: Theme = LIGHT) -> Figure:
+def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0, theme: Theme = LIGHT) -> Figure:
     """Draw a network.
 
     The encoder goes down on the left, the decoder up on the right; what is at the bottom of the U has the lowest
@@ -30,9 +33,9 @@ def network_figure(graph: Graph, patch_px: int, heading: str, theme: Theme = LIG
         graph: The network.
         patch_px: Side length of the image that is fed.
         heading: What is above.
+        margin_px: What its map lacks on each side.
         theme: Colours.
     """
-    side = -(-patch_px // graph.divisor_px) * graph.divisor_px
     depth = int(math.log2(graph.divisor_px))
     figure = new_figure(2 * WIDEST_IN + 3 * GAP_IN, (depth + 2) * ROW_IN + TOP_IN, theme)
     axes = figure.add_subplot()
@@ -41,9 +44,9 @@ def network_figure(graph: Graph, patch_px: int, heading: str, theme: Theme = LIG
     axes.set_ylim(height, 0)
     axes.axis("off")
     axes.text(GAP_IN / 2, 0.3, heading, va="center", weight="bold", **plain_text(theme, 11.0, strong=True))
-    boxes = {stage: _place(graph, stage, side, depth, width) for stage in _drawn(graph)}
+    boxes = {stage: _place(graph, stage, depth, width) for stage in _drawn(graph)}
     for stage, box in boxes.items():
-        _draw_box(axes, graph, stage, side, box, theme)
+        _draw_box(axes, graph, stage, stage_size(graph, stage, patch_px, margin_px), box, theme)
     for before, after in pairwise(boxes):
         _arrow(axes, boxes[before], boxes[after], theme)
     for level in range(depth):
@@ -54,13 +57,16 @@ def network_figure(graph: Graph, patch_px: int, heading: str, theme: Theme = LIG
 
 
 def _drawn(graph: Graph) -> list[str]:
-    """In the order in which they are computed; branches and poolings are told by the boxes that they lead to."""
-    return [stage for stage in graph.stages if not stage.startswith(("pool", "branch"))]
+    """In the order in which they are computed; branches and poolings are told by the boxes that they lead to.
+
+    Heads of coarser stages serve training alone.
+    """
+    return [stage for stage in graph.stages if not stage.startswith(("pool", "branch")) and not HEADS.fullmatch(stage)]
 
 
-def _place(graph: Graph, stage: str, side: int, depth: int, width: float) -> Box:
+def _place(graph: Graph, stage: str, depth: int, width: float) -> Box:
     """The image above the encoder, the head above the decoder, the bottom between and below both."""
-    _, channels = stage_size(graph, stage, side)
+    channels = stage_nodes(graph, stage)[-1].signal.channels
     share = min(1.0, math.log2(max(2, channels)) / 11)
     box = NARROWEST_IN + share * (WIDEST_IN - NARROWEST_IN)
     row = 0 if stage in ("image", "head") else depth + 1 if stage == "bottom" else 1 + int(stage.lstrip("downup"))
@@ -70,14 +76,14 @@ def _place(graph: Graph, stage: str, side: int, depth: int, width: float) -> Box
     return middle - box / 2, TOP_IN + row * ROW_IN, box
 
 
-def _draw_box(axes: Axes, graph: Graph, stage: str, side: int, box: Box, theme: Theme) -> None:
+def _draw_box(axes: Axes, graph: Graph, stage: str, size: tuple[int, int], box: Box, theme: Theme) -> None:
     left, top, width = box
     colours = {"image": theme.quiet, "bottom": theme.series[3], "head": theme.series[4]}
     colour = colours.get(stage, theme.series[0] if stage.startswith("down") else theme.series[1])
     style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": theme.faint, "ec": colour, "lw": 1.6}
     axes.add_patch(FancyBboxPatch((left, top), width, BOX_IN, **style))
-    size, channels = stage_size(graph, stage, side)
-    told = f"{count_text(size)}² px · {counted(channels, 'channel')}"
+    side, channels = size
+    told = f"{count_text(side)}² px · {counted(channels, 'channel')}"
     if stage != "image":
         told += f"\n{counted(stage_weights(graph, stage), 'weight')}"
     middle = left + width / 2

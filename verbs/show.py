@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> None:
         say(render_details(candidate_details(candidate) if trial is None else trial_details(trial)))
     bands, num_classes = _bands_and_classes(candidate, options)
     graph = draw_up(candidate.architecture, bands, num_classes)
-    plan = candidate.plan
+    plan, margin_px = candidate.plan, candidate.architecture.margin_px
     if not options.json:
         say()
         say(f"The network for {counted(len(bands), 'band')} and {counted(num_classes, 'class', 'classes')}:")
-        say(render_table(network_table(graph, plan.patch_px)))
+        say(render_table(network_table(graph, plan.patch_px, margin_px)))
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
         patches = f"{counted(plan.batch_size, 'patch', 'patches')} of {plan.patch_px} px"
         say(
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.picture:
         heading = f"{options.candidate}: {architecture_phrase(candidate.architecture)}"
-        say(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading), options.picture)}")
+        say(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading, margin_px), options.picture)}")
 
 
 def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tuple[Sequence[InputBand], int]:

@@ -6,7 +6,7 @@ Layers are called as in the source of the weights (`conv2_block1_1_conv` in Kera
 
 from collections.abc import Callable
 
-from search_space.architecture import EfficientnetB0, Resnet34, Resnet50, SeResnext50, Vgg16
+from search_space.architecture import EfficientnetB0, KnownEncoder, Resnet34, Resnet50, SeResnext50, Vgg16
 from search_space.network.graph import Draft
 from search_space.network.layers import (
     Activate,
@@ -19,6 +19,7 @@ from search_space.network.layers import (
     Pool,
     TileMean,
 )
+from search_space.network.signals import num_parameters_of
 
 LEVELS = 5
 """How often a whole encoder halves the resolution."""
@@ -210,6 +211,15 @@ def _mb_block(chain: _Chain, name: str, kernel_px: int, filters: int, stride: in
     chain.conv(f"{name}_project_conv", filters, 1).norm(f"{name}_project_bn")
     if stride == 1 and num_in == filters:
         chain.add(f"{name}_add", Add(), entered)
+
+
+def weighted_layers(encoder: KnownEncoder, depth: int) -> tuple[str, ...]:
+    """Names of an encoder's layers that have weights, without those of their stages, down to a depth."""
+    draft = Draft(3)
+    found = ENCODERS[type(encoder)](draft, draft.image, depth)
+    graph = draft.finished({"features": found[depth]})
+    weighted = [node for node in graph.nodes if num_parameters_of(node.layer, graph.inputs_of(node))]
+    return tuple(node.name.removeprefix(f"{node.stage}_") for node in weighted)
 
 
 ENCODERS: dict[type, Callable[[Draft, int, int], Features]] = {

@@ -61,7 +61,8 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
             x = SKIPS[architecture.skip](grow, features[level], x)
         x = grow.drop(grow.stage(x, filters))
         if level and architecture.deep_supervision:
-            outputs[f"masks{level}"] = _head(draft, f"masks{level}", x, num_classes, architecture.head, level)
+            draft.stage = f"head{level}"
+            outputs[f"masks{level}"] = _head(draft, "masks", x, num_classes, architecture.head, level)
     draft.stage = "head"
     outputs["masks"] = _head(draft, "masks", x, num_classes, architecture.head)
     if architecture.energy:

@@ -21,8 +21,9 @@ def test_the_table_tells_each_stage_and_their_sum(small: Graph) -> None:
     table = network_table(small, 30).set_index("stage")
 
     assert list(table.index) == ["down0", "pool0", "down1", "pool1", "bottom", "up1", "up0", "head", "all"]
-    # 30 px are padded to 32, a multiple of four.
-    assert table["size"].tolist() == ["32 px", "16 px", "16 px", "8 px", "8 px", "16 px", "32 px", "32 px", ""]
+    # 30 px are padded to 32, a multiple of four; the map is cropped to the image, and to what has surroundings.
+    assert table["size"].tolist() == ["32 px", "16 px", "16 px", "8 px", "8 px", "16 px", "32 px", "30 px", ""]
+    assert network_table(small, 30, 4).set_index("stage")["size"]["head"] == "22 px"
     assert table["channels"].tolist()[:-1] == [8, 8, 16, 16, 32, 16, 8, 2]
     # 3x3 without bias and four numbers of batch normalisation per filter; 2x2 transposed.
     assert table["weights"]["down0"] == 9 * 3 * 8 + 4 * 8
@@ -31,6 +32,19 @@ def test_the_table_tells_each_stage_and_their_sum(small: Graph) -> None:
     assert table["weights"]["all"] == small.num_parameters == table["weights"][:-1].sum()
     assert table["convolutions"]["all"] == 8
     assert table["gflop"]["all"] == pytest.approx(small.flops(32, 32) / 1e9)
+
+
+def test_heads_of_coarser_stages_are_told_by_themselves() -> None:
+    architecture = decode(Architecture, {"depth": 3, "base_filters": 8, "deep_supervision": True}, where="test")
+    graph = draw_up(architecture, [InputBand("r")], 2)
+
+    table = network_table(graph, 32).set_index("stage")
+
+    assert table["channels"]["up2"] == 32
+    assert table["size"]["up2"] == "8 px"
+    assert table["size"]["head2"] == "32 px"
+    told = " ".join(text.get_text() for text in network_figure(graph, 32, "deep").axes[0].texts)
+    assert "head2" not in told
 
 
 def test_the_picture_has_a_box_for_each_stage_and_an_arrow_for_each_skip(small: Graph) -> None:
