@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 
 # Lint, types, layering and every test.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # The tests of networks, losses and training on PyTorch and JAX, as far as these are installed.
 BACKEND_TESTS := $(addprefix tests/pipeline_tests/,test_builder.py test_context.py test_cutting.py test_keras_layers.py \
