@@ -76,6 +76,7 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
     """
     side = -(-patch_px // graph.divisor_px) * graph.divisor_px
     sizes = [node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES for node in graph.nodes]
+    scores = sum(_scores(node, side) for node in graph.nodes) * batch_size * BYTES
     kept = _kept(graph)
     num_parameters = graph.num_parameters
     return Cost(
@@ -83,8 +84,9 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         # The way back costs twice as much as the way forward: for the signals, and for the weights.
         flops=3.0 * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
-        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()),
-        signals_bytes=sum(sizes),
+        # Of attention the scores before and after they are made shares are kept, and their gradient comes to these.
+        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 2 * scores,
+        signals_bytes=sum(sizes) + 3 * scores,
         working_bytes=max(2 * sizes[number] + sum(sizes[i] for i in n.inputs) for number, n in enumerate(graph.nodes)),
         num_layers=len(graph.nodes),
     )
@@ -120,7 +122,8 @@ def check_cost(
     if cost.num_parameters > limits.max_parameters:
         raise InfeasibleError(
             f"the network has {cost.num_parameters:,} parameters, "
-            f"more than limits.max_parameters = {limits.max_parameters:,}"
+            f"more than limits.max_parameters = {limits.max_parameters:,}",
+            remedy="Raise that, or take fewer filters or less depth",
         )
     needed_mb = (cost.host_bytes if device_bytes is None else cost.device_bytes) / 1e6
     if limits.device_memory_mb:
@@ -129,15 +132,22 @@ def check_cost(
         allowed_mb, name = (device_bytes or 0) / 1e6, "the device's free memory in MB"
     if allowed_mb and needed_mb > allowed_mb:
         raise InfeasibleError(
-            f"a step of training takes about {needed_mb:,.0f} MB, more than {name} = {allowed_mb:,.0f}"
+            f"a step of training takes about {needed_mb:,.0f} MB, more than {name} = {allowed_mb:,.0f}",
+            remedy="Take a smaller batch or smaller patches",
         )
     epoch_s = cost.flops * budget.steps_per_epoch / (limits.device_gflops * 1e9) if limits.device_gflops else 0.0
     if limits.epoch_s and epoch_s > limits.epoch_s:
         raise InfeasibleError(
-            f"an epoch takes about {epoch_s:,.0f} s at {limits.device_gflops:g} GFLOP/s, "
-            f"more than limits.epoch_s = {limits.epoch_s:g}"
+            f"an epoch takes about {epoch_s:,.3g} s at {limits.device_gflops:g} GFLOP/s, "
+            f"more than limits.epoch_s = {limits.epoch_s:g}",
+            remedy="Raise that, or take fewer steps or filters",
         )
     return cost
+
+
+def _scores(node: Node, side_px: int) -> int:
+    """How many numbers tell how much each position attends to each, for one image."""
+    return node.layer.heads * node.signal.positions(side_px, side_px) ** 2 if isinstance(node.layer, Attend) else 0
 
 
 def _kept(graph: Graph) -> dict[int, float]:
