@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.backend import free_device_bytes
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.pretrained import weights_file
@@ -14,6 +15,7 @@ from pipeline.training import train
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
+from search_space.network.cost import check_cost
 from search_space.objective import EpochReport
 from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet
@@ -83,6 +85,7 @@ def retrain(
         The model set with every class trained so far.
 
     Raises:
+        InfeasibleError: A network is beyond the study's limits; nothing was written.
         MapgroveError: A class is not labelled in the training or validation ground, or training diverged, or another
             process retrains into the same folder.
     """
@@ -93,6 +96,9 @@ def retrain(
             f"no validation ground has {', '.join(absent)}, so no threshold can be chosen",
             remedy="Hold out other ground in [folds], or leave the class out with --classes",
         )
+    for each in chosen.values():
+        each.candidate.check_feasible()
+        check_cost(each.candidate, data.dataset.input_bands, 1, study.limits, study.retrain, free_device_bytes())
     with sole_writer(folder):
         return _Retraining(study, data, folder, on_epoch).run(chosen)
 

@@ -162,6 +162,12 @@ def _fitting(pattern: str, base: Space) -> list[str]:
     return [path for path in base if matcher.fullmatch(path)]
 
 
+def named_bands(space: Space) -> list[str]:
+    """Names of the bands that some option of `architecture.bands` reads, once each."""
+    options = _ends(space["architecture.bands"]) if "architecture.bands" in space else ()
+    return list(dict.fromkeys(name for option in options for name in option))
+
+
 def least_demand_px(space: Space) -> tuple[int, int]:
     """Side length of the smallest patch, and how far the network that looks least far looks.
 

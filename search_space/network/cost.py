@@ -26,9 +26,10 @@ BYTES = 4
 OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 """How many numbers an optimizer keeps per weight."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_NODE_BYTES = 1.25, 0.5, 0.75, 1_750_000
+HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_STEP_BYTES = 1.23, 1.03, 0.13, 2_060_000
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, and for each layer the framework's own records; fitted: `benchmarks/results/network_cost.md`."""
+kept, of all signals, and for each step of the computation the framework's own records; fitted:
+`benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cost:
         kept_bytes: Signals that are kept from the way forward for the way back.
         signals_bytes: All signals.
         working_bytes: What the most demanding layer holds meanwhile.
-        num_layers: How many layers the framework keeps records of.
+        num_steps: Of what the framework keeps records: layers, those with statistics of batches twice.
     """
 
     num_parameters: int
@@ -51,7 +52,7 @@ class Cost:
     kept_bytes: int
     signals_bytes: int
     working_bytes: int
-    num_layers: int
+    num_steps: int
 
     @property
     def device_bytes(self) -> int:
@@ -62,7 +63,7 @@ class Cost:
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
         signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes
-        return round(HOST_WEIGHTS * self.weights_bytes + signals + HOST_NODE_BYTES * self.num_layers)
+        return round(HOST_WEIGHTS * self.weights_bytes + signals + HOST_STEP_BYTES * self.num_steps)
 
 
 def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str = "adam") -> Cost:
@@ -84,11 +85,11 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         # The way back costs twice as much as the way forward: for the signals, and for the weights.
         flops=3.0 * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
-        # Of attention the scores before and after they are made shares are kept, and their gradient comes to these.
-        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 2 * scores,
+        # Of attention the scores are kept, before and after they are made shares, and their gradient comes to these.
+        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 3 * scores,
         signals_bytes=sum(sizes) + 3 * scores,
         working_bytes=max(2 * sizes[number] + sum(sizes[i] for i in n.inputs) for number, n in enumerate(graph.nodes)),
-        num_layers=len(graph.nodes),
+        num_steps=len(graph.nodes) + sum(_is_batch_norm(node) for node in graph.nodes),
     )
 
 
@@ -143,6 +144,10 @@ def check_cost(
             remedy="Raise that, or take fewer steps or filters",
         )
     return cost
+
+
+def _is_batch_norm(node: Node) -> bool:
+    return isinstance(node.layer, Normalise) and node.layer.kind == "batch"
 
 
 def _scores(node: Node, side_px: int) -> int:

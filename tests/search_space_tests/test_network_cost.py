@@ -98,7 +98,7 @@ def test_a_candidate_within_all_limits_tells_its_cost() -> None:
         (
             {"epoch_s": 0.5, "device_gflops": 10},
             None,
-            r"an epoch takes about \d+ s at 10 GFLOP/s.*limits\.epoch_s = 0\.5",
+            r"an epoch takes about [\d.]+ s at 10 GFLOP/s.*limits\.epoch_s = 0\.5",
         ),
     ],
 )
