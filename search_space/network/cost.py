@@ -30,8 +30,8 @@ OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_WORKING, HOST_FIXED_BYTES = 1.12, 0.85, 0.25, 1.0, 19_000_000
 HOST_VARIABLE_BYTES = {"adam": 2_520_000, "nadam": 3_060_000, "rmsprop": 2_020_000}
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, of what the most demanding layer holds, in any case, and for each variable the framework's records of what an optimizer does with it;
-fitted: `benchmarks/results/network_cost.md`."""
+kept, of all signals, of what the most demanding layer holds, and in any case; and for each variable the framework's
+records of what an optimizer does with it; fitted: `benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
