@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test test-backends lint types install clean
 
 # The whole main job on a synthetic data set, in minutes.
 demo: $(VENV)/.installed
@@ -14,7 +14,16 @@ demo: $(VENV)/.installed
 
 # Lint, types, layering and every test.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# The tests of networks, losses and training on PyTorch and JAX, as far as these are installed.
+BACKEND_TESTS := $(addprefix tests/pipeline_tests/,test_across_backends.py test_builder.py test_context.py \
+	test_cutting.py test_keras_layers.py test_losses.py test_pretrained.py test_samples.py test_training.py)
+test-backends: $(VENV)/.installed-dev
+	@for name in torch jax; do \
+	  if $(BIN)/python -c "import $$name" 2> /dev/null; then \
+	    echo "On $$name:"; MAPGROVE_BACKEND=$$name $(BIN)/python -m pytest $(BACKEND_TESTS) || exit 1; \
+	  else echo "SKIPPED: $$name is not installed: $(BIN)/pip install $$name"; fi; done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ VERBS = {
     "status": "Show how far a study is",
     "trials": "List the trials, best first; or export them",
     "show": "Show one trial's candidate as a table",
-    "show-space": "List every dimension of a study's search space",
+    "show-space": "Draw the search space, or a study's, as a tree with ranges",
     "retrain": "Train the best architecture once per class, with a longer budget",
     "predict": "Turn scenes into smooth masks and polygons",
     "score": "Score predictions against labels by mean Jaccard",

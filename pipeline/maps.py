@@ -34,8 +34,9 @@ from pipeline.scene import DataError, Georeference
 from pipeline.scoring import Score, score_masks
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
 from search_space.records import ScoredGround
-from search_space.study import DataSettings, PredictionSettings
+from search_space.study import DataSettings
 
 PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
 OVERLAY, COMPARISON = "overlay.png", "comparison.png"

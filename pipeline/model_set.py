@@ -15,8 +15,9 @@ from pipeline.normalisation import BandScaling, Imagery, Normalisation
 from pipeline.prediction import Predictor, model_predictor, predict_scene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings, tiling_for
 from search_space.records import ModelMember, ModelSet
-from search_space.study import PredictionSettings, Study
+from search_space.study import Study
 
 MODEL_SET_FILE = "model_set.json"
 STUDY_FILE = "study.json"
@@ -98,7 +99,9 @@ class LoadedModelSet:
 
         Args:
             scene: Bands in the models' order.
-            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0.
+            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0,
+                and the overlap that its context asks for where none is given; one that was made by a recipe takes
+                what that says.
 
         Returns:
             Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
@@ -107,7 +110,7 @@ class LoadedModelSet:
             return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
         scalings = self._scalings(scene)
         maps = [
-            predict_scene(predict, scene, scaling, _tiling(settings, member))
+            predict_scene(predict, scene, scaling, tiling_for(member.candidate, settings.shaped_as(member.prediction)))
             for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
         ]
         return np.concatenate(maps, axis=-1)
@@ -136,23 +139,17 @@ def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
         )
 
 
-def _tiling(settings: PredictionSettings, member: ModelMember) -> PredictionSettings:
-    """Tiles as long as wished, rounded up to what the model's depth divides."""
-    divisor = member.candidate.architecture.divisor_px
-    wished = settings.tile_px or member.candidate.plan.patch_px
-    return settings.model_copy(update={"tile_px": -(-wished // divisor) * divisor})
-
-
 def _lies_in(folder: Path, file: str) -> bool:
     return (folder / file).resolve().is_relative_to(folder.resolve())
 
 
 def _load(path: Path) -> Predictor:
-    # Keras fixes its backend on import, which whoever calls has chosen by now.
+    # Keras fixes its backend on import, which whoever calls has chosen by now; it then finds our layers by their names.
     saving: Any = importlib.import_module("keras").saving
+    importlib.import_module("pipeline.keras_layers")
     try:
         return model_predictor(saving.load_model(path, compile=False))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         # Keras calls a damaged file one that is not found.
         reason = "it is damaged" if path.is_file() else "it is missing"
         raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error

@@ -46,6 +46,7 @@ class TrainingObjective:
                 data.scenes(data.fold.training, classes, normalisation),
                 data.scenes(data.fold.validation, classes, normalisation),
                 classes,
+                data.dataset.input_bands,
                 self.study.budget,
                 seed=trial.seed,
                 limits=self.study.limits,

@@ -1,5 +1,6 @@
 """Prepared data: cubes, masks and what is known of them, as `prepare` leaves them on disk."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.datasets.base import did_you_mean
 from pipeline.registration import Shift
 from pipeline.scene import Band, DataError, Georeference
 from search_space.decode import Frozen, ListAsTuple, canonical_json, encode, fingerprint
+from search_space.network.unet import InputBand
 from search_space.study import NATIVE, DataSettings, GridName
 
 FORMAT_VERSION = 2
@@ -295,6 +297,20 @@ class PreparedDataset:
 
     folder: Path
     manifest: Manifest
+
+    @property
+    def input_bands(self) -> tuple[InputBand, ...]:
+        """The bands of the cubes, each with how often its sensor's resolution is half of the grid's.
+
+        Indices are computed on the grid and have its resolution. Scenes are of one sensor: the first one tells.
+        """
+        record = self.manifest.scenes[0]
+        levels = {
+            band: max(0, round(math.log2(record.height_px / group.height_px)))
+            for group in record.groups
+            for band in group.bands
+        }
+        return tuple(InputBand(band.name, levels.get(band.name, 0)) for band in self.manifest.bands)
 
     @classmethod
     def open_for(cls, settings: DataSettings) -> "PreparedDataset":

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.losses import patch_crossentropy
+from pipeline.losses import MixedLoss, energies, energy_error, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
 
 Tensor = Any
@@ -17,15 +17,27 @@ class Trainee(keras.Model):  # type: ignore[misc]
     """Trains a network in place.
 
     Args:
-        network: From scaled bands to probabilities.
+        network: From scaled bands to probabilities, or to several outputs, as `build_model` makes it.
+        loss: Of maps of the classes.
+        margin_px: How much smaller the maps are than the patches, on each side.
         cutter: Cuts the patches on the device from the draws that are fed; without one, patches are fed.
         batch_size: Patches per step where the loss of each is kept, else 0.
     """
 
-    def __init__(self, network: keras.Model, cutter: PatchCutter | None = None, batch_size: int = 0) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        loss: MixedLoss,
+        *,
+        margin_px: int = 0,
+        cutter: PatchCutter | None = None,
+        batch_size: int = 0,
+    ) -> None:
         super().__init__(name="trainee")
         self.network = network
         self.cutter = cutter
+        self._mixed = loss
+        self._margin_px = margin_px
         self._patch_losses = (
             self.add_weight(shape=(batch_size,), initializer="zeros", trainable=False, name="patch_losses")
             if batch_size
@@ -38,26 +50,45 @@ class Trainee(keras.Model):  # type: ignore[misc]
         return np.asarray(ops.convert_to_numpy(self._patch_losses), np.float32)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Probabilities; and the targets where patches are cut here."""
+        """All outputs of the network by name; and the targets where patches are cut here."""
         if self.cutter is None:
-            return self.network(inputs, training=training)
+            return self._named(self.network(inputs, training=training))
         bands, targets = self.cutter(inputs)
-        return {"probabilities": self.network(bands, training=training), "targets": targets}
+        return {**self._named(self.network(bands, training=training)), "targets": targets}
+
+    def _named(self, outputs: Any) -> dict[str, Tensor]:
+        return outputs if isinstance(outputs, dict) else {"masks": outputs}
 
     def compute_loss(
         self,
-        x: Any = None,
+        x: Any = None,  # noqa: ARG002
         y: Tensor = None,
         y_pred: Any = None,
-        sample_weight: Tensor = None,
-        training: bool = True,
+        sample_weight: Tensor = None,  # noqa: ARG002
+        training: bool = True,  # noqa: ARG002
     ) -> Tensor:
-        """The compiled loss, whichever side the targets come from."""
-        if self.cutter is not None:
-            y, y_pred = y_pred["targets"], y_pred["probabilities"]
+        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost."""
+        whole = y_pred["targets"] if self.cutter is not None else y
+        targets = self._mapped(whole)
         if self._patch_losses is not None:
-            self._patch_losses.assign(ops.stop_gradient(patch_crossentropy(y, y_pred)))
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+            self._patch_losses.assign(ops.stop_gradient(patch_crossentropy(targets, y_pred["masks"])))
+        total = self._mixed(targets, y_pred["masks"])
+        for name, output in y_pred.items():
+            if name == "energy":
+                depths, known = energies(whole)
+                total = total + energy_error(self._mapped(depths), output, self._mapped(known))
+            elif name.startswith("masks") and name != "masks":
+                total = total + 0.5 ** int(name.removeprefix("masks")) * self._mixed(targets, output)
+        for cost in self.losses:
+            total = total + cost
+        return total
+
+    def _mapped(self, patches: Tensor) -> Tensor:
+        """What the network maps of patches: all but the margin."""
+        if not self._margin_px:
+            return patches
+        inner = slice(self._margin_px, -self._margin_px)
+        return patches[:, inner, inner]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:  # noqa: ARG002
         """The loss alone: what counts is measured on whole scenes."""

@@ -15,10 +15,13 @@ from pipeline.losses import MixedLoss
 from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
 from pipeline.patches.sampler import PatchSampler
 from pipeline.patches.scenes import TrainingScene
+from pipeline.pretrained import load_pretrained
 from pipeline.trainee import Trainee
 from pipeline.validation import Validation, validate
 from search_space.candidate import Candidate
-from search_space.errors import InfeasibleError, MapgroveError
+from search_space.errors import MapgroveError
+from search_space.network.cost import check_cost
+from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
 from search_space.study import Budget, LimitSettings
 
@@ -51,6 +54,7 @@ def train(
     training: Sequence[TrainingScene],
     validation: Sequence[TrainingScene],
     class_names: Sequence[str],
+    bands: Sequence[InputBand],
     budget: Budget,
     *,
     seed: int,
@@ -64,6 +68,7 @@ def train(
         training: Scenes to draw patches from.
         validation: Scenes that rank the epochs and choose the thresholds.
         class_names: Names of the trained classes, in the order of the scenes' `classes`.
+        bands: Those of the scenes' cubes.
         budget: Epochs and steps.
         seed: Of weights, patches and dropout.
         limits: How large a network may be, and where patches are cut.
@@ -79,24 +84,24 @@ def train(
     """
     candidate.check_feasible()
     keras.utils.set_random_seed(seed % 2**32)
-    model = build_model(candidate.architecture, training[0].scene.cube.shape[-1], len(class_names))
-    num_parameters = model.count_params()
-    if num_parameters > limits.max_parameters:
-        raise InfeasibleError(
-            f"the network has {num_parameters:,} parameters, "
-            f"more than limits.max_parameters = {limits.max_parameters:,}"
-        )
+    architecture = candidate.architecture
+    check_cost(candidate, bands, len(class_names), limits, budget, free_device_bytes())
+    model = build_model(architecture, bands, len(class_names))
+    load_pretrained(model, architecture, architecture.bands or [band.name for band in bands])
     plan = candidate.plan
     sampler = PatchSampler(training, plan, seed, candidate.context_px(), class_names)
     cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
     records_losses = plan.sampling.kind == "loss"
-    trainee = Trainee(model, cutter, plan.batch_size if records_losses else 0)
-    trainee.compile(
-        optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM),
-        loss=MixedLoss(plan.loss),
+    trainee = Trainee(
+        model,
+        MixedLoss(plan.loss),
+        margin_px=architecture.margin_px,
+        cutter=cutter,
+        batch_size=plan.batch_size if records_losses else 0,
     )
+    trainee.compile(optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM))
     batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
-    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, on_epoch)
+    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, architecture.margin_px, on_epoch)
     callbacks = [_Feeder(batches, sampler, records_losses), watcher]
     started = time.monotonic()
     trainee.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks)
@@ -106,7 +111,7 @@ def train(
     model.set_weights(watcher.best.weights)
     num_patches = budget.epochs * budget.steps_per_epoch * plan.batch_size
     figures = {
-        "num_parameters": float(num_parameters),
+        "num_parameters": float(model.count_params()),
         "train_s": round(seconds, 2),
         "patches_per_s": round(num_patches / seconds, 2),
         "best_epoch": float(watcher.best.epoch),
@@ -187,6 +192,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         scenes: Sequence[TrainingScene],
         class_names: Sequence[str],
         tile_px: int,
+        margin_px: int,
         on_epoch: Callable[[EpochReport], None],
     ) -> None:
         super().__init__()
@@ -195,7 +201,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._network = network
         self._scenes = scenes
         self._class_names = class_names
-        self._tile_px = tile_px
+        self._tile_px, self._margin_px = tile_px, margin_px
         self._on_epoch = on_epoch
         self._started = 0.0
 
@@ -208,7 +214,9 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         loss = float((logs or {}).get("loss", math.nan))
         if not math.isfinite(loss):
             raise DivergedError(f"the training loss is {loss} after epoch {epoch + 1}")
-        validation = validate(self._network, self._scenes, self._class_names, tile_px=self._tile_px)
+        validation = validate(
+            self._network, self._scenes, self._class_names, tile_px=self._tile_px, margin_px=self._margin_px
+        )
         report = EpochReport(
             epoch=epoch + 1,
             training_loss=loss,

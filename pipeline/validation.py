@@ -11,7 +11,7 @@ from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prediction import model_predictor, predict_scene
 from search_space.errors import MapgroveError
-from search_space.study import PredictionSettings
+from search_space.prediction import Tiling
 
 OVERLAP = 0.25
 TILES_PER_BATCH = 8
@@ -44,7 +44,12 @@ class KnownImagery:
 
 
 def validate(
-    model: keras.Model, scenes: Sequence[TrainingScene], class_names: Sequence[str], *, tile_px: int
+    model: keras.Model,
+    scenes: Sequence[TrainingScene],
+    class_names: Sequence[str],
+    *,
+    tile_px: int,
+    margin_px: int = 0,
 ) -> Validation:
     """Predict scenes, without symmetries, and count at every threshold.
 
@@ -55,7 +60,8 @@ def validate(
         model: From scaled bands to probabilities.
         scenes: Held-out scenes, or parts of them.
         class_names: In the order of the model's output.
-        tile_px: Side length of a tile; a multiple of the model's divisor.
+        tile_px: Side length of a tile.
+        margin_px: How much smaller the model's maps are, on each side.
 
     Returns:
         Jaccard and threshold per class, classes without a labelled pixel left out.
@@ -65,7 +71,7 @@ def validate(
     """
     counts = ThresholdCounts(len(class_names))
     predict = model_predictor(model)
-    tiling = PredictionSettings(tile_px=tile_px, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
+    tiling = Tiling(tile_px, margin_px, OVERLAP, "none", TILES_PER_BATCH)
     for source in scenes:
         seen = KnownImagery(source.scene.cube, np.asarray(source.scene.known))
         probabilities = predict_scene(predict, seen, source.scaling, tiling)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from search_space.architecture import Architecture, Block
-from search_space.decode import encode
+from search_space.architecture import Architecture
+from search_space.decode import Frozen, encode
 from search_space.training_plan import Augmentation, LossMix, Sampling, Scaling
 from trials_db.records import Trial
 
@@ -27,33 +27,66 @@ _ACTIVATIONS = {
 }
 
 
+_KINDS = {
+    "vgg16": "VGG16",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "se_resnext50": "SE-ResNeXt-50",
+    "efficientnet_b0": "EfficientNet-B0",
+    "aspp": "ASPP",
+    "subpixel": "sub-pixel",
+    "l2": "L2",
+}
+
+
 def architecture_phrase(architecture: Architecture) -> str:
     """An architecture in one line, such as "depth 3, 16 filters ×2, inception, strided, ELU"."""
+    known = () if architecture.encoder.kind == "grown" else (kind_name(architecture.encoder.kind),)
     return ", ".join(
         (
+            *known,
             f"depth {architecture.depth}",
             f"{counted(architecture.base_filters, 'filter')} ×{architecture.growth:g}",
             architecture.block.kind,
-            _pooling(architecture),
+            *_pooling(architecture),
             activation_name(architecture.activation),
         )
     )
 
 
-def _pooling(architecture: Architecture) -> str:
-    same_word = architecture.pooling in ("max", "average") or architecture.pooling == architecture.block.kind
-    return f"{architecture.pooling} pooling" if same_word else architecture.pooling
+def _pooling(architecture: Architecture) -> tuple[str, ...]:
+    encoder = architecture.encoder
+    if encoder.kind != "grown":
+        return ()
+    same_word = encoder.pooling in ("max", "average") or encoder.pooling == architecture.block.kind
+    return (f"{encoder.pooling} pooling" if same_word else encoder.pooling,)
+
+
+def kind_name(kind: str) -> str:
+    """The kind of a part of a network as papers write it, such as "ResNet-34" or "sub-pixel"."""
+    return _KINDS.get(kind, kind.replace("_", " "))
+
+
+def part_phrase(part: Frozen) -> str:
+    """A part with its knobs, such as "residual, kernel 3 px" or "ASPP, rate 2"."""
+    words = [kind_name(str(getattr(part, "kind", "")))]
+    for name, value in encode(part).items():
+        if name != "kind" and value not in (False, "none"):
+            words.append(_knob(name, value))
+    return ", ".join(words)
+
+
+def _knob(name: str, value: object) -> str:
+    if value is True:
+        return name.replace("_", " ")
+    if name.endswith("_px"):
+        return f"{name.removesuffix('_px').replace('_', ' ')} {value} px"
+    return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def activation_name(activation: str) -> str:
     """The activation as papers write it."""
     return _ACTIVATIONS.get(activation, activation)
-
-
-def block_phrase(block: Block) -> str:
-    """A block with its kernel, such as "residual, 3 px kernel"."""
-    width = block.wide_kernel_px if block.kind == "inception" else block.kernel_px
-    return f"{block.kind}, {width} px kernel"
 
 
 def loss_phrase(loss: LossMix) -> str:

@@ -10,19 +10,23 @@ from results.phrases import (
     activation_name,
     architecture_phrase,
     augmentation_words,
-    block_phrase,
     count_text,
     counted,
     duration_text,
     jaccard_text,
     loss_phrase,
+    part_phrase,
     sampling_phrase,
     scaling_phrase,
 )
+from search_space.architecture import Architecture
 from search_space.candidate import Candidate
+from search_space.network.unet import outline
+from search_space.prediction import PredictionSettings
 from trials_db.records import Trial
 
 DETAIL_COLUMNS = ["group", "name", "value"]
+SYMMETRY_PHRASES = {"none": "none", "flips": "4 flips", "d4": "8 turns and flips"}
 
 
 def jaccard_column(class_name: str) -> str:
@@ -102,18 +106,8 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         Columns `group` ("architecture" or "training plan"), `name` and `value`, all text.
     """
     architecture, plan = candidate.architecture, candidate.plan
-    sides = f"sides divisible by {architecture.divisor_px} px"
-    widths = [architecture.filters(stage) for stage in range(architecture.depth + 1)]
     rows = [
-        ("architecture", "depth", f"{architecture.depth} ({sides}, sees {architecture.context_px} px around)"),
-        ("architecture", "filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g})"),
-        ("architecture", "blocks per stage", str(architecture.convs_per_stage)),
-        ("architecture", "block", block_phrase(architecture.block)),
-        ("architecture", "pooling", architecture.pooling),
-        ("architecture", "activation", activation_name(architecture.activation)),
-        ("architecture", "normalisation", architecture.normalisation),
-        ("architecture", "kernel initialisation", architecture.kernel_initialisation.replace("_", " ")),
-        ("architecture", "dropout", f"{architecture.dropout:.3g}"),
+        *(("architecture", name, value) for name, value in _architecture_words(architecture)),
         ("training plan", "loss", loss_phrase(plan.loss)),
         ("training plan", "optimizer", plan.optimizer),
         ("training plan", "learning rate", f"{plan.learning_rate:.3g}"),
@@ -124,6 +118,46 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "scaling of bands", scaling_phrase(plan.scaling)),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
+
+
+def prediction_details(settings: PredictionSettings) -> pd.DataFrame:
+    """How tiles become a map, as a table to read; columns as in `candidate_details`."""
+    overlap = "by how far the network looks" if settings.overlap is None else f"{settings.overlap:.0%} of a tile"
+    rows = [
+        ("prediction", "tiles", f"{settings.tile_px} px" if settings.tile_px else "as large as patches"),
+        ("prediction", "overlap", overlap),
+        ("prediction", "symmetries", SYMMETRY_PHRASES[settings.symmetries]),
+    ]
+    return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
+
+
+def _architecture_words(architecture: Architecture) -> list[tuple[str, str]]:
+    graph = outline(architecture)
+    sees = "all of a tile" if graph.context_px is None else f"{graph.context_px} px around"
+    widths = [architecture.filters(stage) for stage in range(architecture.depth + 1)]
+    rows = [
+        ("encoder", part_phrase(architecture.encoder)),
+        ("depth", f"{architecture.depth} (halves {graph.divisor_px} px to one, sees {sees})"),
+        ("filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g})"),
+        ("blocks per stage", str(architecture.units_per_stage)),
+        ("block", part_phrase(architecture.block)),
+        ("bottom", part_phrase(architecture.bottom)),
+        ("up", part_phrase(architecture.up)),
+        ("skip", architecture.skip),
+        ("activation", activation_name(architecture.activation)),
+        ("normalisation", architecture.normalisation),
+        ("kernel initialisation", architecture.kernel_initialisation.replace("_", " ")),
+        ("dropout", part_phrase(architecture.dropout)),
+        ("regularisation", part_phrase(architecture.regularisation)),
+        ("head", architecture.head.replace("_", " ")),
+    ]
+    extras = ("squeeze_excitation", "deep_supervision", "energy")
+    rows += [(name.replace("_", " "), "yes") for name in extras if getattr(architecture, name)]
+    if architecture.bands:
+        rows.append(("bands", ", ".join(architecture.bands)))
+    if architecture.margin_px:
+        rows.append(("margin", f"{architecture.margin_px} px on each side of a tile are not mapped"))
+    return rows
 
 
 def trial_details(trial: Trial) -> pd.DataFrame:

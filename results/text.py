@@ -33,12 +33,17 @@ _LOOKS: Mapping[str, _Look] = {
     "architecture": _Look("architecture", min_cells=28),
     "note": _Look("note", min_cells=24),
     "value": _Look("value", min_cells=MIN_VALUE_CELLS),
-    "from_trial": _Look("from trial", right=True),
+    "origin": _Look("from"),
     "threshold": _Look("threshold", lambda value: f"{value:.3g}", right=True),
     "num_right_px": _Look("right, px", count_text, right=True),
     "num_too_much_px": _Look("too much, px", count_text, right=True),
     "num_missed_px": _Look("missed, px", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
+    "size": _Look("size", right=True),
+    "channels": _Look("channels", count_text, right=True),
+    "convolutions": _Look("convolutions", count_text, right=True),
+    "weights": _Look("weights", count_text, right=True),
+    "gflop": _Look("GFLOP", lambda value: f"{value:.3f}", right=True),
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 

@@ -3,7 +3,10 @@
 from search_space.architecture import Architecture
 from search_space.decode import Frozen, fingerprint
 from search_space.errors import InfeasibleError
+from search_space.network.unet import outline
 from search_space.training_plan import TrainingPlan
+
+LEAST_MAP_PX = 8
 
 
 class Candidate(Frozen):
@@ -23,21 +26,27 @@ class Candidate(Frozen):
         Args:
             tile_px: Side length of the tiles; 0 for those as large as the patches of its training.
         """
-        return min(self.architecture.context_px, tile_px or self.plan.patch_px)
+        tile_px = tile_px or self.plan.patch_px
+        context_px = outline(self.architecture).context_px
+        return tile_px if context_px is None else min(context_px, tile_px)
 
     def check_feasible(self) -> None:
         """Refuse a candidate from which no model can be built.
 
         Raises:
-            InfeasibleError: The patch does not divide by the architecture's total stride, or is too small for it.
+            InfeasibleError: The patch is smaller than the network's total stride, or its margin leaves nothing of it.
         """
-        divisor = self.architecture.divisor_px
-        patch = self.plan.patch_px
-        if patch % divisor:
-            below = patch // divisor * divisor
-            sizes = [str(size) for size in (below, below + divisor) if size >= divisor]
+        divisor = outline(self.architecture).divisor_px
+        patch_px, margin_px = self.plan.patch_px, self.architecture.margin_px
+        if patch_px < divisor:
             raise InfeasibleError(
-                f"patch_px must be divisible by 2**depth = {divisor} so that skips line up",
-                received={"patch_px": patch, "depth": self.architecture.depth},
-                remedy=f"Use {' or '.join(sizes)}",
+                f"patch_px must be at least 2**depth = {divisor}, which the network halves to one pixel",
+                received={"patch_px": patch_px, "depth": self.architecture.depth},
+                remedy=f"Use {divisor} or more",
+            )
+        if patch_px - 2 * margin_px < LEAST_MAP_PX:
+            raise InfeasibleError(
+                f"margin_px must leave at least {LEAST_MAP_PX} px of a patch",
+                received={"patch_px": patch_px, "margin_px": margin_px},
+                remedy=f"Use patches of {2 * margin_px + LEAST_MAP_PX} px or more",
             )

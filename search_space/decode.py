@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, time
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from search_space.decode_errors import malformed
 from search_space.errors import MalformedError
@@ -31,6 +31,8 @@ def _as_tuple(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 """An integer that may arrive as an integral float."""
+
+Count = Annotated[Whole, Field(ge=1)]
 
 ListAsTuple = BeforeValidator(_as_tuple)
 """Lets a tuple field accept a list, as TOML and JSON have only lists."""

@@ -34,12 +34,21 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several options, each a plain value or a plain mapping."""
+    """One of several options, each a plain value or a plain mapping.
+
+    Attributes:
+        options: What there is.
+        weights: How often each is drawn before anything is known of them, summing to 1; equally often where empty.
+    """
 
     options: tuple[Any, ...]
+    weights: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        return " | ".join(_short(option) for option in self.options)
+        if len(self.options) == 1:
+            return str(Fixed(self.options[0]))
+        shares = [f" ({weight:.0%})" for weight in self.weights] or [""] * len(self.options)
+        return " | ".join(f"{_short(option)}{share}" for option, share in zip(self.options, shares, strict=True))
 
 
 @dataclass(frozen=True)
@@ -63,20 +72,30 @@ class Override(Frozen):
         high: New upper end of a range.
         choices: The options that stay or come in.
         fix: The one value to use.
+        drop: Whether the dimension is not searched, and what `Candidate` has by itself is used.
     """
 
     low: float | None = None
     high: float | None = None
     choices: Annotated[tuple[Any, ...], ListAsTuple] | None = None
     fix: Any = None
+    drop: bool = False
 
-    def apply(self, dimension: Dimension, path: str) -> Dimension:
-        """Return `dimension` as this override wants it.
+    def apply(self, dimension: Dimension, path: str) -> Dimension | None:
+        """Return `dimension` as this override wants it, None where it drops it.
 
         Raises:
             MalformedError: The override does not fit the dimension's kind, or leaves it empty.
         """
         given = sorted(self.model_fields_set)
+        if len(given) > 1 and set(given) & {"fix", "drop", "choices"}:
+            raise MalformedError(
+                f"space.{path} takes one of low and high, choices, fix, or drop",
+                received=self.model_dump(exclude_unset=True),
+                remedy="Leave the others out",
+            )
+        if given == ["drop"] and self.drop:
+            return None
         if given == ["fix"]:
             return Fixed(self.fix)
         if given == ["choices"] and isinstance(dimension, Choice):
@@ -89,7 +108,7 @@ class Override(Frozen):
             return self._ranged(dimension, path)
         allowed = "choices = [...]" if isinstance(dimension, Choice) else "low = ... and high = ..."
         raise MalformedError(
-            f"space.{path} takes {allowed}, or fix = ...",
+            f"space.{path} takes {allowed}, fix = ... or drop = true",
             received=self.model_dump(exclude_unset=True),
             remedy=f"Its range now is {dimension}",
         )
@@ -97,13 +116,18 @@ class Override(Frozen):
     def _ranged(self, dimension: Real | Integer, path: str) -> Dimension:
         low = dimension.low if self.low is None else self.low
         high = dimension.high if self.high is None else self.high
-        whole = isinstance(dimension, Integer)
-        positive = isinstance(dimension, Integer) or not dimension.log or low > 0
-        if low > high or not positive or (whole and not (low == int(low) and high == int(high))):
+        broken = ""
+        if isinstance(dimension, Integer) and not (low == int(low) and high == int(high)):
+            broken = "low and high must be whole numbers"
+        elif isinstance(dimension, Real) and dimension.log and low <= 0:
+            broken = "low must be above 0, as the range is logarithmic"
+        elif low > high:
+            broken = "low must not exceed high"
+        if broken:
             raise MalformedError(
-                f"space.{path}: low must not exceed high"
-                f"{', both whole' if whole else ''}{'' if positive else ', and be above 0'}",
+                f"space.{path}: {broken}",
                 received={"low": low, "high": high},
+                remedy=f"Its range by itself is {dimension}",
             )
         if isinstance(dimension, Integer):
             return Integer(int(low), int(high))
@@ -113,4 +137,9 @@ class Override(Frozen):
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + "}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        if not value:
+            # Of bands, where naming none leaves none out.
+            return "all"
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,34 +7,74 @@ Paths are those of `Candidate`. A part in brackets makes a dimension conditional
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from search_space.architecture import Architecture
 from search_space.candidate import Candidate
-from search_space.decode import decode, fingerprint
+from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError
+from search_space.network.unet import outline
 
 Space = Mapping[str, Dimension]
 
 DEFAULT_SPACE: Space = {
-    "architecture.depth": Integer(2, 5),
-    "architecture.base_filters": Choice((8, 12, 16, 24, 32)),
-    "architecture.growth": Choice((1.5, 1.75, 2.0)),
-    "architecture.convs_per_stage": Integer(1, 3),
-    "architecture.block": Choice(("plain", "residual", "inception")),
-    "architecture.block[plain].kernel_px": Choice((3, 5)),
+    # All bands and indices of the study; lists of names to choose from may be set.
+    "architecture.bands": Choice(((),)),
+    "architecture.encoder": Choice(
+        ("grown", "vgg16", "resnet34", "resnet50", "se_resnext50", "efficientnet_b0"),
+        (0.8, 0.04, 0.04, 0.04, 0.04, 0.04),
+    ),
+    "architecture.encoder[grown].first_kernel_px": Choice((0, 5, 7)),
+    "architecture.encoder[grown].residual_units": Integer(0, 4),
+    "architecture.encoder[grown].pooling": Choice(("max", "average", "strided", "inception")),
+    "architecture.encoder[grown].branches": Choice((False, True)),
+    "architecture.encoder[vgg16].weights": Choice(("none",)),
+    "architecture.encoder[resnet34].weights": Choice(("none",)),
+    "architecture.encoder[resnet50].weights": Choice(("none",)),
+    "architecture.encoder[se_resnext50].weights": Choice(("none",)),
+    "architecture.encoder[efficientnet_b0].weights": Choice(("none",)),
+    "architecture.depth": Integer(2, 6),
+    "architecture.base_filters": Choice((8, 12, 16, 24, 32, 64)),
+    "architecture.growth": Choice((1.0, 1.5, 1.75, 2.0)),
+    "architecture.max_filters": Choice((128, 256, 512, 1024)),
+    "architecture.units_per_stage": Integer(1, 3),
+    "architecture.block": Choice(("plain", "residual", "bottleneck", "inception", "asymmetric", "dense", "separable")),
+    "architecture.block[plain].kernel_px": Choice((2, 3, 4, 5)),
     "architecture.block[residual].kernel_px": Choice((3, 5)),
+    "architecture.block[bottleneck].kernel_px": Choice((3, 5)),
+    "architecture.block[bottleneck].narrowing": Choice((2, 4)),
     "architecture.block[inception].wide_kernel_px": Choice((5, 7)),
-    "architecture.pooling": Choice(("max", "average", "strided", "inception")),
-    "architecture.activation": Choice(("relu", "leaky_relu", "elu", "silu")),
-    "architecture.normalisation": Choice(("none", "batch", "layer", "group")),
+    "architecture.block[asymmetric].kernel_px": Choice((3, 5, 7)),
+    "architecture.block[dense].kernel_px": Choice((3, 5)),
+    "architecture.block[dense].layers": Integer(2, 4),
+    "architecture.block[separable].kernel_px": Choice((3, 5, 7)),
+    "architecture.squeeze_excitation": Choice((False, True)),
+    "architecture.bottom": Choice(("none", "aspp", "pyramid", "attention")),
+    "architecture.bottom[aspp].rate": Integer(1, 6),
+    "architecture.bottom[attention].heads": Choice((1, 2, 4)),
+    "architecture.up": Choice(("transposed", "nearest", "bilinear", "subpixel")),
+    "architecture.up[transposed].kernel_px": Choice((2, 4)),
+    "architecture.up[nearest].kernel_px": Choice((0, 1, 3)),
+    "architecture.up[bilinear].kernel_px": Choice((0, 1, 3)),
+    "architecture.up[subpixel].kernel_px": Choice((1, 3)),
+    "architecture.skip": Choice(("concatenate", "add", "residual", "gate", "none"), (0.3, 0.2, 0.2, 0.2, 0.1)),
+    "architecture.activation": Choice(("relu", "leaky_relu", "elu", "selu", "gelu", "silu")),
+    "architecture.normalisation": Choice(("batch", "group", "layer", "none")),
     "architecture.kernel_initialisation": Choice(
         ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "orthogonal")
     ),
-    "architecture.dropout": Real(0.0, 0.35),
+    "architecture.dropout": Choice(("none", "spatial", "element")),
+    "architecture.dropout[spatial].rate": Real(0.02, 0.35),
+    "architecture.dropout[element].rate": Real(0.02, 0.5),
+    "architecture.regularisation": Choice(("none", "l2")),
+    "architecture.regularisation[l2].weight": Real(7e-6, 7e-3, log=True),
+    "architecture.head": Choice(("sigmoid", "hard_sigmoid"), (0.8, 0.2)),
+    "architecture.deep_supervision": Choice((False, True), (0.7, 0.3)),
+    "architecture.energy": Choice((False, True), (0.8, 0.2)),
+    "architecture.margin_px": Choice((0, 8, 16), (0.6, 0.2, 0.2)),
     "plan.loss": Choice(
         (
             {"bce": 1.0},
@@ -42,6 +82,7 @@ DEFAULT_SPACE: Space = {
             {"dice": 1.0},
             {"bce": 1.0, "dice": 1.0},
             {"bce": 1.0, "jaccard": 1.0},
+            {"bce": 1.0, "log_jaccard": 1.0},
             {"dice": 0.25, "focal": 0.75},
         )
     ),
@@ -53,7 +94,7 @@ DEFAULT_SPACE: Space = {
     "plan.sampling[balanced].share": Real(0.25, 0.75),
     "plan.sampling[loss].share": Real(0.25, 0.75),
     "plan.augmentation.turns": Choice(("none", "d4", "d8", "any")),
-    "plan.augmentation.zoom": Real(0.0, 0.3),
+    "plan.augmentation.zoom": Real(0.0, 0.4),
     "plan.augmentation.shear": Real(0.0, 0.2),
     "plan.augmentation.elastic": Real(0.0, 0.2),
     "plan.augmentation.jitter": Real(0.0, 0.6),
@@ -75,48 +116,95 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     """Apply a study's overrides to the space.
 
     Args:
-        overrides: Dimension path to `{low, high}`, `{choices}` or `{fix}`.
+        overrides: Dimension path to `{low, high}`, `{choices}`, `{fix}` or `{drop}`. A path that holds `*`, which
+            stands for anything, overrides every dimension that it fits and that no other path names.
         base: The space to start from.
 
     Returns:
-        The space in the order of `base`.
+        The space in the order of `base`, without what is dropped, and without what exists only for options that are
+        left out.
 
     Raises:
         MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, one that leaves
-            the values `Candidate` allows, or overrides that leave no network which can be built.
+            the values `Candidate` allows, one of a dimension that others leave no place for, or overrides that leave
+            no network which can be built.
     """
-    space = dict(base)
-    for path, plain in overrides.items():
-        if path not in base:
+    chosen: dict[str, Any] = {}
+    for path, plain in sorted(overrides.items(), key=lambda item: "*" not in item[0]):
+        fitting = _fitting(path, base)
+        if not fitting:
             raise _unknown(path, plain, base)
         if not isinstance(plain, Mapping):
             override = {"choices" if isinstance(plain, (list, tuple)) else "fix": plain}
             raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {_as_toml(override)}")
-        space[path] = decode(Override, plain, where=f"space.{path}").apply(base[path], path)
+        chosen |= dict.fromkeys(fitting, plain)
+    applied = {
+        path: decode(Override, chosen[path], where=f"space.{path}").apply(dim, path) if path in chosen else dim
+        for path, dim in base.items()
+    }
+    kept = {path: dimension for path, dimension in applied.items() if dimension is not None}
+    space = {path: dimension for path, dimension in kept.items() if _is_reached(path, kept)}
+    for path in overrides:
+        if path in kept and path not in space:
+            raise _unreached(path, kept)
     _check_ends(space)
     _check_some_feasible(space)
     return space
 
 
+def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
+    """The dimensions of a space that overrides name, by their paths or by patterns."""
+    return {path for key in overrides for path in _fitting(key, space)}
+
+
+def _fitting(pattern: str, base: Space) -> list[str]:
+    matcher = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+    return [path for path in base if matcher.fullmatch(path)]
+
+
+def named_bands(space: Space) -> list[str]:
+    """Names of the bands that some option of `architecture.bands` reads, once each."""
+    options = _ends(space["architecture.bands"]) if "architecture.bands" in space else ()
+    return list(dict.fromkeys(name for option in options for name in option))
+
+
 def least_demand_px(space: Space) -> tuple[int, int]:
     """Side length of the smallest patch, and how far the network that looks least far looks.
 
-    Only dimensions on which a network's context depends are run through; smaller depths, fewer blocks and smaller
-    kernels never look farther.
+    Numbers are the smallest there are: less depth, fewer units and smaller kernels never look farther. Kinds of block
+    and of encoder are tried with each other; what rises and what is at the bottom add to that, one after the other.
     """
-    kernels = {path: min(_whole_values(dim)) for path, dim in space.items() if path.endswith("kernel_px")}
-    blocks = [
-        {"kind": kind}
-        | {name.rpartition(".")[2]: least for name, least in kernels.items() if f".block[{kind}]." in name}
-        for kind in _ends(space["architecture.block"])
-    ]
-    fewest = {name: min(_whole_values(space[f"architecture.{name}"])) for name in ("depth", "convs_per_stage")}
-    contexts = [
-        decode(Architecture, {**fewest, "block": block, "pooling": pooling}, where="space").context_px
-        for block in blocks
-        for pooling in _ends(space["architecture.pooling"])
-    ]
-    return int(min(_whole_values(space["plan.patch_px"]))), min(contexts)
+    patch_px = int(min(_values_at("plan.patch_px", space)))
+    least: dict[str, Any] = {
+        name: min(_values_at(f"architecture.{name}", space)) for name in ("depth", "units_per_stage")
+    }
+    for group in (("block", "encoder"), ("up",), ("bottom",)):
+        variants = product(*([(name, each) for each in _least_variants(name, space)] for name in group))
+        least = min(({**least, **dict(chosen)} for chosen in variants), key=lambda each: _context_px(each, patch_px))
+    return patch_px, _context_px(least, patch_px)
+
+
+def _least_variants(name: str, space: Space) -> Iterator[Any]:
+    """Every kind of a part of the architecture, its numbers the smallest, with every word of its other dimensions."""
+    path = f"architecture.{name}"
+    for option in _values_at(path, space):
+        if not isinstance(option, str):
+            yield option
+            continue
+        children = {leaf.rpartition(".")[2]: _whole_values(dim) for leaf, dim in _children(path, option, space).items()}
+        words = {leaf: values for leaf, values in children.items() if isinstance(values[0], str)}
+        numbers = {leaf: min(values) for leaf, values in children.items() if leaf not in words}
+        for chosen in product(*words.values()):
+            yield {"kind": option, **numbers, **dict(zip(words, chosen, strict=True))}
+
+
+def _context_px(plain: Mapping[str, Any], patch_px: int) -> int:
+    """Infeasible ones, such as a known encoder that is too deep, look farther than any other."""
+    try:
+        candidate = {"architecture": plain, "plan": {"patch_px": patch_px}}
+        return decode(Candidate, candidate, where="space").context_px()
+    except InfeasibleError:
+        return patch_px
 
 
 def space_fingerprint(space: Space) -> str:
@@ -144,6 +232,25 @@ def hyperopt_space(space: Space) -> dict[str, Any]:
     return tree
 
 
+def _is_reached(path: str, space: Space) -> bool:
+    """Whether a dimension exists for some option that the space has."""
+    parent, _, rest = path.partition("[")
+    if not rest:
+        return True
+    option = rest.partition("]")[0]
+    return parent in space and option in [each for each in _ends(space[parent]) if isinstance(each, str)]
+
+
+def _unreached(path: str, space: Space) -> MalformedError:
+    parent, _, rest = path.partition("[")
+    option = rest.partition("]")[0]
+    now = f"is {space[parent]}" if parent in space else "is dropped"
+    return MalformedError(
+        f"space.{path} exists only where {parent} is {option}, and {parent} {now}",
+        remedy=f"""Leave it out, or have {json.dumps(option)} among the choices of "{parent}\"""",
+    )
+
+
 def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
     """Tell an unknown dimension, or one whose dotted name lacks its quotes, which TOML reads as nested tables."""
     for name, inner in _joined(path, plain):
@@ -154,11 +261,17 @@ def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
                 remedy=f"""Under [space] write "{name}" = {override}, after --set 'space."{name}"={override}'""",
             )
     is_group = any(name.startswith(f"{path}.") for name in base)
-    near = [] if is_group else difflib.get_close_matches(path, base, n=1, cutoff=0.3)
+    known = _groups(base) if "*" in path else list(base)
+    near = [] if is_group else difflib.get_close_matches(path, known, n=1, cutoff=0.3)
     return MalformedError(
         f"space: unknown dimension {path!r}",
         remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
     )
+
+
+def _groups(base: Space) -> list[str]:
+    """Patterns that fit a part of the space."""
+    return list(dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in base))
 
 
 def _joined(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
@@ -183,8 +296,9 @@ def _children(path: str, kind: str, space: Space) -> dict[str, Dimension]:
     return {name: dim for name, dim in space.items() if name.startswith(prefix)}
 
 
-def _is_branch(path: str, space: Space) -> bool:
-    return any(name.startswith(f"{path}[") for name in space)
+def _is_branch(path: str) -> bool:
+    """Whether a choice is one of kinds with knobs of their own, searched or not."""
+    return any(name.startswith(f"{path}[") for name in DEFAULT_SPACE)
 
 
 def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
@@ -196,15 +310,18 @@ def _expression(hp: Any, path: str, dimension: Dimension, space: Space) -> Any:
             return hp.loguniform(path, math.log(low), math.log(high)) if log else hp.uniform(path, low, high)
         case Integer(low, high):
             return hp.quniform(path, low - 0.5 + 1e-9, high + 0.5 - 1e-9, 1) if low < high else low
-        case Choice(options):
-            return hp.choice(path, [_option(hp, path, option, space) for option in options])
+        case Choice(options, weights):
+            made = [_option(hp, path, option, space) for option in options]
+            if len(made) == 1:
+                return made[0]
+            return hp.pchoice(path, list(zip(weights, made, strict=True))) if weights else hp.choice(path, made)
         case Fixed(value):
             return _option(hp, path, value, space)
 
 
 def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
     """An option as it stands, or, where it opens a branch, a mapping with the branch's dimensions."""
-    if not _is_branch(path, space) or not isinstance(option, str):
+    if not _is_branch(path) or not isinstance(option, str):
         return option
     children = _children(path, option, space)
     return {
@@ -217,7 +334,7 @@ def _check_ends(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
         for value in _ends(dimension):
-            decode(Candidate, _candidate_with(path, value, space), where="space")
+            decode(Candidate, _candidate_with(path, value), where=f"space.{path}")
 
 
 def _ends(dimension: Dimension) -> Sequence[Any]:
@@ -232,30 +349,49 @@ def _ends(dimension: Dimension) -> Sequence[Any]:
 
 def _check_some_feasible(space: Space) -> None:
     """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
-    depth, patch_px = space["architecture.depth"], space["plan.patch_px"]
-    if not any(_feasible(*pair) for pair in product(_whole_values(depth), _whole_values(patch_px))):
-        divisor = 2 ** min(map(int, _whole_values(depth)))
+    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px", "architecture.encoder")
+    depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
+    found: InfeasibleError | None = None
+    for encoder in _values_at(names[3], space):
+        plain = {
+            "architecture": {
+                "depth": depth,
+                "margin_px": margin_px,
+                "encoder": {"kind": encoder} if isinstance(encoder, str) else encoder,
+            },
+            "plan": {"patch_px": max(_values_at(names[2], space))},
+        }
+        try:
+            candidate = decode(Candidate, plain, where="space")
+            candidate.check_feasible()
+            outline(candidate.architecture)
+        except InfeasibleError as error:
+            found = error
+        else:
+            return
+    if found is not None:
         raise MalformedError(
-            "space: no plan.patch_px is divisible by 2**architecture.depth, so no network can be built",
-            received={"plan.patch_px": str(patch_px), "architecture.depth": str(depth)},
-            remedy=f"Let plan.patch_px hold a multiple of {divisor}",
+            f"space: no network can be built: {found.what}",
+            received={name: str(space[name]) for name in names if name in space},
+            remedy=found.remedy,
         )
+
+
+def _values_at(path: str, space: Space) -> Sequence[Any]:
+    """Every value of a choice or of whole numbers, both ends of others; of what was dropped that of a candidate."""
+    if path in space:
+        return _whole_values(space[path])
+    node: Any = encode(Candidate())
+    for part in path.split("."):
+        node = node[part]
+    return (node,)
 
 
 def _whole_values(dimension: Dimension) -> Sequence[Any]:
     return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else _ends(dimension)
 
 
-def _feasible(depth: float, patch_px: float) -> bool:
-    plain = {"architecture": {"depth": depth}, "plan": {"patch_px": patch_px}}
-    try:
-        decode(Candidate, plain, where="space").check_feasible()
-    except InfeasibleError:
-        return False
-    return True
-
-
-def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:
+def _candidate_with(path: str, value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {"architecture": {}, "plan": {}}
     base, _, rest = path.partition("[")
     *parents, leaf = base.split(".")
@@ -265,7 +401,7 @@ def _candidate_with(path: str, value: Any, space: Space) -> dict[str, Any]:
     if rest:
         kind, _, name = rest.partition("].")
         node[leaf] = {"kind": kind, name: value}
-    elif _is_branch(path, space) and isinstance(value, str):
+    elif _is_branch(path) and isinstance(value, str):
         node[leaf] = {"kind": value}
     else:
         node[leaf] = value

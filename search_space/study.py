@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from search_space.decode import Frozen, ListAsTuple, Whole
+from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError
 from search_space.names import ClassNames, Names, StudyName, Text
+from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
+from search_space.starting_points import Starts
 
 MAY_CHANGE = (
     "study.folder",
@@ -27,7 +29,6 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
-Count = Annotated[Whole, Field(ge=1)]
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
@@ -197,6 +198,11 @@ class LimitSettings(Frozen):
     Attributes:
         max_trials: The study ends with this many trials; may be raised later.
         max_parameters: Larger networks are infeasible.
+        device_memory_mb: Candidates that are estimated to need more for a step of training are infeasible; 0 for what
+            the worker's accelerator has free, and no limit on a processor.
+        epoch_s: Candidates whose epoch is estimated to take longer are infeasible; 0 for no limit.
+        device_gflops: What the worker's device computes in a second, in thousands of millions of operations, for that
+            estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
         trial_s: A trial that takes longer has failed; 0 for no limit.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
@@ -207,10 +213,19 @@ class LimitSettings(Frozen):
 
     max_trials: Count
     max_parameters: Count = 50_000_000
+    device_memory_mb: Annotated[Whole, Field(ge=0)] = 0
+    epoch_s: Annotated[float, Field(ge=0.0)] = 0.0
+    device_gflops: Annotated[float, Field(ge=0.0)] = 0.0
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+
+    @model_validator(mode="after")
+    def _time_needs_speed(self) -> Self:
+        if self.epoch_s and not self.device_gflops:
+            raise ValueError("`epoch_s` needs `device_gflops`, the speed of the workers' devices; `doctor` measures it")
+        return self
 
 
 class SearchSettings(Frozen):
@@ -223,30 +238,15 @@ class SearchSettings(Frozen):
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
             number of workers. At least the number of workers, or some will idle.
         lease_s: A worker that is silent for longer loses its trial.
+        start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
+            itself, names of recipes, or "recipes" for all of them.
     """
 
     startup_trials: Count = 10
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
     lookahead: Count = 4
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
-
-
-class PredictionSettings(Frozen):
-    """`[prediction]`: how tiles become a map.
-
-    Attributes:
-        tile_px: Side length of a tile; the patch size of the model where 0.
-        overlap: Share of a tile that its neighbour covers too.
-        symmetries: "none", "flips" (4 views) or "d4" (8 views).
-        batch_size: Tiles per call of the model.
-        min_area_px: Polygons smaller than this are left out.
-    """
-
-    tile_px: Annotated[Whole, Field(ge=0)] = 0
-    overlap: Annotated[float, Field(ge=0.0, le=0.9)] = 0.5
-    symmetries: Literal["none", "flips", "d4"] = "d4"
-    batch_size: Count = 16
-    min_area_px: Annotated[Whole, Field(ge=0)] = 0
+    start_from: Starts = ()
 
 
 class Study(Frozen):

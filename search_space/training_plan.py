@@ -22,16 +22,18 @@ class LossMix(Frozen):
         focal: Weight of focal loss with gamma 2.
         dice: Weight of soft Dice loss, per class over the batch.
         jaccard: Weight of soft Jaccard loss, per class over the batch.
+        log_jaccard: Weight of the negative logarithm of the soft Jaccard index, per class over the batch.
     """
 
     bce: Weight = 0.0
     focal: Weight = 0.0
     dice: Weight = 0.0
     jaccard: Weight = 0.0
+    log_jaccard: Weight = 0.0
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
-        if self.bce + self.focal + self.dice + self.jaccard <= 0:
+        if self.bce + self.focal + self.dice + self.jaccard + self.log_jaccard <= 0:
             raise ValueError("at least one loss must have a positive weight")
         return self
 

@@ -22,6 +22,7 @@ def blend(
     predict: Predictor,
     *,
     tile_px: int,
+    margin_px: int = 0,
     overlap: float = 0.5,
     symmetries: str = "d4",
     window: str = "spline",
@@ -38,10 +39,13 @@ def blend(
 
     Args:
         image: `(H, W, B)`, used as float32; may be a memory map, from which tiles are read as they are needed.
-        predict: `(N, t, t, B) -> (N, t, t, K)`, t being `tile_px`. N is always `batch_size`, the last batch is filled
-            up, so that a compiled model compiles once. It may overwrite its argument.
+        predict: `(N, t, t, B) -> (N, t - 2m, t - 2m, K)`, t being `tile_px` and m `margin_px`. N is always
+            `batch_size`, the last batch is filled up, so that a compiled model compiles once. It may overwrite its
+            argument.
         tile_px: Side length of a tile.
-        overlap: Least share of a tile that its neighbour covers too, in [0, 1).
+        margin_px: How much less than the tile `predict` returns on each side; what it lacks, neighbours have. Beyond
+            the image's borders a tile sees the image mirrored.
+        overlap: Least share of a tile, less its margin, that its neighbour covers too, in [0, 1).
         symmetries: "none", "flips" (4 views) or "d4" (8 views).
         window: "spline", "hann" or "flat".
         batch_size: Tiles per call of `predict`.
@@ -59,9 +63,12 @@ def blend(
         PredictorNumberError: `predict` returned NaN or infinity for a pixel with data; the first place is named.
     """
     _check(image, symmetries, batch_size, valid)
-    weights = window_weights(window, tile_px)
-    tiles = [tile for tile in _tiles(image.shape, tile_px, overlap) if tile.has_data(valid)]
-    views = _Views(predict, SYMMETRIES[symmetries], valid)
+    shown_px = tile_px - 2 * margin_px
+    if margin_px < 0 or 0 < tile_px <= 2 * margin_px:
+        raise BlendingError(f"`margin_px` must leave something of a tile of {tile_px} px. Received {margin_px}.")
+    weights = window_weights(window, shown_px)
+    tiles = [tile for tile in _tiles(image.shape, shown_px, overlap) if tile.has_data(valid)]
+    views = _Views(predict, SYMMETRIES[symmetries], valid, shown_px)
     canvas = _Canvas(image.shape[0], image.shape[1], weights)
     batch = np.zeros((batch_size, tile_px, tile_px, image.shape[2]), np.float32)
     if not tiles:
@@ -69,7 +76,7 @@ def blend(
     for first in range(0, len(tiles), batch_size):
         chunk = tiles[first : first + batch_size]
         for place, tile in enumerate(chunk):
-            batch[place] = tile.read(image)
+            batch[place] = tile.grown(margin_px).read(image)
         batch[len(chunk) :] = batch[len(chunk) - 1]
         predictions = views.mean(batch, chunk)
         canvas.prepare(predictions.shape[-1])
@@ -85,16 +92,21 @@ class _Tile:
     rows: Span
     columns: Span
 
+    def grown(self, margin_px: int) -> "_Tile":
+        return _Tile(self.rows.grown(margin_px), self.columns.grown(margin_px))
+
     def has_data(self, valid: Mask | None) -> bool:
         return valid is None or bool(valid[self.rows.in_image, self.columns.in_image].any())
 
     def read(self, image: npt.NDArray[np.number]) -> Array:
         """Copy the tile out of the image, mirrored where it sticks out."""
-        pixels: Array = np.asarray(image[self.rows.in_image, self.columns.in_image], np.float32)
+        rows, columns = self.rows.seen, self.columns.seen
+        top, left = int(rows.min()), int(columns.min())
+        pixels: Array = np.asarray(image[top : int(rows.max()) + 1, left : int(columns.max()) + 1], np.float32)
         if self.rows.sticks_out:
-            pixels = pixels[self.rows.seen]
+            pixels = pixels[rows - top]
         if self.columns.sticks_out:
-            pixels = pixels[:, self.columns.seen]
+            pixels = pixels[:, columns - left]
         return pixels
 
 
@@ -133,8 +145,9 @@ class _Canvas:
 class _Views:
     """A predictor that looks at tiles from all sides, and whose answers are checked."""
 
-    def __init__(self, predict: Predictor, symmetries: tuple[Symmetry, ...], valid: Mask | None) -> None:
+    def __init__(self, predict: Predictor, symmetries: tuple[Symmetry, ...], valid: Mask | None, side_px: int) -> None:
         self._predict = predict
+        self._side_px = side_px
         self._symmetries = symmetries
         self._valid = valid
         self._num_classes = 0
@@ -159,8 +172,9 @@ class _Views:
         prediction = np.asarray(self._predict(np.array(tiles, order="C")), np.float32)
         shape = prediction.shape
         num_classes = self._num_classes or (shape[-1] if len(shape) == 4 else 0)
-        if shape != (*tiles.shape[:3], num_classes) or num_classes == 0:
-            wanted = ", ".join(str(side) for side in (*tiles.shape[:3], self._num_classes or "K"))
+        sides = (len(tiles), self._side_px, self._side_px)
+        if shape != (*sides, num_classes) or num_classes == 0:
+            wanted = ", ".join(str(side) for side in (*sides, self._num_classes or "K"))
             raise PredictorShapeError(
                 f"`predict` must return the shape ({wanted}) for tiles of the shape {tiles.shape}. Received {shape}."
             )

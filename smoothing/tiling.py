@@ -22,6 +22,10 @@ class Span:
     tile_px: int
     length_px: int
 
+    def grown(self, margin_px: int) -> "Span":
+        """The same tile with so much more before and after it."""
+        return Span(self.start - margin_px, self.tile_px + 2 * margin_px, self.length_px)
+
     @property
     def in_image(self) -> slice:
         """The pixels of the image that the tile covers."""

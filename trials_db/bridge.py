@@ -11,6 +11,7 @@ from hyperopt.base import JOB_STATE_DONE, Domain, Trials
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode, to_plain
 from search_space.space import Space, hyperopt_space
+from search_space.starting_points import starting_points
 from search_space.study import SearchSettings
 from trials_db.records import NewTrial, Point, Trial
 
@@ -32,7 +33,8 @@ def propose(space: Space, history: Sequence[Trial], number: int, seed: int, sett
 
     TPE is told of every trial before it: how the trials before `number - lookahead` ended, and that the others
     are under way, even where they have ended by now. So the proposal is the same whenever and by however many
-    workers the trials are run. The first `startup_trials` are drawn from the prior.
+    workers the trials are run. The first ones are the study's starting points; those up to `startup_trials` are drawn
+    from the prior.
 
     Args:
         space: What can be tried.
@@ -52,6 +54,9 @@ def propose(space: Space, history: Sequence[Trial], number: int, seed: int, sett
     if not domain.params:
         return Proposal({}, to_plain(space_eval(expression, {})))
     told = _told(history, number, settings.lookahead)
+    starts = starting_points(space, settings.start_from)
+    if number < len(starts):
+        return Proposal(starts[number], to_plain(space_eval(expression, starts[number])))
     docs = tpe.suggest(
         [number],
         domain,

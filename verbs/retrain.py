@@ -1,10 +1,12 @@
 """Train the best architecture of a study once per class, one against the rest, with the study's longer budget.
 
 By default the candidate that was best over all classes serves every class; `--per-class` takes for each class the
-one that was best at it. What is already trained from the same input is kept.
+one that was best at it. `--recipe` takes a published system, or a candidate's file, and needs no search. What is
+already trained from the same input is kept.
 
-Example:
+Examples:
   python run_search.py retrain --study demo --classes buildings trees
+  python run_search.py retrain --study configs/demo.toml --recipe ternaus
 """
 
 import argparse
@@ -12,9 +14,12 @@ from typing import TYPE_CHECKING
 
 from search_space.errors import MapgroveError, UsageError
 from search_space.objective import EpochReport
+from search_space.recipes import read_recipe
+from search_space.study import Study
 from verbs.common import MODELS, add_study, load_study, open_study_store, say, study_commands
 
 if TYPE_CHECKING:
+    from pipeline.retraining import Chosen
     from trials_db.records import Trial
 
 
@@ -22,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="only these (default all of the study)")
-    parser.add_argument("--trial", type=int, metavar="N", help="the candidate of this trial, instead of the best")
-    parser.add_argument("--per-class", action="store_true", help="for each class the candidate that was best at it")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--trial", type=int, metavar="N", help="the candidate of this trial, instead of the best")
+    which.add_argument("--per-class", action="store_true", help="for each class the candidate that was best at it")
+    which.add_argument("--recipe", metavar="NAME|FILE", help="a published system, or a candidate's TOML file")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,16 +38,14 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.backend import use_backend
 
     study = load_study(options)
-    with open_study_store(study) as store:
-        trials = store.trials(study.name)
     classes = options.classes or list(study.data.classes)
     for name in classes:
         if name not in study.data.classes:
             raise UsageError(
                 "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
             )
-    chosen = {name: _choose(trials, name, options) for name in classes}
     use_backend()
+    chosen = _chosen(study, classes, options)
     from pipeline.retraining import retrain
 
     def tell(class_name: str, report: EpochReport) -> None:
@@ -51,14 +56,27 @@ def run(options: argparse.Namespace) -> None:
             f"validation Jaccard {shown}, {report.seconds:.0f} s"
         )
 
-    candidates = {name: (trial.number, trial.decoded()) for name, trial in chosen.items()}
-    model_set = retrain(study, candidates, study.folder / MODELS, on_epoch=tell)
+    model_set = retrain(study, chosen, study.folder / MODELS, on_epoch=tell)
     for member in model_set.members:
         say(
-            f"{member.class_name}: trial {member.trial}, validation Jaccard {member.validation_jaccard or 0:.3f} "
+            f"{member.class_name}: {member.origin}, validation Jaccard {member.validation_jaccard or 0:.3f} "
             f"at threshold {member.threshold:.2f}"
         )
     say(f"Model set: {study.folder / MODELS}. Next: {study_commands(study, options).map_and_score()[0]}")
+
+
+def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> "dict[str, Chosen]":
+    """Class to what it is trained from."""
+    from pipeline.retraining import Chosen
+
+    if options.recipe is not None:
+        recipe = read_recipe(options.recipe)
+        made = Chosen(recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
+        return dict.fromkeys(classes, made)
+    with open_study_store(study) as store:
+        trials = store.trials(study.name)
+    best = {name: _choose(trials, name, options) for name in classes}
+    return {name: Chosen(trial.decoded(), trial=trial.number) for name, trial in best.items()}
 
 
 def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":

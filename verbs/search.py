@@ -6,9 +6,11 @@ study that was interrupted; a study that is complete grows when `limits.max_tria
 Examples:
   python run_search.py search --study configs/demo.toml --workers 2
   python run_search.py search --study configs/demo.toml --set limits.max_trials=40 --workers 2
+  python run_search.py search --study own.toml --start-from recipes --workers 2
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.space import resolve_space, space_fingerprint
+from search_space.starting_points import named_points
 from search_space.study import MAY_CHANGE, Study
 from verbs.common import (
     STORE_VARIABLE,
@@ -40,6 +43,12 @@ ENTRY = Path(__file__).parents[1] / "run_search.py"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
+    parser.add_argument(
+        "--start-from",
+        metavar="NAMES",
+        help="what the first trials try: recipes by name, separated by commas, `recipes` for all, `default` for a "
+        "candidate as it is by itself; for a new study, as --set search.start_from=...",
+    )
     parser.add_argument("--workers", type=at_least(0), default=0, metavar="N", help="start N workers here (default 0)")
 
 
@@ -54,6 +63,10 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.master import Master
     from trials_db.stopping import stop_on_signals
 
+    if options.start_from is not None:
+        options.assignments.append(
+            f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
+        )
     study = load_study(options)
     _check_workers(options.workers, study)
     backend_name()
@@ -63,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         record = store.open_study(record, MAY_CHANGE)
         save_study(study)
         say(f"Study {study.name}: up to {counted(study.limits.max_trials, 'trial')}, folder {study.folder}")
+        for line in _start_lines(study):
+            say(line)
         if not options.workers and not store.workers(study.name):
             say(f"No worker serves it yet. Start some: {commands.line('worker')}")
         master = Master(store, record, resolve_space(study.space), study.search, study.limits.max_trials)
@@ -107,6 +122,20 @@ def _study_record(study: Study) -> "StudyRecord":
         data_fingerprint=dataset.fingerprint,
         seed=study.study.seed,
     )
+
+
+def _start_lines(study: Study) -> list[str]:
+    """What the first trials try, and what the space has no place for."""
+    if not study.search.start_from:
+        return []
+    points = named_points(resolve_space(study.space), study.search.start_from)
+    outside = [name for name, point in points.items() if point is None]
+    lines = []
+    if inside := [name for name in points if name not in outside]:
+        lines.append(f"The first trials start from {', '.join(inside)}, as near as the space allows")
+    if outside:
+        lines.append(f"Not in this study's space, and left out: {', '.join(outside)}")
+    return lines
 
 
 def _is_complete(store: "TrialStore", study: Study) -> bool:

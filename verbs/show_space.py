@@ -1,28 +1,32 @@
-"""List every dimension of a study's search space with its range, as the study's `[space]` left it.
+"""Draw the search space as a tree: every dimension with its range, as a study's `[space]` left it.
 
-A part in brackets makes a dimension conditional: it exists only where that kind is chosen.
+What exists only where an option is chosen hangs under the choice. A study names such a dimension with the option in
+brackets, `"architecture.block[plain].kernel_px"`, and any other by its path.
 
-Example:
+Examples:
+  python run_search.py show-space
   python run_search.py show-space --study configs/demo.toml
 """
 
 import argparse
 
-from search_space.space import resolve_space, space_fingerprint
-from verbs.common import add_study, load_study, say
+from search_space.space import overridden, resolve_space, space_fingerprint
+from verbs.common import add_study, load_study, refuse_set_without_study, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_study(parser)
+    add_study(parser, required=False)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the space."""
-    study = load_study(options)
-    space = resolve_space(study.space)
-    longest = max(map(len, space))
-    for path, dimension in space.items():
-        mark = "*" if path in study.space else " "
-        say(f"{mark} {path:{longest}}  {dimension}")
-    say(f"* set by the study. Fingerprint {space_fingerprint(space)}")
+    """Print the tree."""
+    from results.space_tree import space_tree
+
+    refuse_set_without_study(options)
+    overrides = load_study(options).space if options.study is not None else {}
+    space = resolve_space(overrides)
+    marked = overridden(space, overrides)
+    say(space_tree(space, marked))
+    note = "* set by the study. " if marked else ""
+    say(f"\n{note}{len(space)} dimensions. Fingerprint {space_fingerprint(space)}")

@@ -19,8 +19,9 @@ from pipeline.scene import Georeference
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet, ScoredGround
-from search_space.study import DataSettings, PredictionSettings
+from search_space.study import DataSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
 SETTINGS = PredictionSettings(tile_px=16, symmetries="none")

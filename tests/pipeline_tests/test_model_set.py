@@ -17,8 +17,8 @@ from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet
-from search_space.study import PredictionSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
 SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
@@ -41,7 +41,7 @@ def scene(seed: int, level: float = 100.0) -> ImageScene:
 def write_models(folder: Path) -> None:
     """The same network for every class, so that only scalings can make maps differ."""
     training = [scene(1), scene(2, level=140.0)]
-    architecture = Architecture(depth=1, base_filters=4, convs_per_stage=1)
+    architecture = Architecture(depth=1, base_filters=4, units_per_stage=1)
     model = build_model(architecture, 2, 1)
     members = []
     for name, scaling in SCALINGS.items():

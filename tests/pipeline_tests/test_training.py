@@ -16,12 +16,13 @@ from pipeline.validation import validate
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError
+from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
 from search_space.study import Budget, LimitSettings
 from search_space.training_plan import Scaling
 
 SMALL = {
-    "architecture": {"depth": 1, "base_filters": 4, "convs_per_stage": 1},
+    "architecture": {"depth": 1, "base_filters": 4, "units_per_stage": 1},
     "plan": {"patch_px": 16, "batch_size": 4, "learning_rate": 0.02},
 }
 
@@ -57,6 +58,7 @@ def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, **
         [make_scene(0), make_scene(1)],
         [make_scene(2)],
         ["square", "stripe"],
+        [InputBand(name) for name in ("red", "green", "blue")],
         Budget(epochs=epochs, steps_per_epoch=15),
         seed=seed,
         limits=LimitSettings(max_trials=1, **limits),
@@ -149,9 +151,29 @@ def test_too_large_a_network_is_infeasible() -> None:
         run(max_parameters=100)
 
 
-def test_a_patch_that_does_not_divide_is_infeasible() -> None:
-    with pytest.raises(InfeasibleError, match="divisible by"):
-        run({"architecture": {"depth": 3}, "plan": {"patch_px": 20}})
+def test_a_patch_that_is_smaller_than_the_network_halves_is_infeasible() -> None:
+    with pytest.raises(InfeasibleError, match="patch_px must be at least"):
+        run({"architecture": {"depth": 5}, "plan": {"patch_px": 20}})
+
+
+def test_what_needs_too_much_memory_or_time_is_infeasible_before_anything_is_built() -> None:
+    with pytest.raises(InfeasibleError, match=r"about [\d,]+ MB, more than limits\.device_memory_mb = 1"):
+        run(device_memory_mb=1)
+    with pytest.raises(InfeasibleError, match=r"an epoch takes about [\d.,]+ s at 0\.001 GFLOP/s"):
+        run(epoch_s=1.0, device_gflops=0.001)
+
+
+@pytest.mark.parametrize("turns", ["d4", "any"])
+def test_all_outputs_are_trained_and_only_the_inner_map_counts(turns: str) -> None:
+    """With coarser maps, energies and a margin; patches need not divide either."""
+    extras = {"deep_supervision": True, "energy": True, "margin_px": 4, "depth": 2}
+    plan = {**SMALL["plan"], "patch_px": 30, "augmentation": {"turns": turns}}
+    trained = run({"architecture": {**SMALL["architecture"], **extras}, "plan": plan}, epochs=4)
+
+    assert set(trained.model.output) == {"masks", "masks1", "energy"}
+    assert trained.validation.mean_jaccard > 0.7
+    losses = [report.training_loss for report in trained.reports]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.slow

@@ -13,13 +13,15 @@ from pipeline.patches.scenes import TrainingScene
 from pipeline.prediction import predict_scene
 from pipeline.prepared import PreparedDataset
 from pipeline.validation import OVERLAP, TILES_PER_BATCH, validate
-from search_space.study import PredictionSettings
+from search_space.prediction import Tiling
 
 NO_SCALING = BandScaling(*(np.full(2, value, np.float32) for value in (-1e9, 1e9, 0, 1)))
 
 
 class Blurring:
     """Stands for a network: a pixel's answer is the mean of its row in the tile, so it depends on its surroundings."""
+
+    output = "masks alone"
 
     def __init__(self) -> None:
         self.num_tiles = 0
@@ -40,7 +42,7 @@ def dataset(make_dataset: Callable[..., PreparedDataset]) -> PreparedDataset:
 def test_a_part_is_mapped_as_in_its_whole_scene_and_counted_by_itself(dataset: PreparedDataset) -> None:
     scene, model = dataset.scene("a"), Blurring()
     part = Part(scene, BlockGrid.over(scene.shape_px, 32), blocks=(5, 6))
-    tiling = PredictionSettings(tile_px=16, overlap=OVERLAP, symmetries="none", batch_size=TILES_PER_BATCH)
+    tiling = Tiling(16, 0, OVERLAP, "none", TILES_PER_BATCH)
     everywhere = predict_scene(model.predict_on_batch, scene, NO_SCALING, tiling)
     num_everywhere, model.num_tiles = model.num_tiles, 0
 

@@ -14,7 +14,7 @@ from search_space.study import Study
 from trials_db.records import Trial
 
 BLOCKS = ("plain", "residual", "inception")
-POOLINGS = ("max", "average", "strided", "inception")
+SKIPS = ("concatenate", "add", "gate", "none")
 LOSSES = ({"bce": 1.0}, {"bce": 1.0, "dice": 1.0}, {"dice": 0.25, "focal": 0.75})
 
 
@@ -65,13 +65,13 @@ def synthetic_trials(num_trials: int = 48, classes: tuple[str, ...] = ("Water", 
         good = min(1.0, number / num_trials + 0.25)
         block = rng.randrange(3) if rng.random() > good else 2
         rate = 10 ** (rng.uniform(-4, -2) if rng.random() > good else rng.uniform(-3.2, -2.7))
-        pooling, depth, loss = rng.randrange(4), rng.randint(2, 5), rng.randrange(3)
-        dropout = rng.uniform(0, 0.35)
+        skip, depth, loss = rng.randrange(4), rng.randint(2, 5), rng.randrange(3)
+        growth = rng.uniform(1.0, 2.0)
         point = {
             "architecture.block": block,
-            "architecture.pooling": pooling,
+            "architecture.skip": skip,
             "architecture.depth": float(depth),
-            "architecture.dropout": dropout,
+            "architecture.growth": growth,
             "plan.loss": loss,
             "plan.learning_rate": rate,
         }
@@ -80,9 +80,9 @@ def synthetic_trials(num_trials: int = 48, classes: tuple[str, ...] = ("Water", 
         candidate = {
             "architecture": {
                 "block": {"kind": BLOCKS[block]},
-                "pooling": POOLINGS[pooling],
+                "skip": SKIPS[skip],
                 "depth": depth,
-                "dropout": dropout,
+                "growth": growth,
                 "activation": rng.choice(("relu", "elu", "leaky_relu")),
                 "base_filters": rng.choice((8, 16, 32)),
             },

@@ -165,8 +165,8 @@ def test_effects_find_the_dimensions_that_decide(trials):
     effects = dimension_effects(trials)
     assert [effect.path for effect in effects[:2]] == ["plan.learning_rate", "architecture.block"]
     assert not effects[0].may_be_chance
-    dropout = next(effect for effect in effects if effect.path == "architecture.dropout")
-    assert dropout.may_be_chance
+    growth = next(effect for effect in effects if effect.path == "architecture.growth")
+    assert growth.may_be_chance
 
 
 def test_the_share_explained_is_epsilon_squared_of_kruskal_and_wallis(trials):

@@ -17,7 +17,7 @@ from results.phrases import (
 from results.status import plain_status, status_details, study_status, trials_per_h, worker_table
 from results.tables import all_trials, candidate_details, leader_board, trial_details, trial_table
 from results.text import plain_rows, render_details, render_table, text_cells
-from search_space.architecture import Architecture, InceptionBlock
+from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.objective import EpochReport
@@ -99,7 +99,9 @@ def test_duration_falls_back_to_the_clock(trial):
 
 
 def test_architecture_and_loss_in_short_words():
-    architecture = Architecture(depth=3, block=InceptionBlock(), pooling="strided", activation="elu")
+    architecture = Architecture(
+        depth=3, block=InceptionBlock(), encoder=GrownEncoder(pooling="strided"), activation="elu"
+    )
     assert architecture_phrase(architecture) == "depth 3, 16 filters ×2, inception, strided, ELU"
     assert architecture_phrase(Architecture()).endswith("plain, max pooling, ReLU")
     assert loss_phrase(LossMix(bce=1.0, dice=1.0)) == "bce + dice"
@@ -160,7 +162,7 @@ def test_candidate_details_show_the_widths_that_the_architecture_computes():
     candidate = Candidate(architecture=Architecture(depth=2, base_filters=10, growth=1.5), plan=TrainingPlan())
     details = candidate_details(candidate).set_index("name")["value"]
     assert details["filters"] == "10 · 16 · 22 (growth 1.5)"
-    assert details["depth"] == "2 (sides divisible by 4 px, sees 23 px around)"
+    assert details["depth"] == "2 (halves 4 px to one, sees 23 px around)"
     assert details["patch"] == "128 × 128 px"
     assert details["scaling of bands"] == "clipped, percentiles 1 … 99, all training scenes"
 
@@ -177,7 +179,16 @@ def test_trial_details_name_every_field_of_the_candidate(trial):
     result = groups.get_group("result").set_index("name")["value"]
     assert result["Jaccard of water"] == "0.500 at threshold 0.4"
     plain = encode(Candidate())
-    assert len(groups.get_group("architecture")) == len(plain["architecture"]) - 1  # growth is told with the filters
+    # What is off is left out; filters and growth are told together.
+    told = {
+        "base_filters": "filters",
+        "max_filters": "filters",
+        "growth": "filters",
+        "units_per_stage": "blocks per stage",
+    }
+    off = {"bands", "squeeze_excitation", "deep_supervision", "energy", "margin_px"}
+    expected = {told.get(name, name.replace("_", " ")) for name in plain["architecture"] if name not in off}
+    assert set(groups.get_group("architecture")["name"]) == expected
     named = list(groups.get_group("training plan")["name"])
     assert len([name for name in named if not name.startswith("augmentation")]) == len(plain["plan"]) - 1
 

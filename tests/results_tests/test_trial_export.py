@@ -70,4 +70,4 @@ def test_dimension_values_follow_the_path():
     assert dimension_title("plan.scaling.kind") == "scaling kind"
     assert dimension_title("plan.learning_rate") == "learning rate"
     assert is_logarithmic("plan.learning_rate")
-    assert not is_logarithmic("architecture.dropout")
+    assert not is_logarithmic("architecture.dropout[spatial].rate")

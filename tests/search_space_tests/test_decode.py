@@ -13,14 +13,14 @@ from search_space.records import ModelMember
 
 
 def test_whole_floats_and_numpy_scalars_are_taken_as_integers() -> None:
-    plain = {"architecture": {"depth": 3.0, "base_filters": np.int64(24), "dropout": np.float64(0.25)}}
+    plain = {"architecture": {"depth": 3.0, "base_filters": np.int64(24), "growth": np.float64(1.25)}}
 
     candidate = decode(Candidate, plain, where="test")
 
     assert candidate.architecture.depth == 3
     assert isinstance(candidate.architecture.depth, int)
     assert candidate.architecture.base_filters == 24
-    assert candidate.architecture.dropout == 0.25
+    assert candidate.architecture.growth == 1.25
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_whole_floats_and_numpy_scalars_are_taken_as_integers() -> None:
         ({"architecture": {"base_filters": 8.5}}, ["architecture.base_filters", "8.5"]),
         ({"architecture": {"depth": True}}, ["architecture.depth", "True"]),
         ({"architecture": {"depth": "3"}}, ["architecture.depth", "'3'"]),
-        ({"architecture": {"block": {"kind": "dense"}}}, ["architecture.block", "dense", '"residual"']),
-        ({"architecture": {"dropout": float("nan")}}, ["architecture.dropout", "nan"]),
+        ({"architecture": {"block": {"kind": "denser"}}}, ["architecture.block", "denser", '"residual"']),
+        ({"architecture": {"growth": float("nan")}}, ["architecture.growth", "nan"]),
         ({"plan": {"learning_rate": 0}}, ["plan.learning_rate", "above 0"]),
         ({"plan": {"loss": {"bce": 0.0}}}, ["plan.loss", "positive weight"]),
     ],
@@ -77,11 +77,14 @@ def test_fingerprint_is_the_same_in_every_process_and_version() -> None:
     assert fingerprint({"b": [1, 2.5], "a": None}) == "e57f5d37865437a8"
 
 
-def test_infeasible_patch_names_sizes_that_fit() -> None:
-    candidate = decode(Candidate, {"architecture": {"depth": 4}, "plan": {"patch_px": 100}}, where="test")
+def test_a_patch_too_small_for_the_network_names_the_least_that_fits() -> None:
+    candidate = decode(Candidate, {"architecture": {"depth": 6}, "plan": {"patch_px": 63}}, where="test")
 
-    with pytest.raises(InfeasibleError, match=r"divisible by 2\*\*depth = 16 .* Use 96 or 112\."):
+    with pytest.raises(InfeasibleError, match=r"at least 2\*\*depth = 64.*'patch_px': 63.* Use 64 or more\."):
         candidate.check_feasible()
+    margin = decode(Candidate, {"architecture": {"margin_px": 30}, "plan": {"patch_px": 64}}, where="test")
+    with pytest.raises(InfeasibleError, match=r"leave at least 8 px of a patch.*Use patches of 68 px or more"):
+        margin.check_feasible()
 
 
 @pytest.mark.parametrize("kind", [MapgroveError, MalformedError, InfeasibleError, UsageError])

@@ -1,6 +1,5 @@
 """Every sample of the space decodes, every option is reachable, and overrides do what they say."""
 
-import random
 import tomllib
 from itertools import product
 from typing import Any
@@ -12,7 +11,7 @@ from hyperopt.pyll.stochastic import sample
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.dimensions import Choice, Dimension, Fixed, Integer, Real
+from search_space.dimensions import Choice, Fixed, Integer, Real
 from search_space.errors import MalformedError
 from search_space.space import DEFAULT_SPACE, hyperopt_space, least_demand_px, resolve_space, space_fingerprint
 
@@ -26,16 +25,19 @@ def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
 def test_hundreds_of_samples_make_the_round_trip() -> None:
     for candidate in draw(300):
         assert decode(Candidate, encode(candidate), where="test") == candidate
-        candidate.check_feasible()
+        if candidate.architecture.encoder.kind == "grown" or candidate.architecture.depth < 6:
+            candidate.check_feasible()
 
 
 def test_samples_reach_every_option_and_both_ends() -> None:
     candidates = draw(400)
     architectures = [each.architecture for each in candidates]
 
-    assert {each.depth for each in architectures} == {2, 3, 4, 5}
-    assert {each.pooling for each in architectures} == {"max", "average", "strided", "inception"}
-    assert {each.block.kind for each in architectures} == {"plain", "residual", "inception"}
+    assert {each.depth for each in architectures} == {2, 3, 4, 5, 6}
+    grown = [each.encoder for each in architectures if each.encoder.kind == "grown"]
+    assert {each.pooling for each in grown} == {"max", "average", "strided", "inception"}
+    for path, kinds in (("block", {a.block.kind for a in architectures}), ("up", {a.up.kind for a in architectures})):
+        assert kinds == set(DEFAULT_SPACE[f"architecture.{path}"].options)  # type: ignore[union-attr]
     assert {each.kernel_initialisation for each in architectures} == set(
         DEFAULT_SPACE["architecture.kernel_initialisation"].options  # type: ignore[union-attr]
     )
@@ -79,9 +81,9 @@ def test_a_range_without_width_is_shown_as_its_value() -> None:
 def test_whole_numbers_are_drawn_evenly() -> None:
     depths = np.array([each.architecture.depth for each in draw(1000)])
 
-    counts = np.array([(depths == depth).sum() for depth in (2, 3, 4, 5)])
-    assert counts.min() > 200
-    assert counts.max() < 300
+    counts = np.array([(depths == depth).sum() for depth in (2, 3, 4, 5, 6)])
+    assert counts.min() > 160
+    assert counts.max() < 240
 
 
 def test_every_field_of_a_candidate_is_a_dimension() -> None:
@@ -103,7 +105,7 @@ def test_overrides_narrow_choose_and_fix() -> None:
     space = resolve_space(
         {
             "architecture.depth": {"low": 2, "high": 3},
-            "architecture.pooling": {"choices": ["max", "average"]},
+            "architecture.encoder[grown].pooling": {"choices": ["max", "average"]},
             "architecture.block": {"fix": "inception"},
             "plan.patch_px": {"fix": 64},
             "plan.learning_rate": {"low": 1e-3},
@@ -111,7 +113,7 @@ def test_overrides_narrow_choose_and_fix() -> None:
     )
 
     assert space["architecture.depth"] == Integer(2, 3)
-    assert space["architecture.pooling"] == Choice(("max", "average"))
+    assert space["architecture.encoder[grown].pooling"] == Choice(("max", "average"))
     assert space["plan.patch_px"] == Fixed(64)
     assert space["plan.learning_rate"] == Real(1e-3, 1e-2, log=True)
     for candidate in draw(50, {path: {"fix": "inception"} for path in ["architecture.block"]}):
@@ -122,21 +124,43 @@ def test_overrides_narrow_choose_and_fix() -> None:
     ("overrides", "match"),
     [
         ({"architecture.dept": {"low": 2}}, "Did you mean 'architecture.depth'"),
-        ({"architecture.depth": {"low": 2, "high": 9}}, "at most 6. Received 9"),
+        ({"architecture.depth": {"low": 2, "high": 9}}, "from 1 to 6. Received 9"),
         ({"architecture.depth": {"low": 4, "high": 3}}, "low must not exceed high"),
         ({"architecture.depth": {"low": 2.5}}, "whole"),
         ({"architecture.depth": {"choices": [2]}}, "takes low = ... and high = ..."),
-        ({"architecture.pooling": {"low": 1}}, r"takes choices = \[...\]"),
-        ({"architecture.pooling": {"choices": ["maxx"]}}, "architecture.pooling"),
-        ({"architecture.pooling": {"choices": ["max", "max"]}}, "a choice is given twice. Received 'max'"),
-        ({"architecture.pooling": {"choices": []}}, "no choice is left"),
-        ({"architecture.block": {"choices": ["dense"]}}, "dense"),
+        ({"architecture.skip": {"low": 1}}, r"takes choices = \[...\]"),
+        ({"architecture.skip": {"choices": ["addd"]}}, "architecture.skip.*Received 'addd'"),
+        ({"architecture.skip": {"choices": ["add", "add"]}}, "a choice is given twice. Received 'add'"),
+        ({"architecture.skip": {"choices": []}}, "no choice is left"),
+        ({"architecture.skip": {"drop": False}}, "or drop = true"),
+        ({"architecture.block": {"choices": ["denser"]}}, "denser"),
+        ({"architecture.encoder[grown].pooling": {"fix": "min"}}, "architecture.encoder.pooling.*Received 'min'"),
+        ({"nothing.*": {"drop": True}}, r"unknown dimension 'nothing\.\*'"),
         ({"plan.learning_rate": {"low": 0}}, "above 0"),
         ({"plan.patch_px": {"fixed": 64}}, "Did you mean 'fix'"),
         ({"plan.scaling.kind": {"choices": ["clipped", "minmax"]}}, "plan.scaling.kind.*Received 'minmax'"),
-        ({"plan.scaling.low_percentile": {"high": 50}}, "must be below 50. Received 50"),
-        ({"plan.scaling.high_percentile": {"low": 40.0}}, "must be above 50. Received 40"),
+        ({"plan.scaling.low_percentile": {"high": 50}}, "must be at least 0 and below 50. Received 50"),
+        ({"plan.scaling.high_percentile": {"low": 40.0}}, "must be above 50 and at most 100. Received 40"),
         ({"plan.scaling": {"fix": "scene"}}, "unknown dimension 'plan.scaling'. `show-space` lists all"),
+        ({"architectur.*": {"drop": True}}, r"Did you mean 'architecture\.\*'"),
+        ({"plan.learning_rate": {"fix": 0.1, "drop": True}}, "takes one of low and high, choices, fix, or drop"),
+        ({"architecture.depth": {"low": 2.5}}, "low and high must be whole numbers"),
+        (
+            {"architecture.block[aspp].rate": {"fix": 2}},
+            r"unknown dimension 'architecture\.block\[aspp\]\.rate'. Did you mean 'architecture\.bottom\[aspp\]\.rate'",
+        ),
+        (
+            {"architecture.bottom[aspp].rate": {"low": 1, "high": 20}},
+            r"space\.architecture\.bottom\[aspp\]\.rate: .* must be from 1 to 12. Received 20",
+        ),
+        (
+            {"architecture.block": {"drop": True}, "architecture.block[dense].layers": {"fix": 3}},
+            r"\[dense\]\.layers exists only where architecture\.block is dense, and architecture\.block is dropped",
+        ),
+        (
+            {"architecture.encoder": {"fix": "vgg16"}, "architecture.depth": {"fix": 6}},
+            "no network can be built: the encoder vgg16 has 5 levels",
+        ),
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
         ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
         ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
@@ -180,48 +204,47 @@ def test_the_remedy_for_missing_quotes_is_valid_toml(name: str, override: dict[s
     assert tomllib.loads(remedy.partition("'")[2].rstrip("'")) == {"space": {name: override}}
 
 
-@pytest.mark.parametrize(
-    ("overrides", "received", "divisor"),
-    [
-        ({"plan.patch_px": {"fix": 65}}, "'= 65', 'architecture.depth': '2 … 5", 4),
-        ({"plan.patch_px": {"choices": [68, 72]}, "architecture.depth": {"low": 4}}, "'68 | 72'", 16),
-        ({"plan.patch_px": {"fix": 72.0}, "architecture.depth": {"fix": 4.0}}, "'= 72'", 16),
-        ({"plan.patch_px": {"choices": [66, 98]}, "architecture.depth": {"fix": 2}}, "'architecture.depth': '= 2'", 4),
-    ],
-)
-def test_a_space_without_any_feasible_network_is_refused(
-    overrides: dict[str, Any], received: str, divisor: int
-) -> None:
-    with pytest.raises(MalformedError, match=r"no plan\.patch_px is divisible by 2\*\*architecture\.depth") as caught:
-        resolve_space(overrides)
-
-    assert received in str(caught.value)
-    assert str(caught.value).endswith(f"a multiple of {divisor}.")
+def test_a_space_without_any_feasible_network_is_refused() -> None:
+    with pytest.raises(MalformedError, match=r"no network can be built: patch_px must .* = 32") as caught:
+        resolve_space({"plan.patch_px": {"choices": [16, 24]}, "architecture.depth": {"low": 5}})
+    assert "'plan.patch_px': '16 | 24'" in str(caught.value)
+    with pytest.raises(MalformedError, match="margin_px must leave at least 8 px"):
+        resolve_space({"plan.patch_px": {"fix": 64}, "architecture.margin_px": {"fix": 30}})
+    assert resolve_space({"plan.patch_px": {"choices": [16, 40]}, "architecture.depth": {"low": 5}})
 
 
-@pytest.mark.parametrize(
-    ("overrides", "patch_px", "depth"),
-    [
-        ({"plan.patch_px": {"choices": [65, 68]}}, Choice((65, 68)), Integer(2, 5)),
-        ({"plan.patch_px": {"fix": 68}}, Fixed(68), Integer(2, 5)),
-        ({"plan.patch_px": {"fix": 66}, "architecture.depth": {"low": 1}}, Fixed(66), Integer(1, 5)),
-    ],
-)
-def test_a_space_with_some_infeasible_networks_is_fine(
-    overrides: dict[str, Any], patch_px: Dimension, depth: Dimension
-) -> None:
-    space = resolve_space(overrides)
+def test_what_is_dropped_is_what_a_candidate_has_by_itself() -> None:
+    """A star fits every dimension of a group but those that are named."""
+    space = resolve_space(
+        {
+            "architecture.*": {"drop": True},
+            "architecture.block": {"choices": ["plain", "dense"]},
+            "architecture.block[dense].layers": {"fix": 3},
+            "*.learning_rate": {"fix": 1e-3},
+        }
+    )
+    assert [path for path in space if path.startswith("architecture")] == [
+        "architecture.block",
+        "architecture.block[dense].layers",
+    ]
+    assert space["plan.learning_rate"] == Fixed(1e-3)
+    expression = hyperopt_space(space)
+    rng = np.random.default_rng(0)
+    blocks = []
+    for _ in range(20):
+        candidate = decode(Candidate, sample(expression, rng), where="sample")
+        blocks.append(candidate.architecture.block)
+        assert candidate.architecture == Candidate().architecture.model_copy(update={"block": blocks[-1]})
+    assert {(block.kind, getattr(block, "layers", 0)) for block in blocks} == {("plain", 0), ("dense", 3)}
+    assert least_demand_px(space)[1] == min(Candidate().context_px(999), 999)
 
-    assert space["plan.patch_px"] == patch_px
-    assert space["architecture.depth"] == depth
 
+def test_options_may_be_drawn_more_often_than_others() -> None:
+    kinds = [each.architecture.encoder.kind for each in draw(600)]
 
-def test_feasible_patches_are_looked_for_within_a_range() -> None:
-    base = {**DEFAULT_SPACE, "plan.patch_px": Integer(65, 90)}
-
-    assert resolve_space({"architecture.depth": {"fix": 4}}, base)["plan.patch_px"] == Integer(65, 90)
-    with pytest.raises(MalformedError, match="a multiple of 32"):
-        resolve_space({"architecture.depth": {"fix": 5}}, base)
+    assert 0.75 < kinds.count("grown") / 600 < 0.85
+    assert len(set(kinds)) == 6
+    assert "grown (80%)" in str(DEFAULT_SPACE["architecture.encoder"])
 
 
 def test_fingerprint_follows_the_ranges() -> None:
@@ -247,20 +270,10 @@ def test_a_recorded_point_gives_its_sample_back() -> None:
 
 
 def test_the_least_demand_is_that_of_no_candidate_undercut() -> None:
-    space = resolve_space({"architecture.depth": {"low": 1, "high": 3}, "plan.patch_px": {"choices": [96, 32]}})
-    patch_px, context_px = least_demand_px(space)
-    dice = random.Random(0)
-    contexts = []
-    for _ in range(400):
-        kind = dice.choice(["plain", "residual", "inception"])
-        block = {"kind": kind} | ({"wide_kernel_px": dice.choice([5, 7])} if kind == "inception" else {})
-        architecture = {
-            "depth": dice.randint(1, 3),
-            "convs_per_stage": dice.randint(1, 3),
-            "block": block,
-            "pooling": dice.choice(["max", "average", "strided", "inception"]),
-        }
-        contexts.append(decode(Candidate, {"architecture": architecture}, where="test").architecture.context_px)
+    overrides = {"architecture.depth": {"low": 1, "high": 3}, "plan.patch_px": {"choices": [960, 320]}}
+    patch_px, context_px = least_demand_px(resolve_space(overrides))
 
-    assert patch_px == 32
-    assert context_px == min(contexts)
+    contexts = [candidate.context_px(10_000) for candidate in draw(400, overrides)]
+
+    assert patch_px == 320
+    assert 0 < context_px <= min(contexts)

@@ -100,7 +100,7 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
         ("study.name.first=x", "'name' is a value, not a table"),
         ('space."plan.patch"={fix=64}', "Did you mean 'plan.patch_px'"),
         ("space.plan.patch_px={fix=64}", r"""--set 'space\."plan\.patch_px"=\{ fix = 64 \}'"""),
-        ('space."plan.patch_px"={fix=65}', "so no network can be built"),
+        ('space."architecture.margin_px"={fix=90}', "no network can be built"),
     ],
 )
 def test_values_that_spoil_a_valid_file_are_wrong_usage(file: Path, assignment: str, match: str) -> None:

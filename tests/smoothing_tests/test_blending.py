@@ -242,3 +242,37 @@ def test_bad_arguments_are_refused_in_one_line(options, message):
 def test_an_image_without_pixels_or_bands_is_refused(shape):
     with pytest.raises(BlendingError, match="`image`"):
         blend(np.zeros(shape, np.float32), identity, tile_px=8)
+
+
+@THOROUGH
+@given(SIDES, st.sampled_from([1, 2, 5, 13, 37, 60, 89]), SETTINGS, st.sampled_from([1, 3, 8]))
+def test_a_predictor_with_a_margin_gives_the_image_back(height, width, options, margin_px):
+    options = slow_enough(height, width, options)
+    options["tile_px"] += 2 * margin_px
+    image = random_image(height, width)
+
+    def inner(tiles):
+        return tiles[:, margin_px:-margin_px, margin_px:-margin_px]
+
+    np.testing.assert_allclose(blend(image, inner, margin_px=margin_px, **options), image, atol=1e-5)
+
+
+def test_a_margin_shows_the_neighbours_and_beyond_the_border_the_mirrored_image():
+    image = np.arange(30, dtype=np.float32)[None, :, None] * np.ones((30, 1, 1), np.float32)
+    seen = []
+
+    def inner(tiles):
+        seen.extend(tiles[:, 0, :, 0].tolist())
+        return tiles[:, 4:-4, 4:-4]
+
+    blend(image, inner, tile_px=18, margin_px=4, overlap=0.0, symmetries="none", window="flat", batch_size=1)
+
+    assert [4, 3, 2, 1, *range(14)] in seen
+    assert list(range(6, 24)) in seen
+    assert [*range(16, 30), 28, 27, 26, 25] in seen
+
+
+@pytest.mark.parametrize("margin_px", [-1, 8, 20])
+def test_a_margin_must_leave_something_of_the_tile(margin_px):
+    with pytest.raises(BlendingError, match="`margin_px` must leave something of a tile of 16 px"):
+        blend(random_image(20, 20), identity, tile_px=16, margin_px=margin_px)

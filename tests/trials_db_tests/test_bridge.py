@@ -8,7 +8,7 @@ from trial_objectives import synthetic_loss
 
 from search_space.candidate import Candidate
 from search_space.decode import decode
-from search_space.dimensions import Integer
+from search_space.dimensions import Choice, Fixed, Integer
 from search_space.objective import Outcome
 from search_space.space import Space, resolve_space
 from search_space.study import SearchSettings
@@ -17,7 +17,13 @@ from trials_db.records import NewTrial, Trial, TrialState
 
 SPACE: Space = resolve_space({})
 # What a search learns must not hang on how many dimensions of no effect the default space has.
-NARROW: Space = {path: dim for path, dim in SPACE.items() if not path.startswith(("plan.augmentation", "plan.s"))}
+KEPT = ("depth", "base_filters", "growth", "units_per_stage", "block", "skip", "activation", "normalisation")
+NARROW: Space = {
+    path: dim
+    for path, dim in resolve_space({"architecture.depth": {"high": 5}}).items()
+    if not path.startswith(("plan.augmentation", "plan.s"))
+    and (path.startswith("plan.") or path.split(".")[1].partition("[")[0] in KEPT)
+}
 SETTINGS = SearchSettings(startup_trials=8, gamma=0.5, lookahead=3)
 RANDOM_ONLY = SETTINGS.model_copy(update={"startup_trials": 10_000})
 
@@ -58,13 +64,21 @@ def _best(history: list[Trial]) -> float:
     return min(trial.loss for trial in history if trial.loss is not None)
 
 
+def searched(space: Space) -> list[str]:
+    """Dimensions with more than one value."""
+    several = [path for path, dim in space.items() if isinstance(dim, Choice) and len(dim.options) > 1]
+    return several + [path for path, dim in space.items() if not isinstance(dim, Choice | Fixed) and dim.low < dim.high]
+
+
 def test_proposals_decode_and_hold_their_active_labels_only() -> None:
     for trial in search(bowl, 30, seed=1):
         candidate = trial.decoded()
-        branches = {"architecture.block": candidate.architecture.block, "plan.sampling": candidate.plan.sampling}
+        parts = ("encoder", "block", "bottom", "up", "dropout", "regularisation")
+        branches = {f"architecture.{part}": getattr(candidate.architecture, part) for part in parts}
+        branches["plan.sampling"] = candidate.plan.sampling
         conditional = {label.split("]")[0] for label in trial.point if "[" in label}
         chosen = {f"{path}[{branch.kind}" for path, branch in branches.items()}
-        assert conditional == chosen - {"plan.sampling[uniform"}
+        assert conditional == {each for each in chosen if any(path.startswith(f"{each}].") for path in searched(SPACE))}
         assert trial.point["architecture.depth"] == candidate.architecture.depth
         assert all(type(value) in (int, float) for value in trial.point.values())
 
@@ -130,7 +144,7 @@ def test_failing_points_do_not_draw_tpe_back() -> None:
 
     num_failed = sum(trial.state is TrialState.FAILED for trial in tried)
 
-    assert SPACE["architecture.depth"] == Integer(2, 5)
+    assert NARROW["architecture.depth"] == Integer(2, 5)
     assert num_failed < 0.6 * (len(tried) / 2)
 
 
@@ -154,32 +168,11 @@ def test_while_nothing_succeeds_failures_are_avoided() -> None:
 def test_a_space_with_nothing_left_to_choose() -> None:
     fixed = resolve_space(
         {
-            path: {"fix": value}
-            for path, value in {
-                "architecture.depth": 3,
-                "architecture.base_filters": 8,
-                "architecture.growth": 2.0,
-                "architecture.convs_per_stage": 1,
-                "architecture.block": "plain",
-                "architecture.block[plain].kernel_px": 3,
-                "architecture.pooling": "max",
-                "architecture.activation": "relu",
-                "architecture.normalisation": "none",
-                "architecture.kernel_initialisation": "he_normal",
-                "architecture.dropout": 0.1,
-                "plan.loss": {"bce": 1.0},
-                "plan.optimizer": "adam",
-                "plan.learning_rate": 0.001,
-                "plan.patch_px": 64,
-                "plan.batch_size": 4,
-                "plan.sampling": "uniform",
-                "plan.augmentation.turns": "d4",
-                **{f"plan.augmentation.{name}": 0.0 for name in ("zoom", "shear", "elastic", "jitter")},
-                **{f"plan.augmentation.{name}": 0.0 for name in ("brightness", "contrast", "noise", "band_dropout")},
-                "plan.augmentation.soft_labels": False,
-                "plan.scaling.scope": "scene",
-                "plan.scaling.kind": "bytes",
-            }.items()
+            "*": {"drop": True},
+            "architecture.block": {"fix": "plain"},
+            "architecture.block[plain].kernel_px": {"fix": 3},
+            "plan.learning_rate": {"fix": 0.001},
+            "plan.scaling.kind": {"fix": "bytes"},
         }
     )
     history = search(bowl, 12, seed=0, space=fixed)
@@ -193,7 +186,9 @@ def test_one_dimension_left() -> None:
     fixed = {path: {"fix": dim.options[0]} for path, dim in SPACE.items() if hasattr(dim, "options")}
     ranges = {path: {"fix": dim.low} for path, dim in SPACE.items() if hasattr(dim, "low")}
     ranges.pop("plan.learning_rate")
-    space = resolve_space({**fixed, **ranges})
+    # Under a choice that is fixed only one branch is left.
+    there = resolve_space({path: override for path, override in fixed.items() if "[" not in path})
+    space = resolve_space({path: override for path, override in {**fixed, **ranges}.items() if path in there})
     history = search(bowl, 15, seed=0, space=space)
     assert {tuple(trial.point) for trial in history} == {("plan.learning_rate",)}
 

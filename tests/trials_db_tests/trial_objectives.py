@@ -26,9 +26,9 @@ def synthetic_loss(candidate: Candidate) -> float:
     return (
         0.1 * abs(architecture.depth - 4)
         + 0.3 * abs(math.log10(plan.learning_rate) + 3)
-        + 0.2 * (architecture.pooling != "strided")
+        + 0.2 * (architecture.skip != "add")
         + 0.2 * (architecture.block.kind != "residual")
-        + architecture.dropout
+        + 0.2 * (architecture.growth - 1.0)
     )
 
 

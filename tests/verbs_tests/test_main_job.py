@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from search_space.candidate import Candidate
+from search_space.decode import decode
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
 from verbs.exit_codes import EXIT_INTERRUPTED
@@ -51,9 +53,10 @@ trial_threads = 1
 startup_trials = 2
 lookahead = 2
 [space]
+"architecture.*" = { drop = true }
 "architecture.depth" = { fix = 1 }
-"architecture.base_filters" = { choices = [64, 4] }
-"architecture.convs_per_stage" = { fix = 1 }
+"architecture.base_filters" = { choices = [4, 64] }
+"architecture.units_per_stage" = { fix = 1 }
 "architecture.block" = { choices = ["plain", "residual"] }
 "plan.patch_px" = { fix = 16 }
 "plan.learning_rate" = { low = 5e-3 }
@@ -245,6 +248,45 @@ def test_the_rest_of_the_job(job: Job) -> None:
     told = job.run("report")
     assert "score is one of earlier models" in told
     assert "map of c was drawn by earlier models" in told
+
+
+@pytest.mark.slow
+def test_a_search_starts_from_known_candidates(job: Job) -> None:
+    begun = ("--set", 'study.name="begun"', "--set", "limits.max_trials=1")
+    told = job.run("search", "--workers", "1", *begun, "--start-from", "vooban,default")
+
+    assert "The first trials start from default, as near as the space allows" in told
+    assert "Not in this study's space, and left out: vooban" in told
+    (trial,) = job.trials("begun")
+    tried = decode(Candidate, trial["candidate"], where="trial")
+    own = Candidate()
+    expected = own.architecture.model_copy(update={"depth": 1, "base_filters": 4, "units_per_stage": 1})
+    assert tried.architecture == expected, "what the space leaves free is as the candidate has it"
+    assert tried.plan == own.plan.model_copy(
+        update={"patch_px": 16, "learning_rate": max(5e-3, own.plan.learning_rate)}
+    )
+    assert "search.start_from" in job.run("search", *begun, "--start-from", "ternaus", code=1)
+
+
+@pytest.mark.slow
+def test_a_recipe_from_a_file_is_trained_without_a_search(job: Job) -> None:
+    (job.folder / "mine.toml").write_text(
+        'source = "our own"\n'
+        "[architecture]\ndepth = 1\nbase_filters = 6\nunits_per_stage = 1\n"
+        "[plan]\npatch_px = 16\nlearning_rate = 0.01\n",
+        encoding="utf-8",
+    )
+    words = ("--set", 'study.name="unsearched"', "--set", "retrain.epochs=1")
+
+    told = job.run("retrain", "--recipe", "mine.toml", "--classes", "bright", *words)
+
+    assert "bright: mine.toml, validation Jaccard" in told
+    assert "bright" in job.run("predict", "test", *words)
+    told = job.run("retrain", "--recipe", "ternous", *words, code=1)
+    assert "Did you mean 'ternaus'?" in told
+    told = job.run("retrain", "--recipe", "unet-2015", *words, code=1)
+    assert "the network has 31,0" in told
+    assert "more than limits.max_parameters = 20,000" in told
 
 
 @pytest.mark.slow

@@ -1,0 +1,222 @@
+"""Random samples of the whole search space: each decodes, comes back to its point, is estimated, built and run.
+
+For each sample: the plain mapping decodes into a candidate; the candidate's nearest point is the one that was drawn;
+its cost is estimated; Keras builds it with exactly the weights that were estimated; and its maps of random bands hold
+numbers only. With `--steps`, samples that together show every option of every choice also train a step, are saved, and
+come back equal. The times tell what an estimate saves.
+
+  python benchmarks/samples.py
+  python benchmarks/samples.py --samples 0 --steps 60
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from hyperopt import space_eval
+from hyperopt.pyll.stochastic import sample
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline.backend import use_backend
+from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.dimensions import Choice
+from search_space.errors import InfeasibleError
+from search_space.network.cost import training_cost
+from search_space.network.unet import InputBand, draw_up
+from search_space.space import Space, hyperopt_space, resolve_space
+from search_space.starting_points import Point, nearest_point
+
+BANDS = [InputBand(f"band{number}", number // 8) for number in range(20)]
+CLASSES = 3
+SIDE_PX = 64
+MOST_WEIGHTS = 3_000_000
+"""Of a sample that is trained: larger ones show nothing more."""
+
+
+def main() -> None:
+    """Draw, check each, print how long it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=0, help="samples that train a step, at least those that show all")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(f"{options.samples} samples, seed {options.seed}, {use_backend()}", flush=True)
+    space = resolve_space({})
+    seconds: dict[str, list[float]] = {"estimate": [], "build": []}
+    infeasible: Counter[str] = Counter()
+    for number, (candidate, _) in enumerate(samples(space, options.samples, options.seed)):
+        try:
+            estimate_s, build_s = build_and_run(candidate)
+            seconds["estimate"].append(estimate_s)
+            seconds["build"].append(build_s)
+        except InfeasibleError as error:
+            infeasible[str(error).split(" Received")[0]] += 1
+        if number % 50 == 49:
+            print(f"  {number + 1}", flush=True)
+    if options.samples:
+        for name, each in seconds.items():
+            print(f"{name:9} median {1000 * np.median(each):8.1f} ms, longest {1000 * max(each):8.1f} ms")
+        print(f"estimate / build {np.sum(seconds['estimate']) / np.sum(seconds['build']):.4f}")
+        print(f"infeasible {sum(infeasible.values())}: {dict(infeasible)}")
+    if options.steps:
+        chosen = covering(space, options.seed, at_least=options.steps)
+        for candidate in chosen:
+            train_and_reload(candidate)
+        print(f"{len(chosen)} samples, which show every option of every choice, trained a step and came back equal")
+
+
+def samples(space: Space, count: int, seed: int) -> Iterator[tuple[Candidate, Point]]:
+    """Random candidates with their points.
+
+    Raises:
+        ValueError: A candidate whose nearest point is not the one that was drawn.
+    """
+    expression, rng = hyperopt_space(space), np.random.default_rng(seed)
+    for number in range(count):
+        plain = sample(expression, rng)
+        candidate = decode(Candidate, plain, where=f"sample {number}")
+        point = nearest_point(candidate, space)
+        if point is None or decode(Candidate, space_eval(expression, point), where="point") != candidate:
+            raise ValueError(f"sample {number} does not come back: {plain}")
+        yield candidate, point
+
+
+def build_and_run(candidate: Candidate) -> tuple[float, float]:
+    """Estimate a candidate, build it, map random bands.
+
+    Returns:
+        Seconds for estimating, and for building.
+
+    Raises:
+        InfeasibleError: It cannot be built, and says so beforehand.
+        ValueError: Another number of weights than estimated, or maps that are not numbers.
+    """
+    import keras
+
+    from pipeline.builder import build_model
+
+    plan = candidate.plan
+    started = time.perf_counter()
+    candidate.check_feasible()
+    graph = draw_up(candidate.architecture, BANDS, CLASSES)
+    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+    estimated = time.perf_counter()
+    model = build_model(candidate.architecture, BANDS, CLASSES)
+    built = time.perf_counter()
+    if model.count_params() != cost.num_parameters:
+        raise ValueError(f"{model.count_params()} weights, {cost.num_parameters} estimated: {candidate}")
+    if len(model.trainable_variables) != cost.num_variables:
+        raise ValueError(f"{len(model.trainable_variables)} variables, {cost.num_variables} counted: {candidate}")
+    for maps in _maps(model, _image(candidate)).values():
+        if not np.isfinite(maps).all():
+            raise ValueError(f"maps that are not numbers: {candidate}")
+    keras.utils.clear_session()
+    return estimated - started, built - estimated
+
+
+def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> list[Candidate]:
+    """Samples that together show every option of every choice, the most telling first.
+
+    Args:
+        space: Where from.
+        seed: Of the samples.
+        at_least: So many, even if fewer show all.
+        pool: From how many they are chosen.
+
+    Raises:
+        ValueError: Some option is in none that can be built.
+    """
+    found: list[tuple[Candidate, set[tuple[str, float]]]] = []
+    for candidate, point in samples(space, pool, seed):
+        try:
+            candidate.check_feasible()
+            graph = draw_up(candidate.architecture, BANDS, CLASSES)
+        except InfeasibleError:
+            continue
+        if graph.num_parameters <= MOST_WEIGHTS:
+            found.append((candidate, {(path, point[path]) for path in point if isinstance(space[path], Choice)}))
+    missing = set(_options(space))
+    chosen: list[Candidate] = []
+    while missing or len(chosen) < at_least:
+        candidate, shown = max(found, key=lambda each: len(each[1] & missing))
+        if missing and not shown & missing:
+            raise ValueError(f"no sample shows {sorted(missing)}")
+        found.remove((candidate, shown))
+        missing -= shown
+        chosen.append(candidate)
+    return chosen
+
+
+def train_and_reload(candidate: Candidate) -> None:
+    """Train a step as its plan wants it, save, load, compare.
+
+    Raises:
+        ValueError: A loss that is no number, weights that did not move, or another map from the model that was loaded.
+    """
+    import keras
+
+    from pipeline.builder import build_model
+    from pipeline.losses import MixedLoss
+    from pipeline.trainee import Trainee
+    from pipeline.training import GRADIENT_NORM, OPTIMIZERS
+
+    plan, architecture = candidate.plan, candidate.architecture
+    model = build_model(architecture, BANDS, CLASSES)
+    before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.trainable_variables]
+    trainee = Trainee(model, MixedLoss(plan.loss), margin_px=architecture.margin_px)
+    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
+    # One step is not worth being compiled.
+    trainee.compile(optimizer=optimizer, run_eagerly=True)
+    rng, image = np.random.default_rng(1), np.concatenate([_image(candidate)] * 2)
+    targets = (rng.random((*image.shape[:3], CLASSES + 1)) < 0.5).astype(np.float32)
+    loss = float(np.mean(trainee.train_on_batch(image, targets)))
+    if not np.isfinite(loss):
+        raise ValueError(f"a loss of {loss}: {candidate}")
+    after = [keras.ops.convert_to_numpy(each) for each in model.trainable_variables]
+    if all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise ValueError(f"no weight has moved: {candidate}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        copy = keras.saving.load_model(path, compile=False)
+    for name, maps in _maps(copy, image).items():
+        if not np.array_equal(maps, _maps(model, image)[name]):
+            raise ValueError(f"{name} differs after loading: {candidate}")
+    keras.utils.clear_session()
+
+
+def _options(space: Space) -> Iterator[tuple[str, float]]:
+    """Every option of every choice, as path and number."""
+    for path, dimension in space.items():
+        if isinstance(dimension, Choice) and len(dimension.options) > 1:
+            yield from ((path, number) for number in range(len(dimension.options)))
+
+
+def _image(candidate: Candidate) -> NDArray[np.float32]:
+    side = SIDE_PX + 2 * candidate.architecture.margin_px
+    return np.random.default_rng(0).normal(size=(1, side, side, len(BANDS))).astype(np.float32)
+
+
+def _maps(model: Any, image: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    """All outputs by name."""
+    import keras
+
+    outputs = model(image, training=False)
+    named = outputs if isinstance(outputs, dict) else {"masks": outputs}
+    return {name: keras.ops.convert_to_numpy(each) for name, each in named.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Published encoders with the weights that others have trained on ImageNet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder
+from search_space.errors import UnableError
+from search_space.network.encoders import weighted_layers
+
+Weights = Mapping[str, Sequence[NDArray[np.float32]]]
+"""Name of a layer, as its source calls it, to its weights as Keras orders them."""
+
+IN_KERAS = {"vgg16": "VGG16", "resnet50": "ResNet50", "efficientnet_b0": "EfficientNetB0"}
+"""Encoders that Keras has, with weights that it fetches."""
+
+PUBLISHED = {
+    "resnet34": "https://huggingface.co/timm/resnet34.tv_in1k/resolve/main/model.safetensors",
+    "se_resnext50": "https://huggingface.co/timm/seresnext50_32x4d.gluon_in1k/resolve/main/model.safetensors",
+}
+"""Where the weights of the others are; they have to be fetched by hand."""
+
+COLOURS = ("red", "green", "blue")
+
+DEVIATIONS = {"vgg16": (58.395, 57.12, 57.375), "resnet50": (58.395, 57.12, 57.375)}
+"""Of ImageNet's red, green and blue, 0 to 255, for networks that were fed differences from the mean, blue first; the
+others were fed bands of deviation 1, red first, as Mapgrove scales them."""
+
+_TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def weights_file(architecture: Architecture) -> Path | None:
+    """The file that an architecture takes weights from, None where it takes none or Keras's."""
+    encoder = architecture.encoder
+    if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
+        return None
+    return Path(encoder.weights)
+
+
+def load_pretrained(model: keras.Model, architecture: Architecture, bands: Sequence[str]) -> None:
+    """Give the encoder of a model the weights that its architecture asks for; all others stay as they are.
+
+    The first layer, made for red, green and blue, is widened to the model's bands: a band called so keeps its own
+    weights, any other gets the mean of the three; all are scaled so that a grey image gives what it gave before.
+
+    Args:
+        model: As `build_model` made it.
+        architecture: What from.
+        bands: Names of the bands that the network reads.
+
+    Raises:
+        UnableError: The weights cannot be fetched or read, or are those of another network.
+    """
+    encoder = architecture.encoder
+    if isinstance(encoder, GrownEncoder) or encoder.weights == NO_WEIGHTS:
+        return
+    from_keras = encoder.weights == IMAGENET
+    weights = _from_keras(encoder.kind) if from_keras else read_weights(Path(encoder.weights), encoder.kind)
+    wanted = weighted_layers(encoder, architecture.depth)
+    if absent := [name for name in wanted if name not in weights]:
+        raise UnableError(
+            f"{encoder.weights} lacks {len(absent)} of {len(wanted)} layers of the encoder {encoder.kind}: {absent[0]}",
+            received=sorted(weights)[:3],
+            remedy=_how_to_get(encoder.kind),
+        )
+    layers = {_source_name(layer.name): layer for layer in model.layers}
+    for place, name in enumerate(wanted):
+        layer, new = layers[name], list(weights[name])
+        if place == 0 and new[0].ndim == 4 and new[0].shape[2] == len(COLOURS):
+            new[0] = widened(as_standardised(new[0], encoder.kind), bands)
+        if [each.shape for each in new] != [tuple(each.shape) for each in layer.weights]:
+            raise UnableError(
+                f"the weights of {name} do not fit the encoder {encoder.kind}",
+                received=[each.shape for each in new],
+                remedy=_how_to_get(encoder.kind),
+            )
+        layer.set_weights(new)
+
+
+def read_weights(path: Path, kind: str) -> Weights:
+    """Read weights from a file: a whole model of Keras (`.keras`, `.h5`), or PyTorch's names in `.safetensors`.
+
+    Args:
+        path: The file.
+        kind: Of the encoder.
+
+    Raises:
+        UnableError: It is missing or damaged.
+    """
+    if not path.is_file():
+        raise UnableError(
+            "architecture.encoder.weights: there is no such file", received=str(path), remedy=_how_to_get(kind)
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return _from_torch(path)
+        return _by_layer(keras.saving.load_model(path, compile=False))
+    except (OSError, ValueError, ImportError, KeyError, TypeError, SafetensorError) as error:
+        raise UnableError(
+            f"architecture.encoder.weights: {path} is damaged, or no file of weights",
+            received=str(error).partition("\n")[0][:120],
+            remedy=_how_to_get(kind),
+        ) from error
+
+
+def as_standardised(kernel: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """The first kernel `(h, w, 3, F)` of a published encoder for red, green and blue of mean 0 and deviation 1."""
+    if kind not in DEVIATIONS:
+        return kernel
+    return kernel[:, :, ::-1] * np.array(DEVIATIONS[kind], np.float32)[:, np.newaxis]
+
+
+def widened(kernel: NDArray[np.float32], bands: Sequence[str]) -> NDArray[np.float32]:
+    """A kernel `(h, w, 3, F)` for red, green and blue, made one for other bands `(h, w, B, F)`."""
+    mean = kernel.mean(axis=2)
+    parts = [kernel[:, :, COLOURS.index(name)] if name in COLOURS else mean for name in bands]
+    wide = np.stack(parts, axis=2)
+    # Bands beside the colours say much the same as they do: together they must not say it louder.
+    total = np.abs(wide.sum(axis=2)).mean()
+    return (wide * (np.abs(kernel.sum(axis=2)).mean() / total if total > 0 else 1.0)).astype(np.float32)
+
+
+def _source_name(name: str) -> str:
+    """A layer's name without that of its stage."""
+    return name.partition("_")[2]
+
+
+def _from_keras(kind: str) -> Weights:
+    if kind not in IN_KERAS:
+        raise UnableError(f"Keras has no weights for the encoder {kind}", remedy=_how_to_get(kind))
+    make: Any = getattr(keras.applications, IN_KERAS[kind])
+    try:
+        return _by_layer(make(include_top=False, weights=IMAGENET))
+    except Exception as error:
+        # What fetching raises depends on how the network fails.
+        raise UnableError(
+            f"the ImageNet weights of {kind} cannot be fetched: {error}", remedy=_how_to_get(kind)
+        ) from error
+
+
+def _by_layer(model: keras.Model) -> Weights:
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def _from_torch(path: Path) -> Weights:
+    """PyTorch's layout `(out, in, h, w)` becomes Keras's `(h, w, in, out)`; `layer1.0.bn1` becomes `layer1_0_bn1`."""
+    parts: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for key, values in load_file(path).items():
+        layer, _, part = key.rpartition(".")
+        turned = np.transpose(values, (2, 3, 1, 0)) if values.ndim == 4 else values
+        parts.setdefault(layer.replace(".", "_"), {})[part] = np.asarray(turned, np.float32)
+    return {layer: [found[part] for part in _TORCH_PARTS if part in found] for layer, found in parts.items()}
+
+
+def _how_to_get(kind: str) -> str:
+    if kind in PUBLISHED:
+        return f"Fetch {PUBLISHED[kind]} and name the file in architecture.encoder.weights"
+    made = f"keras.applications.{IN_KERAS[kind]}(include_top=False).save('{kind}.keras')"
+    return f"Where there is a network run {made}, and name that file in architecture.encoder.weights"

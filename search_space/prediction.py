@@ -1,0 +1,92 @@
+"""How tiles become a map: what a study sets, and what follows from a network where it sets nothing."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from search_space.candidate import LEAST_MAP_PX, Candidate
+from search_space.decode import Count, Frozen, Whole
+from search_space.network.unet import outline
+
+Symmetries = Literal["none", "flips", "d4"]
+
+LEAST_OVERLAP, MOST_OVERLAP = 0.25, 0.5
+
+
+class PredictionSettings(Frozen):
+    """`[prediction]`: how tiles become a map.
+
+    Attributes:
+        tile_px: Side length of a tile; the patch size of the model where 0.
+        overlap: Share of a tile that its neighbour covers too. Where it is not given, so much that every pixel lies
+            as far from the border of one of its tiles as the network looks, between a quarter and a half.
+        symmetries: "none", "flips" (4 views) or "d4" (8 views).
+        batch_size: Tiles per call of the model.
+        min_area_px: Polygons smaller than this are left out.
+    """
+
+    tile_px: Annotated[Whole, Field(ge=0)] = 0
+    overlap: Annotated[float, Field(ge=0.0, le=0.9)] | None = None
+    symmetries: Symmetries = "d4"
+    batch_size: Count = 16
+    min_area_px: Annotated[Whole, Field(ge=0)] = 0
+
+    def shaped_as(self, other: "PredictionSettings | None") -> "PredictionSettings":
+        """These, with tiles, overlap and symmetries of others if there are some."""
+        names = ("tile_px", "overlap", "symmetries")
+        return self if other is None else self.model_copy(update={name: getattr(other, name) for name in names})
+
+
+class Tiling(NamedTuple):
+    """Tiles for one network.
+
+    Attributes:
+        tile_px: Side length of a tile.
+        margin_px: How much smaller than the tile the network's map is, on each side.
+        overlap: Share of a tile, less its margins, that its neighbour covers too.
+        symmetries: Views of each tile.
+        batch_size: Tiles per call of the model.
+    """
+
+    tile_px: int
+    margin_px: int
+    overlap: float
+    symmetries: Symmetries
+    batch_size: int
+
+
+def tiling_for(candidate: Candidate, settings: PredictionSettings) -> Tiling:
+    """Tiles for a candidate's network.
+
+    Args:
+        candidate: Its patch size, margin, stride and context.
+        settings: What is wished. A tile's side is rounded up to what the network halves without a rest.
+    """
+    drawn = outline(candidate.architecture)
+    margin_px = candidate.architecture.margin_px
+    wished = max(settings.tile_px or candidate.plan.patch_px, 2 * margin_px + LEAST_MAP_PX)
+    tile_px = -(-wished // drawn.divisor_px) * drawn.divisor_px
+    overlap = settings.overlap
+    if overlap is None:
+        overlap = overlap_for(drawn.context_px, tile_px, margin_px)
+    return Tiling(tile_px, margin_px, overlap, settings.symmetries, settings.batch_size)
+
+
+def overlap_for(context_px: int | None, tile_px: int, margin_px: int = 0) -> float:
+    """The overlap with which every pixel has what the network looks at around it in one of its tiles.
+
+    Tiles that share s pixels leave none nearer to the border than s / 2 in all of them; the margin adds to that.
+
+    Args:
+        context_px: How far the network looks; None where nothing bounds it.
+        tile_px: Side length of a tile.
+        margin_px: What the network's map lacks on each side.
+
+    Returns:
+        A share of the tile less its margins, from a quarter, below which seams show, to a half, with which each pixel
+        is predicted four times.
+    """
+    if context_px is None:
+        return MOST_OVERLAP
+    missing_px = max(0, context_px - margin_px)
+    return min(max(2 * missing_px / (tile_px - 2 * margin_px), LEAST_OVERLAP), MOST_OVERLAP)

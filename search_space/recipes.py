@@ -1,0 +1,86 @@
+"""Published systems as candidates: a file each in `search_space/recipe_files/`, read by the one door."""
+
+import difflib
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from search_space.architecture import Architecture
+from search_space.candidate import Candidate
+from search_space.decode import Frozen, decode
+from search_space.errors import MalformedError, MapgroveError
+from search_space.prediction import PredictionSettings
+from search_space.training_plan import TrainingPlan
+
+FOLDER = Path(__file__).with_name("recipe_files")
+
+
+class Recipe(Frozen):
+    """A published system.
+
+    Attributes:
+        source: Where it was published.
+        architecture: Its network.
+        plan: How it was trained.
+        prediction: How its tiles became a map; None where that is the study's to say.
+    """
+
+    source: str
+    architecture: Architecture
+    plan: TrainingPlan
+    prediction: PredictionSettings | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        """The point of the search space."""
+        return Candidate(architecture=self.architecture, plan=self.plan)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of all recipes, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def is_recipe(word: str) -> bool:
+    """Whether a word names a recipe of the project, or a TOML file."""
+    return word in recipe_names() or word.endswith(".toml")
+
+
+def read_recipe(word: str) -> Recipe:
+    """Read a recipe: of the project by its name, or a TOML file by its path.
+
+    Raises:
+        MapgroveError: There is none of that name, or the file cannot be read.
+    """
+    if word.endswith(".toml"):
+        return read_recipe_file(Path(word))
+    if word not in recipe_names():
+        near = difflib.get_close_matches(word, recipe_names(), n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise MapgroveError(
+            "there is no such recipe", received=word, remedy=f"{meant}Known are: {', '.join(recipe_names())}"
+        )
+    return _own_recipe(word)
+
+
+@cache
+def _own_recipe(name: str) -> Recipe:
+    return read_recipe_file(FOLDER / f"{name}.toml")
+
+
+def read_recipe_file(path: Path) -> Recipe:
+    """Read a recipe from a file.
+
+    Raises:
+        MalformedError: It is no TOML, or a key or value is wrong; its path, the value and what is allowed.
+    """
+    try:
+        plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MalformedError(
+            "there is no such file", received=str(path), remedy=f"Recipes of the project: {', '.join(recipe_names())}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MalformedError(f"{path} cannot be read as TOML ({error})") from None
+    return decode(Recipe, plain, where=str(path))

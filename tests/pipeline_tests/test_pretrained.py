@@ -1,0 +1,144 @@
+"""Known encoders: the features that their source computes, and first layers that are widened to other bands."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pipeline.builder import build_model
+from pipeline.pretrained import IN_KERAS, load_pretrained, widened
+from search_space.architecture import Architecture
+from search_space.decode import decode
+from search_space.errors import UnableError
+from search_space.network.unet import InputBand
+
+COLOURS = ("red", "green", "blue")
+
+
+def network(kind: str, weights: str, bands: tuple[str, ...] = COLOURS, depth: int = 5) -> keras.Model:
+    fields = {"depth": depth, "base_filters": 4, "units_per_stage": 1, "encoder": {"kind": kind, "weights": weights}}
+    architecture = decode(Architecture, fields, where="test")
+    model = build_model(architecture, [InputBand(band) for band in bands], 1)
+    load_pretrained(model, architecture, bands)
+    return model
+
+
+def published(kind: str, folder: Path) -> tuple[keras.Model, Path]:
+    """Keras's own network, with weights that nobody trained but that tell layers apart."""
+    rng = np.random.default_rng(0)
+    model = getattr(keras.applications, IN_KERAS[kind])(include_top=False, weights=None, input_shape=(64, 96, 3))
+    for weights in model.weights:
+        around = 1.0 if weights.path.rpartition("/")[2] in ("gamma", "moving_variance") else 0.0
+        weights.assign(rng.normal(around, 0.05, weights.shape))
+    model.save(folder / f"{kind}.keras")
+    return model, folder / f"{kind}.keras"
+
+
+def features(model: keras.Model, layer: Any, image: Any) -> Any:
+    return keras.Model(model.inputs[0], layer.output).predict_on_batch(image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "first", "lasts"),
+    [
+        ("vgg16", None, ("block3_pool", "block5_pool")),
+        ("resnet50", None, ("conv1_relu", "conv3_block4_out", "conv5_block3_out")),
+        # Before its stem it standardises by itself.
+        ("efficientnet_b0", "stem_conv_pad", ("block1a_project_bn", "block4c_add", "block7a_project_bn")),
+    ],
+)
+def test_encoders_find_in_standardised_images_the_features_that_kerass_own_find(
+    kind: str, first: str | None, lasts: tuple[str, ...], tmp_path: Path
+) -> None:
+    theirs, path = published(kind, tmp_path)
+    ours = network(kind, str(path))
+    image = np.random.default_rng(1).normal(size=(1, 64, 96, 3)).astype(np.float32)
+    deviation, mean = np.array([58.395, 57.12, 57.375]), np.array([123.68, 116.779, 103.939])
+    photograph = image * deviation + mean
+    preprocess = {"vgg16": keras.applications.vgg16, "resnet50": keras.applications.resnet50}
+    fed = preprocess[kind].preprocess_input(photograph.copy()).astype(np.float32) if kind in preprocess else image
+    start = theirs.inputs[0] if first is None else theirs.get_layer(first).input
+    for last in lasts:
+        expected = keras.Model(start, theirs.get_layer(last).output).predict_on_batch(fed)
+        [layer] = [each for each in ours.layers if each.name.partition("_")[2] == last]
+        np.testing.assert_allclose(features(ours, layer, image), expected, rtol=1e-4, atol=1e-5 * expected.max())
+        assert np.abs(expected).max() > 1e-3
+
+
+def test_a_first_layer_for_other_bands_keeps_what_it_says_of_grey() -> None:
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
+    np.testing.assert_allclose(widened(kernel, COLOURS), kernel, rtol=1e-6)
+    np.testing.assert_allclose(widened(kernel, COLOURS[::-1]), kernel[:, :, ::-1], rtol=1e-6)
+    for bands in (("nir",), (*COLOURS, "nir", "swir"), tuple(f"band{n}" for n in range(20))):
+        wide = widened(kernel, bands)
+        assert wide.shape == (3, 3, len(bands), 8)
+        grey = np.abs(wide.sum(axis=2)).mean()
+        assert grey == pytest.approx(np.abs(kernel.sum(axis=2)).mean(), rel=1e-5)
+    mixed = widened(kernel, (*COLOURS, "nir"))
+    ratio = mixed[:, :, 0] / kernel[:, :, 0]
+    np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-4)
+
+
+def test_weights_in_pytorchs_layout_find_their_layers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = ("weight", "bias", "running_mean", "running_var")
+    stored = {
+        "conv1.weight": rng.normal(size=(64, 3, 7, 7)).astype(np.float32),
+        **{
+            f"bn1.{part}": rng.random(64).astype(np.float32)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        },
+        "bn1.num_batches_tracked": np.array(3),
+        "fc.weight": np.zeros((10, 512), np.float32),
+    }
+    save_file(stored, tmp_path / "resnet34.safetensors")
+    model = network("resnet34", str(tmp_path / "resnet34.safetensors"), depth=1)
+    kernel = np.asarray(model.get_layer("bottom_conv1").weights[0])
+    np.testing.assert_array_equal(kernel, np.transpose(stored["conv1.weight"], (2, 3, 1, 0)))
+    for weights, part in zip(model.get_layer("bottom_bn1").weights, parts, strict=True):
+        np.testing.assert_array_equal(np.asarray(weights), stored[f"bn1.{part}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "model"), [("resnet34", "resnet34"), ("se_resnext50", "seresnext50_32x4d")])
+def test_encoders_find_the_features_that_pytorchs_find(kind: str, model: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch timm")
+    timm = pytest.importorskip("timm", reason="timm is not installed: pip install timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model(model, features_only=True).eval()
+    for layer in theirs.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.8, 1.2)
+    save_file({key: each.numpy() for key, each in theirs.state_dict().items()}, tmp_path / "weights.safetensors")
+    ours = network(kind, str(tmp_path / "weights.safetensors"))
+    image = np.random.default_rng(1).normal(size=(1, 64, 96, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = [each.numpy().transpose(0, 2, 3, 1) for each in theirs(torch.tensor(image.transpose(0, 3, 1, 2)))]
+    lasts = ("down1_relu", "down2_layer1_2_relu", "down3_layer2_3_relu", "down4_layer3_5_relu", "bottom_layer4_2_relu")
+    for name, one in zip(lasts, expected, strict=True):
+        found = features(ours, ours.get_layer(name), image)
+        np.testing.assert_allclose(found, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+def test_weights_that_are_not_there_tell_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(UnableError, match=r"Keras has no weights for the encoder resnet34. Fetch https://hugging"):
+        network("resnet34", "imagenet", depth=1)
+    with pytest.raises(UnableError, match=r"encoder\.weights: there is no such file. .*gone\.keras'\. Where there"):
+        network("vgg16", str(tmp_path / "gone.keras"), depth=1)
+    for name in ("junk.safetensors", "junk.keras", "junk.h5"):
+        (tmp_path / name).write_bytes(b"junk that is no file of weights")
+        with pytest.raises(UnableError, match=rf"{name} is damaged, or no file of weights"):
+            network("vgg16", str(tmp_path / name), depth=1)
+    norm = {f"bn1.{part}": np.zeros(64, np.float32) for part in ("weight", "bias", "running_mean", "running_var")}
+    save_file({"conv1.weight": np.zeros((64, 3, 5, 5), np.float32), **norm}, tmp_path / "other.safetensors")
+    with pytest.raises(UnableError, match=r"the weights of conv1 do not fit the encoder resnet34.*\(5, 5, 3, 64\)"):
+        network("resnet34", str(tmp_path / "other.safetensors"), depth=1)
+    save_file({"head.weight": np.zeros((1, 1), np.float32)}, tmp_path / "none.safetensors")
+    with pytest.raises(UnableError, match=r"lacks 2 of 2 layers of the encoder resnet34: conv1\. Received \['head'"):
+        network("resnet34", str(tmp_path / "none.safetensors"), depth=1)
+    assert network("resnet34", "none", depth=1).count_params() > 0
