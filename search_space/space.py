@@ -351,7 +351,7 @@ def _check_some_feasible(space: Space) -> None:
     ]
     plains = [
         {"architecture": {"depth": depth, "margin_px": margin_px, "encoder": each}, "plan": {"patch_px": patch_px}}
-        for each in ({"kind": one} if isinstance(one, str) else one for one in encoders)
+        for each in encoders
     ]
     # The network that halves least often asks for least; of known encoders and grown ones that may be either.
     candidate = min((decode(Candidate, each, where="space") for each in plains), key=lambda it: it.architecture.levels)
