@@ -345,15 +345,8 @@ def _check_some_feasible(space: Space) -> None:
     names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
     depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
     patch_px = max(_values_at(names[2], space))
-    encoders = [
-        each if isinstance(each, Mapping) else {"kind": each} for each in _values_at("architecture.encoder", space)
-    ]
-    plains = [
-        {"architecture": {"depth": depth, "margin_px": margin_px, "encoder": each}, "plan": {"patch_px": patch_px}}
-        for each in encoders
-    ]
-    # The network that halves least often asks for least; of known encoders and grown ones that may be either.
-    candidate = min((decode(Candidate, each, where="space") for each in plains), key=lambda it: it.architecture.levels)
+    plain = {"architecture": {"depth": depth, "margin_px": margin_px}, "plan": {"patch_px": patch_px}}
+    candidate = decode(Candidate, plain, where="space")
     try:
         candidate.check_feasible()
     except InfeasibleError as error:
