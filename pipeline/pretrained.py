@@ -31,14 +31,6 @@ others were fed bands of deviation 1, red first, as Mapgrove scales them."""
 _TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
-def weights_file(architecture: Architecture) -> Path | None:
-    """The file that an architecture takes weights from, None where it takes none or Keras's."""
-    encoder = architecture.encoder
-    if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
-        return None
-    return Path(encoder.weights)
-
-
 def load_pretrained(model: keras.Model, architecture: Architecture, bands: Sequence[str]) -> None:
     """Give the encoder of a model the weights that its architecture asks for; all others stay as they are.
 
@@ -55,7 +47,7 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     encoder = architecture.encoder
     if isinstance(encoder, GrownEncoder) or encoder.weights == NO_WEIGHTS:
         return
-    path = weights_file(architecture)
+    path = architecture.weights_file
     weights = _from_keras(encoder) if path is None else read_weights(path, encoder)
     wanted = weighted_layers(encoder, architecture.depth)
     if absent := [name for name in wanted if name not in weights]:

@@ -1,5 +1,6 @@
 """What a network looks like: the frozen description from which `search_space.network` draws up a graph of layers."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -331,6 +332,14 @@ class Architecture(Frozen):
     deep_supervision: bool = False
     energy: bool = False
     margin_px: Annotated[Whole, Field(ge=0, le=512)] = 0
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that a known encoder's weights come from; None where they come from none."""
+        encoder = self.encoder
+        if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
+            return None
+        return Path(encoder.weights)
 
     def filters(self, stage: int) -> int:
         """Filters at `stage` (0 at full resolution), a positive even number."""

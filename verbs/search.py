@@ -12,12 +12,17 @@ Examples:
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_space.decode import encode
-from search_space.errors import MapgroveError, UsageError
-from search_space.space import resolve_space, space_fingerprint
+from search_space.architecture import WEIGHT_FILES
+from search_space.candidate import Candidate
+from search_space.decode import decode, encode, to_plain
+from search_space.errors import InfeasibleError, MapgroveError, UsageError
+from search_space.network.cost import check_cost
+from search_space.network.unet import InputBand
+from search_space.space import Space, hyperopt_space, resolve_space, space_fingerprint, space_for, values_of
 from search_space.starting_points import named_points
 from search_space.study import MAY_CHANGE, Study
 from verbs.common import (
@@ -34,6 +39,7 @@ from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.progress import SearchProgress
 
 if TYPE_CHECKING:
+    from pipeline.prepared import PreparedDataset
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
 
@@ -71,20 +77,23 @@ def run(options: argparse.Namespace) -> int:
     _check_workers(options.workers, study)
     backend_name()
     commands = study_commands(study, options)
-    record = _study_record(study)
+    dataset = _checked_data(study)
+    space = space_for(resolve_space(study.space), dataset.input_bands)
+    check_weights(space)
+    record = _study_record(study, space, dataset.fingerprint)
     with open_study_store(study, create=True) as store:
         record = store.open_study(record, MAY_CHANGE)
         save_study(study)
         say(f"Study {study.name}: up to {counted(study.limits.max_trials, 'trial')}, folder {study.folder}")
-        for line in _start_lines(study):
+        for line in start_lines(study, space, dataset.input_bands):
             say(line)
         if not options.workers and not store.workers(study.name):
             say(f"No worker serves it yet. Start some: {commands.line('worker')}")
-        master = Master(store, record, resolve_space(study.space), study.search, study.limits.max_trials)
+        master = Master(store, record, space, study.search, study.limits.max_trials)
         workers = LocalWorkers(0 if _is_complete(store, study) else options.workers, *_worker_process(study))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
             progress = master.run(TendedStop(stop, workers), progress_bar.show)
-            if stop.is_set():
+            if stop.is_set() and options.workers:
                 say("Stopping the workers; their trials are handed back ...")
         trials = store.trials(study.name)
     best = next(iter(ranked(trials)), None)
@@ -107,35 +116,77 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED
 
 
-def _study_record(study: Study) -> "StudyRecord":
-    """What the store keeps of the study; data and folds are checked on the way, before anything is written."""
+def _checked_data(study: Study) -> "PreparedDataset":
+    """The prepared data, seen to be there and to leave room for training, before anything is written."""
     from pipeline.prepared import PreparedDataset
     from pipeline.room import split_of
-    from trials_db.records import StudyRecord
 
     dataset = PreparedDataset.open_for(study.data)
     split_of(study, dataset)
+    return dataset
+
+
+def check_weights(space: Space) -> None:
+    """Refuse encoders whose file of weights is not there: every trial of theirs would stop its worker."""
+    for path, dimension in space.items():
+        values = values_of(dimension) if path.startswith("architecture.encoder") else ()
+        names = [each["weights"] if isinstance(each, Mapping) and "weights" in each else each for each in values]
+        for name in names:
+            if str(name).endswith(WEIGHT_FILES) and not Path(name).is_file():
+                raise MapgroveError(
+                    f"space.{path}: there is no such file here",
+                    received=name,
+                    remedy="Name it as every worker finds it; docs/recipes.md tells where weights are",
+                )
+
+
+def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRecord":
+    """What the store keeps of the study."""
+    from trials_db.records import StudyRecord
+
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),
-        space_fingerprint=space_fingerprint(resolve_space(study.space)),
-        data_fingerprint=dataset.fingerprint,
+        space_fingerprint=space_fingerprint(space),
+        data_fingerprint=data_fingerprint,
         seed=study.study.seed,
     )
 
 
-def _start_lines(study: Study) -> list[str]:
-    """What the first trials try, and what the space has no place for."""
+def start_lines(study: Study, space: Space, bands: Sequence[InputBand]) -> list[str]:
+    """What the first trials try, and why some of what was asked for is not tried, or will not fit."""
     if not study.search.start_from:
         return []
-    points = named_points(resolve_space(study.space), study.search.start_from)
-    outside = [name for name, point in points.items() if point is None]
-    lines = []
-    if inside := [name for name in points if name not in outside]:
-        lines.append(f"The first trials start from {', '.join(inside)}, as near as the space allows")
-    if outside:
+    points = named_points(space, study.search.start_from)
+    inside = {name: point for name, point in points.items() if point is not None}
+    first = {name: next(each for each in inside if inside[each] == point) for name, point in inside.items()}
+    tried = [name for name in inside if first[name] == name][: study.limits.max_trials]
+    late = [name for name in inside if first[name] == name][study.limits.max_trials :]
+    reasons = {name: _infeasible(study, space, inside[name], bands) for name in tried}
+    lines = [f"The first trials start from {', '.join(tried)}, as near as the space allows"] if tried else []
+    lines += [f"{name} will be infeasible: {reason}" for name, reason in reasons.items() if reason]
+    if same := [f"{name} (as {first[name]})" for name in inside if first[name] != name]:
+        lines.append(f"The same as another in this space: {', '.join(same)}")
+    if late:
+        lines.append(f"More than limits.max_trials, and left out: {', '.join(late)}")
+    if outside := [name for name in points if name not in inside]:
         lines.append(f"Not in this study's space, and left out: {', '.join(outside)}")
     return lines
+
+
+def _infeasible(study: Study, space: Space, point: Mapping[str, float], bands: Sequence[InputBand]) -> str:
+    """Why a point is beyond the study's limits; empty where it is not."""
+    from hyperopt import space_eval
+
+    candidate = decode(Candidate, to_plain(space_eval(hyperopt_space(space), point)), where="a starting point")
+    # How much memory a worker's device has is not known here.
+    limits = study.limits.model_copy(update={"device_memory_mb": 0})
+    try:
+        candidate.check_feasible()
+        check_cost(candidate, bands, len(study.data.classes), limits, study.budget)
+    except InfeasibleError as error:
+        return error.what
+    return ""
 
 
 def _is_complete(store: "TrialStore", study: Study) -> bool:
