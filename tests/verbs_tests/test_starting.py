@@ -1,4 +1,4 @@
-"""What `search` tells and refuses before anything is tried."""
+"""What a search is told and refused before anything is tried."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from search_space.network.unet import InputBand
 from search_space.space import resolve_space, space_for
 from search_space.study import Study
 from search_space.study_file import read_study
-from verbs.search import check_weights, start_lines
+from verbs.starting import check_weights, start_lines
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
 COLOURS = [InputBand(name) for name in ("red", "green", "blue")]
