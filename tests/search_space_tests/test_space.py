@@ -160,6 +160,10 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
         ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
         ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
+        (
+            {"plan.augmentation": {"drop": True}},
+            "unknown dimension 'plan.augmentation'. Did you mean 'plan.augmentation.*'",
+        ),
         ({"plan": {"patch": {"fix": 64}}}, "unknown dimension 'plan'. `show-space` lists all"),
     ],
 )
@@ -201,7 +205,7 @@ def test_the_remedy_for_missing_quotes_is_valid_toml(name: str, override: dict[s
 
 
 def test_a_space_without_any_feasible_network_is_refused() -> None:
-    with pytest.raises(MalformedError, match=r"no network can be built: patch_px must .* = 32") as caught:
+    with pytest.raises(MalformedError, match=r"no network can be built: plan\.patch_px must .* = 32") as caught:
         resolve_space({"plan.patch_px": {"choices": [16, 24]}, "architecture.depth": {"low": 5}})
     assert "'plan.patch_px': '16 | 24'" in str(caught.value)
     with pytest.raises(MalformedError, match="margin_px must leave at least 8 px"):
@@ -273,3 +277,18 @@ def test_the_least_demand_is_that_of_no_candidate_undercut() -> None:
 
     assert patch_px == 320
     assert 0 < context_px <= min(contexts)
+
+
+def test_a_narrowed_choice_keeps_its_shares() -> None:
+    """What stays is drawn as often beside the others as before; what comes in as often as these in the mean."""
+
+    def weights(path: str, *choices: object) -> tuple[float, ...]:
+        dimension = resolve_space({path: {"choices": list(choices)}})[path]
+        assert isinstance(dimension, Choice)
+        return dimension.weights
+
+    assert weights("architecture.encoder", "grown", "resnet34") == pytest.approx((0.8 / 0.84, 0.04 / 0.84))
+    assert weights("architecture.skip", "none", "add") == pytest.approx((1 / 3, 2 / 3))
+    assert weights("architecture.margin_px", 0, 8, 32) == pytest.approx((0.6 / 1.2, 0.2 / 1.2, 0.4 / 1.2))
+    assert weights("architecture.margin_px", 4, 32) == ()
+    assert weights("architecture.activation", "relu", "elu") == ()
