@@ -1,15 +1,12 @@
-"""The store's SQLite file: its tables, its version, its documents, and SQLite's errors in the user's words."""
+"""The store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
-from search_space.decode import Frozen, decode
-from search_space.errors import MalformedError
+from trials_db.documents import RESTORE
 from trials_db.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -70,7 +67,6 @@ CREATE TABLE workers (
 );
 """
 
-_RESTORE = "Restore the file from a copy, or move it away and search anew"
 _NAME_ANOTHER = "Name another file: --store sqlite:///PATH, or study.store in the study's file"
 _CHECK_DISK = "Check free space (df) and rights there"
 _SEARCH_FIRST = "Run `run_search.py search` first"
@@ -81,14 +77,11 @@ _MEANINGS = (
     ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
     ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
     ("not a database", "is not a SQLite file", _NAME_ANOTHER),
-    ("malformed", "is damaged", _RESTORE),
+    ("malformed", "is damaged", RESTORE),
     ("disk I/O error", "cannot be read or written", _CHECK_DISK),
     ("File exists", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
     ("Not a directory", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
 )
-
-Document = TypeVar("Document", bound=Frozen)
-
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the file, making it and its tables where `create`.
@@ -141,42 +134,6 @@ def file_gone(path: Path) -> StoreError:
         f"The study store {path} was deleted or replaced while it was in use",
         remedy="Restore it from a copy if there is one; else the search begins anew",
     )
-
-
-def parse_document(text: str, path: Path, where: str) -> dict[str, Any]:
-    """Read the JSON of one column.
-
-    Args:
-        text: What the column holds.
-        path: The store, for the error.
-        where: What it is the document of, for the error: "trial 7 of study 'x'".
-
-    Raises:
-        StoreError: It is no JSON mapping.
-    """
-    try:
-        plain = json.loads(text)
-    except (TypeError, ValueError):
-        plain = None
-    if not isinstance(plain, dict):
-        raise StoreError(f"{_damaged(path, where)}: it is no JSON mapping", received=text, remedy=_RESTORE)
-    return plain
-
-
-def decode_document(model: type[Document], plain: Mapping[str, Any], path: Path, where: str) -> Document:
-    """Make an object of what the store holds; see `parse_document`.
-
-    Raises:
-        StoreError: It describes no `model`.
-    """
-    try:
-        return decode(model, plain, where=_damaged(path, where), remedy=_RESTORE)
-    except MalformedError as error:
-        raise StoreError(error.what, received=error.received, remedy=error.remedy) from None
-
-
-def _damaged(path: Path, where: str) -> str:
-    return f"The study store {path} holds a damaged document, {where}"
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:

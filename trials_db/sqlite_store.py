@@ -15,6 +15,7 @@ from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from trials_db.documents import Document, decode_document, parse_document
 from trials_db.errors import LeaseLostError
 from trials_db.records import (
     MAX_LIVES,
@@ -26,15 +27,7 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import (
-    Document,
-    connect,
-    decode_document,
-    file_gone,
-    file_identity,
-    parse_document,
-    store_errors,
-)
+from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
@@ -290,7 +283,7 @@ class SqliteStore(TrialStore):
             raise file_gone(self.path)
 
     def _read(self, model: type[Document], text: str, where: str) -> Document:
-        return decode_document(model, parse_document(text, self.path, where), self.path, where)
+        return decode_document(model, parse_document(text, str(self.path), where), str(self.path), where)
 
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
@@ -375,8 +368,8 @@ class SqliteStore(TrialStore):
 
     def _trial(self, study: str, row: sqlite3.Row, reports: list[EpochReport]) -> Trial:
         where = f"trial {row['number']} of study {study!r}"
-        document = parse_document(row["document"], self.path, where)
+        document = parse_document(row["document"], str(self.path), where)
         columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
-        outcome = parse_document(row["outcome"], self.path, where) if row["outcome"] else None
+        outcome = parse_document(row["outcome"], str(self.path), where) if row["outcome"] else None
         plain = {**document, **columns, "outcome": outcome, "reports": reports}
-        return decode_document(Trial, plain, self.path, where)
+        return decode_document(Trial, plain, str(self.path), where)
