@@ -28,7 +28,8 @@ BATCH_MOMENTUM = 0.9
 """Short trials have tens of steps: with Keras's 0.99 the statistics for prediction would lag far behind the weights."""
 
 LEAKY_SLOPE = 0.1
-GROUPS = 8
+GROUPS, LEAST_GROUP = 8, 4
+"""Groups of channels, and channels that each has at least."""
 
 
 def build_model(architecture: Architecture, bands: int | Sequence[InputBand], num_classes: int) -> keras.Model:
@@ -79,6 +80,9 @@ class _Maker:
 
     def conv(self, plan: plans.Conv, name: str, inputs: list[Tensor]) -> Tensor:
         x, padding = _centred(plan.centred, plan.kernel, plan.dilation, name, inputs[0])
+        weights = self._weights()
+        if plan.is_quiet:
+            weights["kernel_initializer"] = "zeros"
         return layers.Conv2D(
             plan.filters,
             plan.kernel,
@@ -88,7 +92,7 @@ class _Maker:
             groups=plan.groups,
             use_bias=plan.use_bias,
             name=name,
-            **self._weights(),
+            **weights,
         )(x)
 
     def depthwise(self, plan: plans.DepthwiseConv, name: str, inputs: list[Tensor]) -> Tensor:
@@ -123,8 +127,7 @@ class _Maker:
             case "layer":
                 layer = layers.LayerNormalization(epsilon=epsilon, name=name)
             case "group":
-                groups = math.gcd(inputs[0].shape[-1], GROUPS)
-                layer = layers.GroupNormalization(groups, epsilon=epsilon, name=name)
+                layer = layers.GroupNormalization(_num_groups(inputs[0].shape[-1]), epsilon=epsilon, name=name)
         return layer(inputs[0])
 
     def activate(self, plan: plans.Activate, name: str, inputs: list[Tensor]) -> Tensor:
@@ -144,6 +147,14 @@ class _Maker:
     def double(self, plan: plans.Double, name: str, inputs: list[Tensor]) -> Tensor:
         layer = layers.UpSampling2D(2, name=name) if plan.kind == "nearest" else DoubleLinearly(name=name)
         return layer(inputs[0])
+
+
+def _num_groups(channels: int) -> int:
+    """As many of `GROUPS` as leave each enough channels: over a single one of a small map nothing would be left."""
+    groups = math.gcd(channels, GROUPS)
+    while groups > 1 and channels // groups < LEAST_GROUP:
+        groups //= 2
+    return groups
 
 
 def _centred(centred: bool, size: tuple[int, int], dilation: int, name: str, x: Tensor) -> tuple[Tensor, str]:

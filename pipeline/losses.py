@@ -78,11 +78,25 @@ ENERGY_PX = 16
 """Distances to the border of a class are told apart up to so many pixels."""
 
 
-def energies(masks: Tensor) -> Tensor:
-    """How deep within its class each pixel lies: 0 outside, up to 1 from `ENERGY_PX` pixels on, `(N, H, W, K)`.
+def energies(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """How deep within its class each pixel lies: 0 outside, up to 1 from `ENERGY_PX` pixels on.
 
     Distances are counted as a king walks: each step takes the outermost pixels off. Beyond the patch all goes on.
+
+    Args:
+        targets: Masks, and last which pixels are known, `(N, H, W, K + 1)`.
+
+    Returns:
+        The energies, and where they are known, `(N, H, W, K)` each: 0 as well where unknown ground is so near that
+        the energy depends on what it shows.
     """
+    masks, known = targets[..., :-1], targets[..., -1:]
+    least, most = _depths(masks * known), _depths(masks * known + 1.0 - known)
+    is_sure = ops.cast(most - least < 0.5 / ENERGY_PX, masks.dtype)
+    return least, known * is_sure
+
+
+def _depths(masks: Tensor) -> Tensor:
     left, total = masks, masks
     for _ in range(ENERGY_PX - 1):
         left = -ops.max_pool(-left, 3, strides=1, padding="same")
@@ -90,9 +104,10 @@ def energies(masks: Tensor) -> Tensor:
     return total / ENERGY_PX
 
 
-def energy_error(masks: Tensor, predicted: Tensor, known: Tensor) -> Tensor:
-    """Mean squared error of the energies over known pixels and classes."""
-    return _mean_over_known((predicted - energies(masks)) ** 2, known)
+def energy_error(depths: Tensor, predicted: Tensor, known: Tensor) -> Tensor:
+    """Mean squared error of energies over the pixels where they are known, mean over classes; see `energies`."""
+    num_known = ops.maximum(ops.sum(known, axis=(0, 1, 2)), 1.0)
+    return ops.mean(ops.sum((predicted - depths) ** 2 * known, axis=(0, 1, 2)) / num_known)
 
 
 def patch_crossentropy(targets: Tensor, probabilities: Tensor) -> Tensor:

@@ -100,7 +100,8 @@ class LoadedModelSet:
         Args:
             scene: Bands in the models' order.
             settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0,
-                and the overlap that its context asks for where none is given.
+                and the overlap that its context asks for where none is given; one that was made by a recipe takes
+                what that says.
 
         Returns:
             Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
@@ -109,7 +110,7 @@ class LoadedModelSet:
             return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
         scalings = self._scalings(scene)
         maps = [
-            predict_scene(predict, scene, scaling, tiling_for(member.candidate, settings))
+            predict_scene(predict, scene, scaling, tiling_for(member.candidate, settings.shaped_as(member.prediction)))
             for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
         ]
         return np.concatenate(maps, axis=-1)

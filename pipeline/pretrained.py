@@ -7,15 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from search_space.architecture import Architecture, GrownEncoder
+from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder
 from search_space.errors import UnableError
 from search_space.network.encoders import weighted_layers
 
 Weights = Mapping[str, Sequence[NDArray[np.float32]]]
 """Name of a layer, as its source calls it, to its weights as Keras orders them."""
-
-IMAGENET, NOTHING = "imagenet", "none"
 
 IN_KERAS = {"vgg16": "VGG16", "resnet50": "ResNet50", "efficientnet_b0": "EfficientNetB0"}
 """Encoders that Keras has, with weights that it fetches."""
@@ -28,7 +28,19 @@ PUBLISHED = {
 
 COLOURS = ("red", "green", "blue")
 
+DEVIATIONS = {"vgg16": (58.395, 57.12, 57.375), "resnet50": (58.395, 57.12, 57.375)}
+"""Of ImageNet's red, green and blue, 0 to 255, for networks that were fed differences from the mean, blue first; the
+others were fed bands of deviation 1, red first, as Mapgrove scales them."""
+
 _TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def weights_file(architecture: Architecture) -> Path | None:
+    """The file that an architecture takes weights from, None where it takes none or Keras's."""
+    encoder = architecture.encoder
+    if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
+        return None
+    return Path(encoder.weights)
 
 
 def load_pretrained(model: keras.Model, architecture: Architecture, bands: Sequence[str]) -> None:
@@ -46,9 +58,10 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
         UnableError: The weights cannot be fetched or read, or are those of another network.
     """
     encoder = architecture.encoder
-    if isinstance(encoder, GrownEncoder) or encoder.weights == NOTHING:
+    if isinstance(encoder, GrownEncoder) or encoder.weights == NO_WEIGHTS:
         return
-    weights = _from_keras(encoder.kind) if encoder.weights == IMAGENET else read_weights(Path(encoder.weights))
+    from_keras = encoder.weights == IMAGENET
+    weights = _from_keras(encoder.kind) if from_keras else read_weights(Path(encoder.weights), encoder.kind)
     wanted = weighted_layers(encoder, architecture.depth)
     if absent := [name for name in wanted if name not in weights]:
         raise UnableError(
@@ -60,7 +73,7 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     for place, name in enumerate(wanted):
         layer, new = layers[name], list(weights[name])
         if place == 0 and new[0].ndim == 4 and new[0].shape[2] == len(COLOURS):
-            new[0] = widened(new[0], bands)
+            new[0] = widened(as_standardised(new[0], encoder.kind), bands)
         if [each.shape for each in new] != [tuple(each.shape) for each in layer.weights]:
             raise UnableError(
                 f"the weights of {name} do not fit the encoder {encoder.kind}",
@@ -70,18 +83,37 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
         layer.set_weights(new)
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, kind: str) -> Weights:
     """Read weights from a file: a whole model of Keras (`.keras`, `.h5`), or PyTorch's names in `.safetensors`.
+
+    Args:
+        path: The file.
+        kind: Of the encoder.
 
     Raises:
         UnableError: It is missing or damaged.
     """
+    if not path.is_file():
+        raise UnableError(
+            "architecture.encoder.weights: there is no such file", received=str(path), remedy=_how_to_get(kind)
+        )
     try:
         if path.suffix == ".safetensors":
             return _from_torch(path)
         return _by_layer(keras.saving.load_model(path, compile=False))
-    except (OSError, ValueError, ImportError) as error:
-        raise UnableError(f"architecture.encoder.weights: {path} cannot be read: {error}") from error
+    except (OSError, ValueError, ImportError, KeyError, TypeError, SafetensorError) as error:
+        raise UnableError(
+            f"architecture.encoder.weights: {path} is damaged, or no file of weights",
+            received=str(error).partition("\n")[0][:120],
+            remedy=_how_to_get(kind),
+        ) from error
+
+
+def as_standardised(kernel: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """The first kernel `(h, w, 3, F)` of a published encoder for red, green and blue of mean 0 and deviation 1."""
+    if kind not in DEVIATIONS:
+        return kernel
+    return kernel[:, :, ::-1] * np.array(DEVIATIONS[kind], np.float32)[:, np.newaxis]
 
 
 def widened(kernel: NDArray[np.float32], bands: Sequence[str]) -> NDArray[np.float32]:
@@ -118,8 +150,6 @@ def _by_layer(model: keras.Model) -> Weights:
 
 def _from_torch(path: Path) -> Weights:
     """PyTorch's layout `(out, in, h, w)` becomes Keras's `(h, w, in, out)`; `layer1.0.bn1` becomes `layer1_0_bn1`."""
-    from safetensors.numpy import load_file
-
     parts: dict[str, dict[str, NDArray[np.float32]]] = {}
     for key, values in load_file(path).items():
         layer, _, part = key.rpartition(".")

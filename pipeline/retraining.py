@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.backend import free_device_bytes
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
+from pipeline.pretrained import weights_file
 from pipeline.study_data import StudyData
 from pipeline.training import train
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
+from search_space.network.cost import check_cost
 from search_space.objective import EpochReport
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet
 from search_space.study import Study
 
@@ -40,9 +44,26 @@ class RunRecord(Frozen):
     member: ModelMember
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a class is retrained from.
+
+    Attributes:
+        candidate: Its network and how to train it.
+        trial: Number of the trial that found it; None for a recipe.
+        recipe: Name or file of the recipe.
+        prediction: How tiles become a map, where the recipe says so.
+    """
+
+    candidate: Candidate
+    trial: int | None = None
+    recipe: str = ""
+    prediction: PredictionSettings | None = None
+
+
 def retrain(
     study: Study,
-    candidates: Mapping[str, tuple[int | None, Candidate]],
+    chosen: Mapping[str, Chosen],
     folder: Path,
     *,
     on_epoch: Callable[[str, EpochReport], None],
@@ -56,7 +77,7 @@ def retrain(
 
     Args:
         study: Data, folds and budget.
-        candidates: Per class the number of the trial, None for a recipe, and the candidate.
+        chosen: What each class is trained from.
         folder: Where the model set goes.
         on_epoch: Told the class and the report after each epoch.
 
@@ -64,18 +85,22 @@ def retrain(
         The model set with every class trained so far.
 
     Raises:
+        InfeasibleError: A network is beyond the study's limits; nothing was written.
         MapgroveError: A class is not labelled in the training or validation ground, or training diverged, or another
             process retrains into the same folder.
     """
     data = StudyData.open(study)
-    absent = [name for name in candidates if name in data.fold.absent_in_validation]
+    absent = [name for name in chosen if name in data.fold.absent_in_validation]
     if absent:
         raise MapgroveError(
             f"no validation ground has {', '.join(absent)}, so no threshold can be chosen",
             remedy="Hold out other ground in [folds], or leave the class out with --classes",
         )
+    for each in chosen.values():
+        each.candidate.check_feasible()
+        check_cost(each.candidate, data.dataset.input_bands, 1, study.limits, study.retrain, free_device_bytes())
     with sole_writer(folder):
-        return _Retraining(study, data, folder, on_epoch).run(candidates)
+        return _Retraining(study, data, folder, on_epoch).run(chosen)
 
 
 @dataclass(frozen=True)
@@ -85,13 +110,15 @@ class _Retraining:
     folder: Path
     on_epoch: Callable[[str, EpochReport], None]
 
-    def run(self, candidates: Mapping[str, tuple[int | None, Candidate]]) -> ModelSet:
+    def run(self, chosen: Mapping[str, Chosen]) -> ModelSet:
         kept = self._kept()
         members = {name: record.member for name, record in kept.items()}
-        for class_name, (trial, candidate) in candidates.items():
-            if class_name not in kept or kept[class_name].key != self._key(candidate):
-                members[class_name] = self._train(class_name, trial, candidate)
+        for class_name, each in chosen.items():
+            if class_name not in kept or kept[class_name].key != self._key(each.candidate):
+                members[class_name] = self._train(class_name, each)
                 self._write(members)
+            told = {"trial": each.trial, "recipe": each.recipe, "prediction": each.prediction}
+            members[class_name] = members[class_name].model_copy(update=told)
         return self._write(members)
 
     def _kept(self) -> dict[str, RunRecord]:
@@ -115,8 +142,8 @@ class _Retraining:
                 kept[name] = record
         return kept
 
-    def _train(self, class_name: str, trial: int | None, candidate: Candidate) -> ModelMember:
-        study, data = self.study, self.data
+    def _train(self, class_name: str, chosen: Chosen) -> ModelMember:
+        study, data, candidate = self.study, self.data, chosen.candidate
         normalisation = data.normalisation(candidate.plan.scaling)
         trained = train(
             candidate,
@@ -135,7 +162,9 @@ class _Retraining:
             candidate=candidate,
             threshold=trained.validation.thresholds[class_name],
             numbers=normalisation.numbers,
-            trial=trial,
+            trial=chosen.trial,
+            recipe=chosen.recipe,
+            prediction=chosen.prediction,
             validation_jaccard=trained.validation.jaccard[class_name],
             reports=trained.reports,
             figures=trained.figures,
@@ -157,7 +186,10 @@ class _Retraining:
         return fingerprint([self.data.dataset.fingerprint, self.data.fold.fingerprint])
 
     def _key(self, candidate: Candidate) -> str:
-        return fingerprint([self._ground(), self.study.study.seed, encode(candidate), encode(self.study.retrain)])
+        weights = weights_file(candidate.architecture)
+        given = [sha256_of(weights)] if weights is not None and weights.is_file() else []
+        budget = encode(self.study.retrain)
+        return fingerprint([self._ground(), self.study.study.seed, encode(candidate), budget, *given])
 
     def _write(self, members: Mapping[str, ModelMember]) -> ModelSet:
         study, data = self.study, self.data

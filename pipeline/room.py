@@ -1,5 +1,6 @@
 """A study's split of its data, seen to leave room for training."""
 
+import difflib
 import logging
 
 import numpy as np
@@ -10,7 +11,7 @@ from pipeline.patches.draws import reach_px
 from pipeline.patches.places import far_from, shown_from
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
-from search_space.space import least_demand_px, resolve_space
+from search_space.space import Space, least_demand_px, named_bands, resolve_space
 from search_space.study import Study
 from search_space.training_plan import Augmentation
 
@@ -26,14 +27,16 @@ def split_of(study: Study, dataset: PreparedDataset) -> Fold:
     """Split the data as a study asks for, and see that some network of its space can be trained on it.
 
     Raises:
-        DataError: As in `make_fold`; or blocks so small that not even the smallest patch, turned by quarters alone,
-            can show every class that trains and keep the context of the network that looks least far to held-out
-            ground.
+        DataError: As in `make_fold`; the space names a band that the data lack; or blocks so small that not even the
+            smallest patch, turned by quarters alone, can show every class that trains and keep the context of the
+            network that looks least far to held-out ground.
     """
+    space = resolve_space(study.space)
+    _check_bands(space, dataset)
     fold = make_fold(study.folds, dataset)
     if all(part.held_out is None for part in fold.training):
         return fold
-    patch_px, context_px = least_demand_px(resolve_space(study.space))
+    patch_px, context_px = least_demand_px(space)
     # A map is drawn by tiles as large as a patch, so no network looks farther.
     context_px = min(context_px, patch_px)
     known, shown = _areas_px(fold, patch_px, reach_px(Augmentation(), patch_px) + context_px)
@@ -56,6 +59,17 @@ def split_of(study: Study, dataset: PreparedDataset) -> Fold:
             100 * shown[-1] / known[-1],
         )
     return fold
+
+
+def _check_bands(space: Space, dataset: PreparedDataset) -> None:
+    for name in named_bands(space):
+        if name not in dataset.bands:
+            near = difflib.get_close_matches(name, dataset.bands, n=1, cutoff=0.5)
+            raise DataError(
+                "space.architecture.bands names a band that the data do not have",
+                received=name,
+                remedy=f"Did you mean {near[0]!r}?" if near else f"They have: {', '.join(dataset.bands)}",
+            )
 
 
 def _areas_px(fold: Fold, patch_px: int, distance_px: int) -> tuple[Areas, Areas]:

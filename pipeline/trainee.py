@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.losses import MixedLoss, energy_error, patch_crossentropy
+from pipeline.losses import MixedLoss, energies, energy_error, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
 
 Tensor = Any
@@ -68,21 +68,27 @@ class Trainee(keras.Model):  # type: ignore[misc]
         training: bool = True,  # noqa: ARG002
     ) -> Tensor:
         """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost."""
-        targets = y_pred["targets"] if self.cutter is not None else y
-        if self._margin_px:
-            inner = slice(self._margin_px, -self._margin_px)
-            targets = targets[:, inner, inner]
+        whole = y_pred["targets"] if self.cutter is not None else y
+        targets = self._mapped(whole)
         if self._patch_losses is not None:
             self._patch_losses.assign(ops.stop_gradient(patch_crossentropy(targets, y_pred["masks"])))
         total = self._mixed(targets, y_pred["masks"])
         for name, output in y_pred.items():
             if name == "energy":
-                total = total + energy_error(targets[..., :-1], output, targets[..., -1:])
+                depths, known = energies(whole)
+                total = total + energy_error(self._mapped(depths), output, self._mapped(known))
             elif name.startswith("masks") and name != "masks":
                 total = total + 0.5 ** int(name.removeprefix("masks")) * self._mixed(targets, output)
         for cost in self.losses:
             total = total + cost
         return total
+
+    def _mapped(self, patches: Tensor) -> Tensor:
+        """What the network maps of patches: all but the margin."""
+        if not self._margin_px:
+            return patches
+        inner = slice(self._margin_px, -self._margin_px)
+        return patches[:, inner, inner]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:  # noqa: ARG002
         """The loss alone: what counts is measured on whole scenes."""

@@ -14,7 +14,7 @@ from results.phrases import count_text, counted
 from results.style import LIGHT, SMALL_PT, Theme, new_figure, plain_text
 from search_space.network.graph import Graph
 
-TOP_IN, ROW_IN, BOX_IN, WIDEST_IN, NARROWEST_IN, GAP_IN = 0.6, 0.95, 0.62, 2.9, 1.5, 0.9
+TOP_IN, ROW_IN, BOX_IN, WIDEST_IN, NARROWEST_IN, GAP_IN = 0.6, 1.08, 0.78, 2.9, 1.7, 0.9
 
 HEADS = re.compile(r"head\d+")
 
@@ -26,8 +26,9 @@ def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0
     """Draw a network.
 
     The encoder goes down on the left, the decoder up on the right; what is at the bottom of the U has the lowest
-    resolution. A box tells its stage, the sides and channels of what it makes, and its weights; boxes are as wide as
-    they have channels, by orders of magnitude.
+    resolution. A box tells its stage, the sides and channels of what it makes, and its weights, those of what leads
+    to it (a pooling, a branch of bands) and of a head for training on it included; boxes are as wide as they have
+    channels, by orders of magnitude.
 
     Args:
         graph: The network.
@@ -46,7 +47,13 @@ def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0
     axes.text(GAP_IN / 2, 0.3, heading, va="center", weight="bold", **plain_text(theme, 11.0, strong=True))
     boxes = {stage: _place(graph, stage, depth, width) for stage in _drawn(graph)}
     for stage, box in boxes.items():
-        _draw_box(axes, graph, stage, stage_size(graph, stage, patch_px, margin_px), box, theme)
+        size, channels = stage_size(graph, stage, patch_px, margin_px)
+        told = [f"{count_text(size)}² px · {counted(channels, 'channel')}"]
+        if stage != "image":
+            told.append(counted(sum(stage_weights(graph, each) for each in _told_with(graph, stage)), "weight"))
+        _draw_box(axes, stage, box, told + _marks(graph, stage), theme)
+    total = f"{counted(graph.num_parameters, 'weight')} in all"
+    axes.text(width / 2, TOP_IN + BOX_IN / 2, total, ha="center", va="center", **plain_text(theme, SMALL_PT))
     for before, after in pairwise(boxes):
         _arrow(axes, boxes[before], boxes[after], theme)
     for level in range(depth):
@@ -76,19 +83,41 @@ def _place(graph: Graph, stage: str, depth: int, width: float) -> Box:
     return middle - box / 2, TOP_IN + row * ROW_IN, box
 
 
-def _draw_box(axes: Axes, graph: Graph, stage: str, size: tuple[int, int], box: Box, theme: Theme) -> None:
+def _told_with(graph: Graph, stage: str) -> list[str]:
+    """The stages whose weights a box tells: those that lead to it, itself, and a head that trains on it."""
+    kind, level = _kind_and_level(graph, stage)
+    others = {"down": (f"pool{level - 1}", f"branch{level}"), "up": (f"head{level}",)}.get(kind, ())
+    return [each for each in (stage, *others) if each in graph.stages]
+
+
+def _marks(graph: Graph, stage: str) -> list[str]:
+    """What a box tells beside sizes."""
+    kind, level = _kind_and_level(graph, stage)
+    if kind == "down" and f"branch{level}" in graph.stages:
+        entering = stage_nodes(graph, f"branch{level}")[0].signal.channels
+        return [f"takes in {counted(entering, 'band')} of this size"]
+    if kind == "up" and f"head{level}" in graph.stages:
+        return ["maps too, in training"]
+    return ["and depths in classes"] if stage == "head" and "energy" in graph.outputs else []
+
+
+def _kind_and_level(graph: Graph, stage: str) -> tuple[str, int]:
+    """The bottom is the encoder's last stage."""
+    if stage == "bottom":
+        return "down", graph.divisor_px.bit_length() - 1
+    kind = stage.rstrip("0123456789")
+    return kind, int(stage.removeprefix(kind) or 0)
+
+
+def _draw_box(axes: Axes, stage: str, box: Box, told: list[str], theme: Theme) -> None:
     left, top, width = box
     colours = {"image": theme.quiet, "bottom": theme.series[3], "head": theme.series[4]}
     colour = colours.get(stage, theme.series[0] if stage.startswith("down") else theme.series[1])
     style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": theme.faint, "ec": colour, "lw": 1.6}
     axes.add_patch(FancyBboxPatch((left, top), width, BOX_IN, **style))
-    side, channels = size
-    told = f"{count_text(side)}² px · {counted(channels, 'channel')}"
-    if stage != "image":
-        told += f"\n{counted(stage_weights(graph, stage), 'weight')}"
-    middle = left + width / 2
-    axes.text(middle, top + 0.18, stage, ha="center", va="center", weight="bold", **plain_text(theme, strong=True))
-    axes.text(middle, top + 0.42, told, ha="center", va="center", linespacing=1.1, **plain_text(theme, SMALL_PT - 1))
+    middle, text = left + width / 2, "\n".join(told)
+    axes.text(middle, top + 0.16, stage, ha="center", va="center", weight="bold", **plain_text(theme, strong=True))
+    axes.text(middle, top + 0.49, text, ha="center", va="center", linespacing=1.1, **plain_text(theme, SMALL_PT - 1))
 
 
 def _arrow(axes: Axes, before: Box, after: Box, theme: Theme) -> None:

@@ -17,16 +17,16 @@ def model_table(models: ModelSet, score: ScoreRecord | None = None, places: str 
         places: What the study's folds consist of: "scenes" or "blocks".
 
     Returns:
-        Columns `class`, `from_trial`, `num_parameters`, `threshold`, `jaccard[Jaccard, validation PLACES]` and, with a
+        Columns `class`, `origin`, `num_parameters`, `threshold`, `jaccard[Jaccard, validation PLACES]` and, with a
         score, `jaccard[Jaccard, maps of FOLD PLACES]`; NaN where a class is absent.
     """
     validation = jaccard_column(f"Jaccard, validation {places}")
-    columns = ["class", "from_trial", "num_parameters", "threshold", validation]
+    columns = ["class", "origin", "num_parameters", "threshold", validation]
     fold = _score_column(score) if score else ""
     rows = [
         {
             "class": member.class_name,
-            "from_trial": "–" if member.trial is None else str(member.trial),
+            "origin": member.origin or "–",
             "num_parameters": member.figures.get("num_parameters"),
             "threshold": member.threshold,
             validation: member.validation_jaccard,

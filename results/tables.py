@@ -22,9 +22,11 @@ from results.phrases import (
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.network.unet import outline
+from search_space.prediction import PredictionSettings
 from trials_db.records import Trial
 
 DETAIL_COLUMNS = ["group", "name", "value"]
+SYMMETRY_PHRASES = {"none": "none", "flips": "4 flips", "d4": "8 turns and flips"}
 
 
 def jaccard_column(class_name: str) -> str:
@@ -114,6 +116,17 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
         ("training plan", "sampling", sampling_phrase(plan.sampling)),
         *(("training plan", f"augmentation: {name}", value) for name, value in augmentation_words(plan.augmentation)),
         ("training plan", "scaling of bands", scaling_phrase(plan.scaling)),
+    ]
+    return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
+
+
+def prediction_details(settings: PredictionSettings) -> pd.DataFrame:
+    """How tiles become a map, as a table to read; columns as in `candidate_details`."""
+    overlap = "by how far the network looks" if settings.overlap is None else f"{settings.overlap:.0%} of a tile"
+    rows = [
+        ("prediction", "tiles", f"{settings.tile_px} px" if settings.tile_px else "as large as patches"),
+        ("prediction", "overlap", overlap),
+        ("prediction", "symmetries", SYMMETRY_PHRASES[settings.symmetries]),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
 

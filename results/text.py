@@ -33,7 +33,7 @@ _LOOKS: Mapping[str, _Look] = {
     "architecture": _Look("architecture", min_cells=28),
     "note": _Look("note", min_cells=24),
     "value": _Look("value", min_cells=MIN_VALUE_CELLS),
-    "from_trial": _Look("from trial", right=True),
+    "origin": _Look("from"),
     "threshold": _Look("threshold", lambda value: f"{value:.3g}", right=True),
     "num_right_px": _Look("right, px", count_text, right=True),
     "num_too_much_px": _Look("too much, px", count_text, right=True),

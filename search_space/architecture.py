@@ -1,8 +1,9 @@
 """What a network looks like: the frozen description from which `search_space.network` draws up a graph of layers."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from search_space.decode import Frozen, Whole
 from search_space.names import Names
@@ -48,7 +49,7 @@ class BottleneckBlock(Frozen):
 
 
 class InceptionBlock(Frozen):
-    """Parallel convolutions of two kernel sizes, a 1x1 and a pooled branch, concatenated."""
+    """Parallel convolutions of two kernel sizes, a 1x1 and a pooled branch, concatenated: at least one filter each."""
 
     kind: Literal["inception"] = "inception"
     wide_kernel_px: Wide = 5
@@ -104,6 +105,18 @@ class GrownEncoder(Frozen):
     branches: bool = False
 
 
+NO_WEIGHTS, IMAGENET = "none", "imagenet"
+WEIGHT_FILES = (".keras", ".h5", ".safetensors")
+
+
+def _check_weights(text: str) -> str:
+    if text not in (NO_WEIGHTS, IMAGENET) and not text.endswith(WEIGHT_FILES):
+        near = difflib.get_close_matches(text, (NO_WEIGHTS, IMAGENET), n=1, cutoff=0.5)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f'must be "none", "imagenet" or a file, {", ".join(WEIGHT_FILES)}, not {text!r}{meant}')
+    return text
+
+
 class KnownEncoder(Frozen):
     """An encoder that others have published, and trained on ImageNet.
 
@@ -111,7 +124,7 @@ class KnownEncoder(Frozen):
         weights: "none" to start from random ones, "imagenet" for those that Keras fetches, or a file.
     """
 
-    weights: str = "none"
+    weights: Annotated[str, AfterValidator(_check_weights)] = NO_WEIGHTS
 
 
 class Vgg16(KnownEncoder):

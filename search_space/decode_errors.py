@@ -8,8 +8,9 @@ from itertools import groupby
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from search_space.errors import MalformedError
@@ -53,7 +54,7 @@ def malformed(
     received = problem.received
     match problem.kind:
         case "unknown":
-            what, received, advice = f"{where}: unknown key {key}", None, _nearest(model, problem.path)
+            what, received, advice = f"{where}: unknown key {key}", None, _nearest(model, problem.path, data)
         case "missing":
             what, received, advice = f"{where}: the key {key} is missing", None, "Add it"
         case "rule":
@@ -61,10 +62,10 @@ def malformed(
             # A rule of many keys names those that matter; the whole table would bury them.
             received = None if isinstance(received, (dict, list)) else received
         case "limit":
-            what = f"{subject} {_range(model, problem.path) or problem.rule}"
-            advice = _conversion(_in_words(_expected(model, problem.path)), received)
+            what = f"{subject} {_range(model, problem.path, data) or problem.rule}"
+            advice = _conversion(_in_words(_expected(model, problem.path, data)), received)
         case _:
-            expected = _expected(model, problem.path)
+            expected = _expected(model, problem.path, data)
             words, keys = _in_words(expected), _keys(expected)
             what = f"{subject} must be {_either(words)}"
             advice = (
@@ -143,12 +144,27 @@ def _spelled(path: KeyPath) -> str:
     return ", ".join(parts)
 
 
-def _expected(model: type[BaseModel], path: KeyPath) -> list[Any]:
-    """The types of what may stand at `path`, unions resolved."""
+def _expected(model: type[BaseModel], path: KeyPath, data: Any) -> list[Any]:
+    """The types of what may stand at `path`, unions resolved, as far as by what stands around it."""
     found: list[Any] = [model]
     for part in path:
-        found = [each for holder in found for inner in _within(holder, part) for each in _alternatives(inner)]
-    return found
+        holders = _meant(found, data)
+        found = [each for holder in holders for inner in _within(holder, part) for each in _alternatives(inner)]
+        parts = data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+        data = data[part] if part in parts else None
+    return _meant(found, data)
+
+
+def _meant(alternatives: list[Any], data: Any) -> list[Any]:
+    """Those of a union that the words in the data speak for, such as its `kind`; all where none does."""
+    if not isinstance(data, dict):
+        return alternatives
+    return [each for each in alternatives if _is_model(each) and _agrees(each, data)] or alternatives
+
+
+def _agrees(model: type[BaseModel], data: dict[str, Any]) -> bool:
+    fields = [(data[name], field.annotation) for name, field in model.model_fields.items() if name in data]
+    return all(value in get_args(kind) for value, kind in fields if get_origin(kind) is Literal)
 
 
 def _within(holder: Any, part: int | str) -> list[Any]:
@@ -170,22 +186,37 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [] if annotation is NoneType else [annotation]
 
 
-def _range(model: type[BaseModel], path: KeyPath) -> str:
+def _range(model: type[BaseModel], path: KeyPath, data: object) -> str:
     """What a number may be where it has two ends and all that may stand there agree on them; else nothing."""
-    fields = [
-        holder.model_fields[path[-1]]
-        for holder in (_expected(model, path[:-1]) if path and isinstance(path[-1], str) else [])
-        if _is_model(holder) and path[-1] in holder.model_fields
-    ]
-    ends = {tuple(_ends(field.metadata)) for field in fields}
-    return "must be from {:g} to {:g}".format(*ends.pop()) if len(ends) == 1 and all(map(len, ends)) else ""
+    holders = _expected(model, path[:-1], data) if path and isinstance(path[-1], str) else []
+    fields = [each.model_fields[path[-1]] for each in holders if _is_model(each) and path[-1] in each.model_fields]
+    ends = {_ends(field) for field in fields}
+    return ends.pop() if len(ends) == 1 else ""
 
 
-def _ends(metadata: Sequence[Any]) -> tuple[Any, ...]:
-    """The lowest and the highest number, where both are allowed themselves; else nothing."""
-    low = [each.ge for each in metadata if isinstance(each, Ge)]
-    high = [each.le for each in metadata if isinstance(each, Le)]
-    return (low[0], high[0]) if low and high else ()
+def _ends(field: FieldInfo) -> str:
+    """Both ends of what a number may be, in words; nothing where one is open."""
+    metadata = [*field.metadata, *_inner_metadata(field.annotation)]
+    low: list[tuple[Any, str, str]] = [(each.ge, "from", "at least") for each in metadata if isinstance(each, Ge)]
+    low += [(each.gt, "above", "above") for each in metadata if isinstance(each, Gt)]
+    high: list[tuple[Any, str, str]] = [(each.le, "to", "at most") for each in metadata if isinstance(each, Le)]
+    high += [(each.lt, "below", "below") for each in metadata if isinstance(each, Lt)]
+    if not low or not high:
+        return ""
+    (least, after, alone), (most, until, at_most) = low[0], high[0]
+    if (after, until) == ("from", "to"):
+        return f"must be from {least:g} to {most:g}"
+    return f"must be {alone} {least:g} and {at_most} {most:g}"
+
+
+def _inner_metadata(annotation: Any) -> list[Any]:
+    """What is said of the members of a union, such as of a number that need not be given."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [each for argument in get_args(annotation) for each in _inner_metadata(argument)]
+    if get_origin(annotation) is Annotated:
+        said = get_args(annotation)[1:]
+        return [inner for each in said for inner in (each.metadata if isinstance(each, FieldInfo) else [each])]
+    return []
 
 
 def _is_model(annotation: Any) -> bool:
@@ -222,8 +253,8 @@ def _either(words: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _nearest(model: type[BaseModel], path: KeyPath) -> str:
-    known = _keys(_expected(model, path[:-1]))
+def _nearest(model: type[BaseModel], path: KeyPath, data: object) -> str:
+    known = _keys(_expected(model, path[:-1], data))
     near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}"
 

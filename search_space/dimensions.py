@@ -88,6 +88,12 @@ class Override(Frozen):
             MalformedError: The override does not fit the dimension's kind, or leaves it empty.
         """
         given = sorted(self.model_fields_set)
+        if len(given) > 1 and set(given) & {"fix", "drop", "choices"}:
+            raise MalformedError(
+                f"space.{path} takes one of low and high, choices, fix, or drop",
+                received=self.model_dump(exclude_unset=True),
+                remedy="Leave the others out",
+            )
         if given == ["drop"] and self.drop:
             return None
         if given == ["fix"]:
@@ -110,13 +116,18 @@ class Override(Frozen):
     def _ranged(self, dimension: Real | Integer, path: str) -> Dimension:
         low = dimension.low if self.low is None else self.low
         high = dimension.high if self.high is None else self.high
-        whole = isinstance(dimension, Integer)
-        positive = isinstance(dimension, Integer) or not dimension.log or low > 0
-        if low > high or not positive or (whole and not (low == int(low) and high == int(high))):
+        broken = ""
+        if isinstance(dimension, Integer) and not (low == int(low) and high == int(high)):
+            broken = "low and high must be whole numbers"
+        elif isinstance(dimension, Real) and dimension.log and low <= 0:
+            broken = "low must be above 0, as the range is logarithmic"
+        elif low > high:
+            broken = "low must not exceed high"
+        if broken:
             raise MalformedError(
-                f"space.{path}: low must not exceed high"
-                f"{', both whole' if whole else ''}{'' if positive else ', and be above 0'}",
+                f"space.{path}: {broken}",
                 received={"low": low, "high": high},
+                remedy=f"Its range by itself is {dimension}",
             )
         if isinstance(dimension, Integer):
             return Integer(int(low), int(high))

@@ -31,6 +31,11 @@ class PredictionSettings(Frozen):
     batch_size: Count = 16
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
 
+    def shaped_as(self, other: "PredictionSettings | None") -> "PredictionSettings":
+        """These, with tiles, overlap and symmetries of others if there are some."""
+        names = ("tile_px", "overlap", "symmetries")
+        return self if other is None else self.model_copy(update={name: getattr(other, name) for name in names})
+
 
 class Tiling(NamedTuple):
     """Tiles for one network.

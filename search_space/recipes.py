@@ -23,13 +23,13 @@ class Recipe(Frozen):
         source: Where it was published.
         architecture: Its network.
         plan: How it was trained.
-        prediction: How its tiles became a map.
+        prediction: How its tiles became a map; None where that is the study's to say.
     """
 
     source: str
     architecture: Architecture
     plan: TrainingPlan
-    prediction: PredictionSettings = PredictionSettings()
+    prediction: PredictionSettings | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -77,6 +77,10 @@ def read_recipe_file(path: Path) -> Recipe:
     """
     try:
         plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MalformedError(
+            "there is no such file", received=str(path), remedy=f"Recipes of the project: {', '.join(recipe_names())}"
+        ) from None
     except (OSError, ValueError) as error:
         raise MalformedError(f"{path} cannot be read as TOML ({error})") from None
     return decode(Recipe, plain, where=str(path))

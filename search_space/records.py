@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
 from search_space.objective import EpochReport
+from search_space.prediction import PredictionSettings
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
 Numbers = Annotated[tuple[float, ...], ListAsTuple]
@@ -89,6 +90,8 @@ class ModelMember(Frozen):
         threshold: Values of the blended map at or above it are the class.
         numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         trial: Number of the trial that found the candidate; None for a recipe.
+        recipe: Name or file of the recipe; empty for a trial.
+        prediction: How tiles become a map, where the recipe says so; else the study does.
         validation_jaccard: Jaccard on the validation scenes at `threshold`; None where the class is absent there.
         reports: One report per epoch of the retraining.
         figures: Further numbers with their unit in the name, such as `num_parameters`, `train_s`.
@@ -100,9 +103,16 @@ class ModelMember(Frozen):
     threshold: Share
     numbers: BandNumbers | None = None
     trial: Annotated[Whole, Field(ge=0)] | None = None
+    recipe: str = ""
+    prediction: PredictionSettings | None = None
     validation_jaccard: Share | None = None
     reports: Annotated[tuple[EpochReport, ...], ListAsTuple] = ()
     figures: dict[str, float] = {}
+
+    @property
+    def origin(self) -> str:
+        """Where the candidate is from, in words."""
+        return self.recipe if self.trial is None else f"trial {self.trial}"
 
 
 class ModelSet(Frozen):

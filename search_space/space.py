@@ -16,6 +16,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError
+from search_space.network.unet import outline
 
 Space = Mapping[str, Dimension]
 
@@ -120,11 +121,13 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
         base: The space to start from.
 
     Returns:
-        The space in the order of `base`, without what is dropped.
+        The space in the order of `base`, without what is dropped, and without what exists only for options that are
+        left out.
 
     Raises:
         MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, one that leaves
-            the values `Candidate` allows, or overrides that leave no network which can be built.
+            the values `Candidate` allows, one of a dimension that others leave no place for, or overrides that leave
+            no network which can be built.
     """
     chosen: dict[str, Any] = {}
     for path, plain in sorted(overrides.items(), key=lambda item: "*" not in item[0]):
@@ -139,7 +142,11 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
         path: decode(Override, chosen[path], where=f"space.{path}").apply(dim, path) if path in chosen else dim
         for path, dim in base.items()
     }
-    space = {path: dimension for path, dimension in applied.items() if dimension is not None}
+    kept = {path: dimension for path, dimension in applied.items() if dimension is not None}
+    space = {path: dimension for path, dimension in kept.items() if _is_reached(path, kept)}
+    for path in overrides:
+        if path in kept and path not in space:
+            raise _unreached(path, kept)
     _check_ends(space)
     _check_some_feasible(space)
     return space
@@ -153,6 +160,12 @@ def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
 def _fitting(pattern: str, base: Space) -> list[str]:
     matcher = re.compile(".*".join(map(re.escape, pattern.split("*"))))
     return [path for path in base if matcher.fullmatch(path)]
+
+
+def named_bands(space: Space) -> list[str]:
+    """Names of the bands that some option of `architecture.bands` reads, once each."""
+    options = _ends(space["architecture.bands"]) if "architecture.bands" in space else ()
+    return list(dict.fromkeys(name for option in options for name in option))
 
 
 def least_demand_px(space: Space) -> tuple[int, int]:
@@ -219,6 +232,25 @@ def hyperopt_space(space: Space) -> dict[str, Any]:
     return tree
 
 
+def _is_reached(path: str, space: Space) -> bool:
+    """Whether a dimension exists for some option that the space has."""
+    parent, _, rest = path.partition("[")
+    if not rest:
+        return True
+    option = rest.partition("]")[0]
+    return parent in space and option in [each for each in _ends(space[parent]) if isinstance(each, str)]
+
+
+def _unreached(path: str, space: Space) -> MalformedError:
+    parent, _, rest = path.partition("[")
+    option = rest.partition("]")[0]
+    now = f"is {space[parent]}" if parent in space else "is dropped"
+    return MalformedError(
+        f"space.{path} exists only where {parent} is {option}, and {parent} {now}",
+        remedy=f"""Leave it out, or have {json.dumps(option)} among the choices of "{parent}\"""",
+    )
+
+
 def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
     """Tell an unknown dimension, or one whose dotted name lacks its quotes, which TOML reads as nested tables."""
     for name, inner in _joined(path, plain):
@@ -229,11 +261,17 @@ def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
                 remedy=f"""Under [space] write "{name}" = {override}, after --set 'space."{name}"={override}'""",
             )
     is_group = any(name.startswith(f"{path}.") for name in base)
-    near = [] if is_group else difflib.get_close_matches(path, base, n=1, cutoff=0.3)
+    known = _groups(base) if "*" in path else list(base)
+    near = [] if is_group else difflib.get_close_matches(path, known, n=1, cutoff=0.3)
     return MalformedError(
         f"space: unknown dimension {path!r}",
         remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
     )
+
+
+def _groups(base: Space) -> list[str]:
+    """Patterns that fit a part of the space."""
+    return list(dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in base))
 
 
 def _joined(path: str, plain: Any) -> Iterator[tuple[str, Any]]:
@@ -296,7 +334,7 @@ def _check_ends(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
         for value in _ends(dimension):
-            decode(Candidate, _candidate_with(path, value), where="space")
+            decode(Candidate, _candidate_with(path, value), where=f"space.{path}")
 
 
 def _ends(dimension: Dimension) -> Sequence[Any]:
@@ -311,20 +349,32 @@ def _ends(dimension: Dimension) -> Sequence[Any]:
 
 def _check_some_feasible(space: Space) -> None:
     """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
-    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
+    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px", "architecture.encoder")
     depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
-    plain = {
-        "architecture": {"depth": depth, "margin_px": margin_px},
-        "plan": {"patch_px": max(_values_at(names[2], space))},
-    }
-    try:
-        decode(Candidate, plain, where="space").check_feasible()
-    except InfeasibleError as error:
+    found: InfeasibleError | None = None
+    for encoder in _values_at(names[3], space):
+        plain = {
+            "architecture": {
+                "depth": depth,
+                "margin_px": margin_px,
+                "encoder": {"kind": encoder} if isinstance(encoder, str) else encoder,
+            },
+            "plan": {"patch_px": max(_values_at(names[2], space))},
+        }
+        try:
+            candidate = decode(Candidate, plain, where="space")
+            candidate.check_feasible()
+            outline(candidate.architecture)
+        except InfeasibleError as error:
+            found = error
+        else:
+            return
+    if found is not None:
         raise MalformedError(
-            f"space: no network can be built: {error.what}",
+            f"space: no network can be built: {found.what}",
             received={name: str(space[name]) for name in names if name in space},
-            remedy=error.remedy,
-        ) from None
+            remedy=found.remedy,
+        )
 
 
 def _values_at(path: str, space: Space) -> Sequence[Any]:

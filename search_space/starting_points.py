@@ -8,14 +8,17 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from search_space.candidate import Candidate
-from search_space.decode import encode
-from search_space.dimensions import Choice, Dimension, Fixed
+from search_space.decode import decode, encode
+from search_space.dimensions import Choice, Fixed
 from search_space.names import Names
 from search_space.recipes import read_recipe, recipe_names
 from search_space.space import Space
 
 DEFAULT, RECIPES = "default", "recipes"
 """Names that stand for the candidate with every default, and for all recipes."""
+
+ESSENTIAL = ("architecture.encoder", "architecture.block")
+"""What a candidate cannot do without."""
 
 Point = dict[str, float]
 """Label to number; for a choice, the index of its option."""
@@ -52,90 +55,104 @@ def named_points(space: Space, names: Sequence[str]) -> dict[str, Point | None]:
         names: Of recipes, "default", or "recipes" for all of them.
 
     Returns:
-        Name to point; None where the candidate has a kind that the space does not offer.
+        Name to point, as `nearest_point`; of the candidate with every default there is always one.
 
     Raises:
         MapgroveError: No such recipe.
     """
     known = [each for name in names for each in (recipe_names() if name == RECIPES else (name,))]
     candidates = {name: Candidate() if name == DEFAULT else read_recipe(name).candidate for name in known}
-    return {name: nearest_point(candidate, space) for name, candidate in candidates.items()}
+    return {
+        name: _point(encode(candidate), space) if name == DEFAULT else nearest_point(candidate, space)
+        for name, candidate in candidates.items()
+    }
 
 
 def nearest_point(candidate: Candidate, space: Space) -> Point | None:
     """The point of a space that is nearest to a candidate.
 
-    Numbers beyond their range, or between the options of a choice, are moved to the nearest; a mix of losses to the
-    one that is most like it.
+    What makes a network the one it is, its encoder and its kind of block, must be in the space. Otherwise the space has
+    the last word: numbers beyond their range, or between the options of a choice, are moved to the nearest; a mix of
+    losses to the one that is most like it; a word that a choice does not have to the word that a candidate has by
+    itself, else to the first.
 
     Returns:
-        None where the candidate has a kind, or another word, that the space does not.
+        None where the candidate has an encoder or a kind of block that the space does not.
     """
     plain = encode(candidate)
-    point: Point = {}
+    is_there = all(_word(_node(path, plain)) in _kinds(path, space) for path in ESSENTIAL)
+    return _point(plain, space) if is_there else None
+
+
+def _point(plain: Mapping[str, Any], space: Space) -> Point:
+    own, point, chosen = encode(Candidate()), Point(), dict[str, Any]()
     for path, dimension in space.items():
-        found = _value_at(path, plain)
-        if found is _ABSENT or isinstance(dimension, Fixed):
-            if isinstance(dimension, Fixed) and found is not _ABSENT and _is_word(found) and found != dimension.value:
-                return None
+        parent, _, rest = path.partition("[")
+        option, _, name = rest.partition("].")
+        if rest and chosen.get(parent) != option:
             continue
-        number = _number(found, dimension)
-        if number is None:
-            return None
-        if _is_searched(dimension):
-            point[path] = number
+        if rest:
+            part = _node(parent, plain)
+            value = by_itself = (part if part["kind"] == option else _kind_by_itself(parent, option))[name]
+        else:
+            value, by_itself = _word(_node(path, plain)), _word(_node(path, own))
+        if isinstance(dimension, Fixed):
+            chosen[path] = dimension.value
+        elif isinstance(dimension, Choice):
+            number = _nearest_option(value, by_itself, dimension.options)
+            chosen[path] = dimension.options[number]
+            if len(dimension.options) > 1:
+                point[path] = number
+        elif dimension.low < dimension.high:
+            point[path] = float(min(max(value, dimension.low), dimension.high))
     return point
 
 
-_ABSENT = object()
-
-
-def _value_at(path: str, plain: Mapping[str, Any]) -> Any:
-    """What a candidate has at a path; the kind of a part; `_ABSENT` where it is on another branch."""
-    node: Any = plain
-    for part in path.split("."):
-        name, _, branch = part.rstrip("]").partition("[")
-        node = node[name]
-        if branch and node["kind"] != branch:
-            return _ABSENT
-    return node["kind"] if isinstance(node, Mapping) and "kind" in node else node
-
-
-def _number(value: Any, dimension: Dimension) -> float | None:
-    match dimension:
+def _kinds(path: str, space: Space) -> set[str]:
+    """The kinds of a part that a space has: of what was dropped, that of a candidate by itself."""
+    match space.get(path):
         case Choice(options):
-            return _nearest_option(value, options)
-        case Fixed():
-            return None
+            return {_word(each) for each in options}
+        case Fixed(value):
+            return {_word(value)}
         case _:
-            return float(min(max(value, dimension.low), dimension.high))
+            return {_word(_node(path, encode(Candidate())))}
 
 
-def _nearest_option(value: Any, options: Sequence[Any]) -> int | None:
-    plain: list[Any] = [list(option) if isinstance(option, tuple) else option for option in options]
-    if value in plain:
-        return plain.index(value)
-    if isinstance(value, Mapping):
-        return max(range(len(plain)), key=lambda n: _likeness(value, plain[n]))
-    if isinstance(value, list):
-        # Bands that the study does not offer: those that it does.
-        return 0
-    if _is_word(value):
-        return None
-    return min(range(len(plain)), key=lambda n: abs(float(plain[n]) - value))
+def _node(path: str, plain: Mapping[str, Any]) -> Any:
+    node: Any = plain
+    for name in path.split("."):
+        node = node[name]
+    return node
+
+
+def _word(value: Any) -> Any:
+    """The kind of what has one."""
+    return value["kind"] if isinstance(value, Mapping) and "kind" in value else value
+
+
+def _kind_by_itself(path: str, kind: str) -> Mapping[str, Any]:
+    """A part of a candidate, of a kind, with what that has by itself."""
+    plain: dict[str, Any] = {"kind": kind}
+    for name in reversed(path.split(".")):
+        plain = {name: plain}
+    whole = encode(decode(Candidate, {"architecture": {}, "plan": {}} | plain, where=path))
+    part: Mapping[str, Any] = _node(path, whole)
+    return part
+
+
+def _nearest_option(value: Any, by_itself: Any, options: Sequence[Any]) -> int:
+    plain: list[Any] = [list(option) if isinstance(option, tuple) else _word(option) for option in options]
+    for wanted in (value, by_itself):
+        if wanted in plain:
+            return plain.index(wanted)
+        if isinstance(wanted, Mapping):
+            return max(range(len(plain)), key=lambda number: _likeness(wanted, plain[number]))
+        if isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
+            return min(range(len(plain)), key=lambda number: abs(float(plain[number]) - wanted))
+    return 0
 
 
 def _likeness(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     product = sum(weight * other.get(name, 0.0) for name, weight in one.items())
     return product / (math.hypot(*one.values()) * math.hypot(*other.values()))
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, (str, bool))
-
-
-def _is_searched(dimension: Dimension) -> bool:
-    """Whether Hyperopt knows it: what has one value is none of its dimensions."""
-    if isinstance(dimension, Choice):
-        return len(dimension.options) > 1
-    return not isinstance(dimension, Fixed) and dimension.low < dimension.high

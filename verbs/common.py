@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,16 @@ def load_study(options: argparse.Namespace) -> Study:
     return _searched_study(name, _store_option(options))
 
 
+def refuse_set_without_study(options: argparse.Namespace) -> None:
+    """Where `--study` may be left out, `--set` then has nothing to change.
+
+    Raises:
+        UsageError: It was given nevertheless.
+    """
+    if options.study is None and options.assignments:
+        raise UsageError("--set changes values of a study's file", remedy="Name it: --study FILE")
+
+
 def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
     """Open the study's trial store."""
     from trials_db.opening import open_store
@@ -115,6 +126,11 @@ def at_least(least: int) -> Callable[[str], int]:
 def say(text: str = "") -> None:
     """Print for the person at the terminal, at once."""
     print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Tell the person at the terminal what is no part of the output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def say_json(plain: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, load_study, open_study_store, say, split_text
+from verbs.common import add_study, load_study, open_study_store, refuse_set_without_study, say, split_text
 
 LEAST_FREE_GB = 2.0
 Check = tuple[str, Callable[[], str]]
@@ -29,11 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run every check, also after one failed."""
-    checks: list[Check] = [("Python", _python), ("backend", _backend)]
+    refuse_set_without_study(options)
+    study = load_study(options) if options.study else None
+    num_threads = study.limits.trial_threads if study else 0
+    checks: list[Check] = [("Python", _python), ("backend", lambda: _backend(num_threads))]
     if options.speed:
-        checks.append(("speed", _speed))
-    if options.study:
-        study = load_study(options)
+        checks.append(("speed", lambda: _speed(num_threads)))
+    if study:
         checks += [
             ("rights and space", lambda: _disk(study)),
             ("data", lambda: _data(study)),
@@ -58,16 +60,17 @@ def _python() -> str:
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
-def _backend() -> str:
+def _backend(num_threads: int) -> str:
     from pipeline.backend import describe_devices, use_backend
 
-    return f"{use_backend()}, devices: {describe_devices()}"
+    return f"{use_backend(num_threads)}, devices: {describe_devices()}"
 
 
-def _speed() -> str:
+def _speed(num_threads: int) -> str:
     from pipeline.speed import measured_gflops
 
-    return f"limits.device_gflops = {measured_gflops():.3g}"
+    of = f", by {num_threads} processor thread(s) as in the study's trials" if num_threads else ""
+    return f"limits.device_gflops = {measured_gflops():.3g}{of}"
 
 
 def _disk(study: Study) -> str:

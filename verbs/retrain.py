@@ -12,7 +12,6 @@ Examples:
 import argparse
 from typing import TYPE_CHECKING
 
-from search_space.candidate import Candidate
 from search_space.errors import MapgroveError, UsageError
 from search_space.objective import EpochReport
 from search_space.recipes import read_recipe
@@ -20,6 +19,7 @@ from search_space.study import Study
 from verbs.common import MODELS, add_study, load_study, open_study_store, say, study_commands
 
 if TYPE_CHECKING:
+    from pipeline.retraining import Chosen
     from trials_db.records import Trial
 
 
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError(
                 "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
             )
-    candidates = _candidates(study, classes, options)
     use_backend()
+    chosen = _chosen(study, classes, options)
     from pipeline.retraining import retrain
 
     def tell(class_name: str, report: EpochReport) -> None:
@@ -56,27 +56,27 @@ def run(options: argparse.Namespace) -> None:
             f"validation Jaccard {shown}, {report.seconds:.0f} s"
         )
 
-    model_set = retrain(study, candidates, study.folder / MODELS, on_epoch=tell)
+    model_set = retrain(study, chosen, study.folder / MODELS, on_epoch=tell)
     for member in model_set.members:
-        origin = "a recipe" if member.trial is None else f"trial {member.trial}"
         say(
-            f"{member.class_name}: {origin}, validation Jaccard {member.validation_jaccard or 0:.3f} "
+            f"{member.class_name}: {member.origin}, validation Jaccard {member.validation_jaccard or 0:.3f} "
             f"at threshold {member.threshold:.2f}"
         )
     say(f"Model set: {study.folder / MODELS}. Next: {study_commands(study, options).map_and_score()[0]}")
 
 
-def _candidates(
-    study: Study, classes: list[str], options: argparse.Namespace
-) -> dict[str, tuple[int | None, Candidate]]:
-    """Class to the number of a trial, None for a recipe, and its candidate."""
+def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> "dict[str, Chosen]":
+    """Class to what it is trained from."""
+    from pipeline.retraining import Chosen
+
     if options.recipe is not None:
-        candidate = read_recipe(options.recipe).candidate
-        return dict.fromkeys(classes, (None, candidate))
+        recipe = read_recipe(options.recipe)
+        made = Chosen(recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
+        return dict.fromkeys(classes, made)
     with open_study_store(study) as store:
         trials = store.trials(study.name)
-    chosen = {name: _choose(trials, name, options) for name in classes}
-    return {name: (trial.number, trial.decoded()) for name, trial in chosen.items()}
+    best = {name: _choose(trials, name, options) for name in classes}
+    return {name: Chosen(trial.decoded(), trial=trial.number) for name, trial in best.items()}
 
 
 def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":

@@ -64,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.stopping import stop_on_signals
 
     if options.start_from is not None:
-        options.assignments.append(f"search.start_from={json.dumps(options.start_from.split(','))}")
+        options.assignments.append(
+            f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
+        )
     study = load_study(options)
     _check_workers(options.workers, study)
     backend_name()

@@ -10,20 +10,35 @@ Examples:
 """
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
-from search_space.errors import MapgroveError, UsageError
+from search_space.errors import InfeasibleError, MapgroveError, UsageError
 from search_space.network.cost import training_cost
+from search_space.network.graph import Graph
 from search_space.network.unet import InputBand, draw_up
 from search_space.recipes import is_recipe, read_recipe, recipe_names
-from verbs.common import add_json, add_study, at_least, load_study, open_study_store, say, say_json
+from trials_db.records import Trial
+from verbs.common import (
+    add_json,
+    add_study,
+    at_least,
+    load_study,
+    note,
+    open_study_store,
+    refuse_set_without_study,
+    say,
+    say_json,
+)
 
 if TYPE_CHECKING:
-    from trials_db.records import Trial
+    import pandas as pd
+
+BEST = "best"
 
 NUM_BANDS = 24
 """Of DSTL with four indices: where nobody says how many there are."""
@@ -49,32 +64,71 @@ def run(options: argparse.Namespace) -> None:
     from results.network_table import network_table
     from results.phrases import architecture_phrase, counted
     from results.style import save_png
-    from results.tables import candidate_details, trial_details
     from results.text import render_details, render_table
 
-    trial = None if is_recipe(options.candidate) else _trial(options)
-    candidate = read_recipe(options.candidate).candidate if trial is None else trial.decoded()
+    _check_options(options)
+    shown, details = _recipe(options.candidate) if is_recipe(options.candidate) else _tried(options)
+    candidate = shown.decoded() if isinstance(shown, Trial) else shown
+    graph = _network(candidate, options, may_fail=isinstance(shown, Trial) and not options.picture)
     if options.json:
-        say_json(encode(trial if trial is not None else candidate))
+        say_json(encode(shown))
     else:
-        say(render_details(candidate_details(candidate) if trial is None else trial_details(trial)))
-    bands, num_classes = _bands_and_classes(candidate, options)
-    graph = draw_up(candidate.architecture, bands, num_classes)
+        say(render_details(details))
+    if graph is None:
+        return
     plan, margin_px = candidate.plan, candidate.architecture.margin_px
     if not options.json:
+        bands, num_classes = graph.nodes[0].signal.channels, graph.nodes[graph.outputs["masks"]].signal.channels
         say()
-        say(f"The network for {counted(len(bands), 'band')} and {counted(num_classes, 'class', 'classes')}:")
+        say(f"The network for {counted(bands, 'band')} and {counted(num_classes, 'class', 'classes')}:")
         say(render_table(network_table(graph, plan.patch_px, margin_px)))
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
         patches = f"{counted(plan.batch_size, 'patch', 'patches')} of {plan.patch_px} px"
         say(
-            f"A step of {patches} takes about {cost.flops / 1e9:,.0f} GFLOP, and "
-            f"{cost.device_bytes / 1e6:,.0f} MB of an accelerator's memory or {cost.host_bytes / 1e6:,.0f} MB of a "
-            "processor's"
+            f"A step of {patches} takes about {cost.flops / 1e9:,.0f} GFLOP, and {cost.device_bytes / 1e6:,.0f} MB of "
+            f"an accelerator's memory or {cost.host_bytes / 1e6:,.0f} MB of a processor's"
         )
     if options.picture:
-        heading = f"{options.candidate}: {architecture_phrase(candidate.architecture)}"
-        say(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading, margin_px), options.picture)}")
+        heading = f"{_name(options)}: {architecture_phrase(candidate.architecture)}"
+        note(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading, margin_px), options.picture)}")
+
+
+def _name(options: argparse.Namespace) -> str:
+    """What the picture shows, in words."""
+    word = str(options.candidate)
+    return word if is_recipe(word) else f"trial {word} of {options.study}"
+
+
+def _recipe(word: str) -> "tuple[Candidate, pd.DataFrame]":
+    import pandas as pd
+
+    from results.tables import candidate_details, prediction_details
+
+    recipe = read_recipe(word)
+    parts = [candidate_details(recipe.candidate)]
+    if recipe.prediction is not None:
+        parts.append(prediction_details(recipe.prediction))
+    return recipe.candidate, pd.concat(parts)
+
+
+def _tried(options: argparse.Namespace) -> "tuple[Trial, pd.DataFrame]":
+    from results.tables import trial_details
+
+    trial = _trial(options)
+    return trial, trial_details(trial)
+
+
+def _network(candidate: Candidate, options: argparse.Namespace, *, may_fail: bool) -> Graph | None:
+    """The network for the bands and classes that are asked for; None where it cannot be built and that is told."""
+    bands, num_classes = _bands_and_classes(candidate, options)
+    try:
+        candidate.check_feasible()
+        return draw_up(candidate.architecture, bands, num_classes)
+    except InfeasibleError as error:
+        if not may_fail:
+            raise
+        note(f"Its network cannot be built: {error}")
+        return None
 
 
 def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tuple[Sequence[InputBand], int]:
@@ -88,27 +142,40 @@ def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tup
         try:
             return PreparedDataset.open_for(study.data).input_bands, num_classes
         except DataError as error:
-            say(f"\nThe study's bands are not known here: {error}")
+            note(f"The study's bands are not known here: {error}")
     named = [InputBand(name) for name in candidate.architecture.bands]
     num_bands = options.bands or NUM_BANDS
+    if options.bands and options.bands < len(named):
+        raise UsageError(f"the network reads {len(named)} bands by name", received=f"--bands {options.bands}")
     return [*named, *(InputBand(f"band{number + 1}") for number in range(len(named), num_bands))], num_classes
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    refuse_set_without_study(options)
+    if options.picture and options.picture.suffix != ".png":
+        raise UsageError("a picture is a PNG file", received=str(options.picture), remedy="Let its name end in .png")
+    word = options.candidate
+    if not (is_recipe(word) or word.isdigit() or word == BEST):
+        near = difflib.get_close_matches(word, [BEST, *recipe_names()], n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            "no such candidate",
+            received=word,
+            remedy=f"{meant}Name a trial's number, {BEST!r}, a TOML file, or one of {', '.join(recipe_names())}",
+        )
+    if not is_recipe(word) and not options.study:
+        raise UsageError("trials belong to a study", received=word, remedy="Give --study NAME")
 
 
 def _trial(options: argparse.Namespace) -> "Trial":
     from results.facts import ranked
 
-    if not options.study:
-        raise UsageError(
-            "trials belong to a study",
-            received=options.candidate,
-            remedy=f"Give --study NAME, or one of the recipes {', '.join(recipe_names())}",
-        )
     study = load_study(options)
     with open_study_store(study) as store:
         trials = store.trials(study.name)
     word = options.candidate
-    chosen = ranked(trials)[:1] if word == "best" else [trial for trial in trials if str(trial.number) == word]
-    if not chosen and word == "best":
+    chosen = ranked(trials)[:1] if word == BEST else [trial for trial in trials if trial.number == int(word)]
+    if not chosen and word == BEST:
         raise MapgroveError("no trial has a result yet", received=study.name, remedy="`status` shows how far it is")
     if not chosen:
         raise MapgroveError(f"study {study.name} has no such trial", received=word, remedy="`trials` lists them")

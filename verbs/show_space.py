@@ -10,9 +10,8 @@ Examples:
 
 import argparse
 
-from search_space.errors import UsageError
 from search_space.space import overridden, resolve_space, space_fingerprint
-from verbs.common import add_study, load_study, say
+from verbs.common import add_study, load_study, refuse_set_without_study, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +23,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the tree."""
     from results.space_tree import space_tree
 
-    if options.study is None and options.assignments:
-        raise UsageError("--set changes values of a study's file", remedy="Name it: --study FILE")
+    refuse_set_without_study(options)
     overrides = load_study(options).space if options.study is not None else {}
     space = resolve_space(overrides)
     marked = overridden(space, overrides)

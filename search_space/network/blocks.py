@@ -30,8 +30,9 @@ from search_space.network.layers import (
     TileMean,
 )
 
-SQUEEZE = 8
-"""How many times fewer channels squeeze and excitation has between its two layers."""
+SQUEEZE, LEAST_SQUEEZED = 8, 4
+"""How many times fewer channels squeeze and excitation has between its two layers, and how many it has at least: two
+could be silent from the start."""
 
 
 class Grower:
@@ -56,11 +57,14 @@ class Grower:
         stride: int = 1,
         dilation: int = 1,
         activate: bool = True,
+        is_added: bool = False,
     ) -> int:
-        """Convolution, normalisation, activation."""
+        """Convolution, normalisation, activation; `is_added` tells that the result is added to what was before."""
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
         # A bias before a normalisation that subtracts the mean would have no effect.
-        layer = Conv(filters, sides, stride, dilation, use_bias=self.architecture.normalisation == "none")
+        has_none = not self._normalises(x)
+        # Without a normalisation sums of sums would grow beyond what the head can tell apart.
+        layer = Conv(filters, sides, stride, dilation, use_bias=has_none, is_quiet=is_added and has_none)
         size = str(kernel) if isinstance(kernel, int) else f"{sides[0]}x{sides[1]}"
         x = self.draft.add(f"{name}_conv{size}", layer, x)
         return self.settle(x, name, activate=activate)
@@ -68,9 +72,14 @@ class Grower:
     def settle(self, x: int, name: str, *, activate: bool = True) -> int:
         """Normalisation, then activation."""
         kind = self.architecture.normalisation
-        if kind != "none":
+        if kind != "none" and self._normalises(x):
             x = self.draft.add(f"{name}_{kind}norm", Normalise(kind), x)
         return self.activate(x, name) if activate else x
+
+    def _normalises(self, x: int) -> bool:
+        """Whether a signal of this size is normalised: over groups of a tile's single position little would be left."""
+        kind = self.architecture.normalisation
+        return kind != "none" and not (kind == "group" and self.draft.signal(x).cells == 1)
 
     def activate(self, x: int, name: str) -> int:
         """The architecture's activation."""
@@ -110,7 +119,7 @@ class Grower:
         """Hu et al., "Squeeze-and-Excitation Networks", 2017."""
         draft, channels = self.draft, self.draft.channels(x)
         gate = draft.add(f"{name}_se_mean", TileMean(), x)
-        gate = draft.add(f"{name}_se_narrow", Conv(max(2, channels // SQUEEZE), (1, 1)), gate)
+        gate = draft.add(f"{name}_se_narrow", Conv(max(LEAST_SQUEEZED, channels // SQUEEZE), (1, 1)), gate)
         gate = draft.add(f"{name}_se_relu", Activate("relu"), gate)
         gate = draft.add(f"{name}_se_wide", Conv(channels, (1, 1)), gate)
         gate = draft.add(f"{name}_se_sigmoid", Activate("sigmoid"), gate)
@@ -127,14 +136,14 @@ def _residual(grow: Grower, block: ResidualBlock, x: int, filters: int, name: st
 
 def _two_convs(grow: Grower, x: int, filters: int, kernel_px: int, name: str) -> int:
     y = grow.conv(x, filters, kernel_px, f"{name}_a")
-    return grow.conv(y, filters, kernel_px, f"{name}_b", activate=False)
+    return grow.conv(y, filters, kernel_px, f"{name}_b", activate=False, is_added=True)
 
 
 def _bottleneck(grow: Grower, block: BottleneckBlock, x: int, filters: int, name: str) -> int:
     narrow = max(1, filters // block.narrowing)
     y = grow.conv(x, narrow, 1, f"{name}_narrow")
     y = grow.conv(y, narrow, block.kernel_px, f"{name}_middle")
-    return grow.conv(y, filters, 1, f"{name}_widen", activate=False)
+    return grow.conv(y, filters, 1, f"{name}_widen", activate=False, is_added=True)
 
 
 def _inception(grow: Grower, block: InceptionBlock, x: int, filters: int, name: str) -> int:

@@ -26,9 +26,10 @@ BYTES = 4
 OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 """How many numbers an optimizer keeps per weight."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_NODE_BYTES = 1.25, 0.5, 0.75, 1_750_000
+HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_STEP_BYTES = 1.23, 1.03, 0.13, 2_060_000
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, and for each layer the framework's own records; fitted: `benchmarks/results/network_cost.md`."""
+kept, of all signals, and for each step of the computation the framework's own records; fitted:
+`benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cost:
         kept_bytes: Signals that are kept from the way forward for the way back.
         signals_bytes: All signals.
         working_bytes: What the most demanding layer holds meanwhile.
-        num_layers: How many layers the framework keeps records of.
+        num_steps: Of what the framework keeps records: layers, those with statistics of batches twice.
     """
 
     num_parameters: int
@@ -51,7 +52,7 @@ class Cost:
     kept_bytes: int
     signals_bytes: int
     working_bytes: int
-    num_layers: int
+    num_steps: int
 
     @property
     def device_bytes(self) -> int:
@@ -62,7 +63,7 @@ class Cost:
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
         signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes
-        return round(HOST_WEIGHTS * self.weights_bytes + signals + HOST_NODE_BYTES * self.num_layers)
+        return round(HOST_WEIGHTS * self.weights_bytes + signals + HOST_STEP_BYTES * self.num_steps)
 
 
 def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str = "adam") -> Cost:
@@ -76,6 +77,7 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
     """
     side = -(-patch_px // graph.divisor_px) * graph.divisor_px
     sizes = [node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES for node in graph.nodes]
+    scores = sum(_scores(node, side) for node in graph.nodes) * batch_size * BYTES
     kept = _kept(graph)
     num_parameters = graph.num_parameters
     return Cost(
@@ -83,10 +85,11 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         # The way back costs twice as much as the way forward: for the signals, and for the weights.
         flops=3.0 * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
-        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()),
-        signals_bytes=sum(sizes),
+        # Of attention the scores are kept, before and after they are made shares, and their gradient comes to these.
+        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 3 * scores,
+        signals_bytes=sum(sizes) + 3 * scores,
         working_bytes=max(2 * sizes[number] + sum(sizes[i] for i in n.inputs) for number, n in enumerate(graph.nodes)),
-        num_layers=len(graph.nodes),
+        num_steps=len(graph.nodes) + sum(_is_batch_norm(node) for node in graph.nodes),
     )
 
 
@@ -120,7 +123,8 @@ def check_cost(
     if cost.num_parameters > limits.max_parameters:
         raise InfeasibleError(
             f"the network has {cost.num_parameters:,} parameters, "
-            f"more than limits.max_parameters = {limits.max_parameters:,}"
+            f"more than limits.max_parameters = {limits.max_parameters:,}",
+            remedy="Raise that, or take fewer filters or less depth",
         )
     needed_mb = (cost.host_bytes if device_bytes is None else cost.device_bytes) / 1e6
     if limits.device_memory_mb:
@@ -129,15 +133,26 @@ def check_cost(
         allowed_mb, name = (device_bytes or 0) / 1e6, "the device's free memory in MB"
     if allowed_mb and needed_mb > allowed_mb:
         raise InfeasibleError(
-            f"a step of training takes about {needed_mb:,.0f} MB, more than {name} = {allowed_mb:,.0f}"
+            f"a step of training takes about {needed_mb:,.0f} MB, more than {name} = {allowed_mb:,.0f}",
+            remedy="Take a smaller batch or smaller patches",
         )
     epoch_s = cost.flops * budget.steps_per_epoch / (limits.device_gflops * 1e9) if limits.device_gflops else 0.0
     if limits.epoch_s and epoch_s > limits.epoch_s:
         raise InfeasibleError(
-            f"an epoch takes about {epoch_s:,.0f} s at {limits.device_gflops:g} GFLOP/s, "
-            f"more than limits.epoch_s = {limits.epoch_s:g}"
+            f"an epoch takes about {epoch_s:,.3g} s at {limits.device_gflops:g} GFLOP/s, "
+            f"more than limits.epoch_s = {limits.epoch_s:g}",
+            remedy="Raise that, or take fewer steps or filters",
         )
     return cost
+
+
+def _is_batch_norm(node: Node) -> bool:
+    return isinstance(node.layer, Normalise) and node.layer.kind == "batch"
+
+
+def _scores(node: Node, side_px: int) -> int:
+    """How many numbers tell how much each position attends to each, for one image."""
+    return node.layer.heads * node.signal.positions(side_px, side_px) ** 2 if isinstance(node.layer, Attend) else 0
 
 
 def _kept(graph: Graph) -> dict[int, float]:

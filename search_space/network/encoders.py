@@ -74,6 +74,7 @@ def _vgg16(draft: Draft, x: int, depth: int) -> Features:
         found[level] = chain.x
         if level == depth:
             return found
+        draft.stage = "bottom" if level + 1 == LEVELS else f"pool{level}"
         chain.add(f"block{level + 1}_pool", Pool("max"))
     _open(draft, LEVELS, depth)
     found[LEVELS] = chain.x

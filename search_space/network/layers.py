@@ -42,6 +42,7 @@ class Conv:
         use_bias: Whether a number is added per filter.
         centred: Whether the border is padded alike before and after, as PyTorch does; otherwise an odd one comes after,
             as Keras has it. They differ where the stride is above 1.
+        is_quiet: Whether it starts with zeros, so that what it is added to passes unchanged at first.
     """
 
     filters: int
@@ -51,6 +52,7 @@ class Conv:
     groups: int = 1
     use_bias: bool = True
     centred: bool = False
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True)

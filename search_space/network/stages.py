@@ -123,7 +123,7 @@ def _attention(grow: Grower, bottom: AttentionBottom, x: int) -> int:
     filters, narrow = grow.draft.channels(x), max(1, grow.draft.channels(x) // (2 * bottom.heads)) * bottom.heads
     projected = [grow.draft.add(name, Conv(narrow, (1, 1)), x) for name in ("queries", "keys", "values")]
     attended = grow.draft.add("attend", Attend(bottom.heads), *projected)
-    attended = grow.conv(attended, filters, 1, "mix", activate=False)
+    attended = grow.conv(attended, filters, 1, "mix", activate=False, is_added=True)
     return grow.draft.add("add", Add(), x, attended)
 
 

@@ -1,5 +1,6 @@
 """From an architecture to the graph of a U-Net."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,14 +73,14 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
 
 @lru_cache(maxsize=512)
 def outline(architecture: Architecture) -> Graph:
-    """The graph for a band of each resolution and one class: what it tells does not depend on how many there are.
+    """The graph for a band of each resolution and one class, whatever the data have: with fewer it looks no farther.
 
     Raises:
-        InfeasibleError: As `draw_up`.
+        InfeasibleError: The architecture is deeper than a known encoder.
     """
     levels = range(architecture.depth + 1)
-    names = architecture.bands or tuple(f"band{level}" for level in levels)
-    return draw_up(architecture, [InputBand(name, min(n, architecture.depth)) for n, name in enumerate(names)], 1)
+    of_any = architecture.model_copy(update={"bands": ()})
+    return draw_up(of_any, [InputBand(f"band{level}", level) for level in levels], 1)
 
 
 def _selected(draft: Draft, architecture: Architecture, bands: Sequence[InputBand]) -> tuple[Sequence[InputBand], int]:
@@ -88,7 +89,11 @@ def _selected(draft: Draft, architecture: Architecture, bands: Sequence[InputBan
     names = [band.name for band in bands]
     missing = [name for name in architecture.bands if name not in names]
     if missing:
-        raise InfeasibleError(f"the data have no band {missing[0]!r}, which architecture.bands names")
+        near = difflib.get_close_matches(missing[0], names, n=1, cutoff=0.5)
+        raise InfeasibleError(
+            f"the data have no band {missing[0]!r}, which architecture.bands names",
+            remedy=f"Did you mean {near[0]!r}?" if near else f"They have: {', '.join(names)}",
+        )
     places = tuple(names.index(name) for name in architecture.bands)
     return [bands[place] for place in places], draft.add("bands", Select(places), draft.image)
 
@@ -98,6 +103,7 @@ def _known(draft: Draft, architecture: Architecture, image: int) -> Features:
         raise InfeasibleError(
             f"the encoder {architecture.encoder.kind} has {LEVELS} levels",
             received={"architecture.depth": architecture.depth},
+            remedy=f"Set architecture.depth to {LEVELS} or less",
         )
     return ENCODERS[type(architecture.encoder)](draft, image, architecture.depth)
 

@@ -160,3 +160,32 @@ def test_initialisation_has_the_spread_it_should() -> None:
 
     assert spread("he_normal") == pytest.approx(np.sqrt(2 / (9 * 32)), rel=0.05)
     assert spread("glorot_uniform") == pytest.approx(np.sqrt(2 / (9 * 32 + 9 * 64)), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bottom": {"kind": "pyramid"}},
+        {"bottom": {"kind": "aspp"}},
+        {"depth": 5, "growth": 1.0, "base_filters": 8},
+    ],
+)
+def test_group_normalisation_leaves_something_where_one_position_is_left(fields: dict[str, Any]) -> None:
+    """Every normalised signal tells one image of 32 px from another, also where its map has a single position."""
+    model = build_model(architecture(**{"base_filters": 8, "normalisation": "group", **fields}), BANDS, 1)
+    layers = [layer for layer in model.layers if "norm" in layer.name or "bin1" in layer.name]
+    images = np.random.default_rng(3).normal(size=(4, 32, 32, len(BANDS))).astype(np.float32)
+    found = keras.Model(model.inputs[0], [layer.output for layer in layers]).predict_on_batch(images)
+    for layer, signal in zip(layers, found, strict=True):
+        assert np.std(signal, axis=0).max() > 1e-3, layer.name
+
+
+@pytest.mark.parametrize("kind", ["residual", "bottleneck"])
+def test_sums_without_normalisation_begin_as_their_input(kind: str) -> None:
+    deep = architecture(block={"kind": kind}, normalisation="none", depth=3, units_per_stage=3, base_filters=8)
+    model = build_model(deep, BANDS, 1)
+    maps = model.predict_on_batch(image())
+    assert ((maps > 1e-6) & (maps < 1 - 1e-6)).all(), "the head is saturated from the start"
+    assert not any(
+        np.asarray(layer.kernel).any() for layer in model.layers if layer.name.endswith(("_b_conv3", "_widen_conv1"))
+    )

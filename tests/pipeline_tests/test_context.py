@@ -13,7 +13,7 @@ from pipeline.builder import build_model
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode
-from search_space.network.unet import InputBand, outline
+from search_space.network.unet import InputBand, draw_up, outline
 from search_space.training_plan import TrainingPlan
 
 
@@ -141,6 +141,20 @@ def test_what_looks_at_the_whole_tile_says_so(bottom: str) -> None:
     assert outline(architecture).context_px is None
     candidate = Candidate(architecture=architecture, plan=TrainingPlan(patch_px=96))
     assert [candidate.context_px(tile) for tile in (0, 512)] == [96, 512]
+
+
+@pytest.mark.parametrize("levels", [(0, 0), (0, 2), (2, 0), (1, 2), (3, 3)])
+def test_the_outline_looks_as_far_as_the_bands_at_hand_could_make_it(levels: tuple[int, int]) -> None:
+    """Who plans without the data must keep enough ground for any."""
+    fields = {"bands": ["pan", "swir"], "block": {"kind": "plain", "kernel_px": 1}, "depth": 3}
+    architecture = decode(Architecture, {**fields, "encoder": {"kind": "grown", "branches": True}}, where="test")
+    bands = [InputBand("pan", levels[0]), InputBand("red", 1), InputBand("swir", levels[1])]
+
+    drawn, planned = draw_up(architecture, bands, 1).context_px, outline(architecture).context_px
+
+    assert drawn is not None
+    assert planned is not None
+    assert drawn <= planned
 
 
 def test_a_network_looks_no_farther_than_its_tile() -> None:

@@ -1,5 +1,7 @@
 """Losses against NumPy, and what they make of unknown pixels."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -115,16 +117,42 @@ def test_energies_are_distances_as_a_king_walks() -> None:
             for each in padded
         ]
     )[:, 40:-40, 40:-40]
-    found = np.asarray(ops.convert_to_numpy(energies(ops.convert_to_tensor(masks.astype(np.float32)))))
+    found, known = _energies(masks, np.ones(masks.shape[:3], bool))
 
+    assert (known == 1).all()
     np.testing.assert_allclose(found * ENERGY_PX, np.minimum(expected, ENERGY_PX), atol=1e-5)
     assert {0, 3, ENERGY_PX} <= set(np.rint(found * ENERGY_PX).astype(int).ravel().tolist())
 
 
-def test_the_error_of_energies_counts_known_pixels_alone() -> None:
-    truth, predicted, known = (ops.convert_to_tensor(each.astype("float32")) for each in batch())
-    shown = np.asarray(ops.convert_to_numpy(energies(truth)), np.float64)
-    kept = np.asarray(batch()[2])[..., 0] > 0
-    expected = np.mean([((batch()[1][..., k] - shown[..., k]) ** 2)[kept].mean() for k in range(3)])
+def _energies(masks: Any, known: Any) -> tuple[Any, Any]:
+    targets = np.concatenate([masks, known[..., None]], axis=-1).astype(np.float32)
+    depths, sure = energies(ops.convert_to_tensor(targets))
+    return np.asarray(ops.convert_to_numpy(depths)), np.asarray(ops.convert_to_numpy(sure))
 
-    assert float(energy_error(truth, predicted, known)) == pytest.approx(expected, rel=1e-5)
+
+def test_energies_count_where_no_unknown_ground_could_change_them() -> None:
+    rng = np.random.default_rng(1)
+    masks = ndimage.zoom(rng.random((1, 7, 7, 2)), (1, 12, 12, 1), order=1) > 0.3
+    known = ndimage.zoom(rng.random((1, 6, 6)), (1, 14, 14), order=1) > 0.25
+    everywhere = np.ones_like(known)
+
+    depths, sure = _energies(masks, known)
+
+    assert 0.1 < sure.mean() < known.mean() - 0.1
+    assert not sure[~known].any()
+    fills = [np.zeros_like(masks), np.ones_like(masks), *(rng.random((5, *masks.shape)) < 0.5)]
+    possible = [_energies(np.where(known[..., None], masks, fill), everywhere)[0] for fill in fills]
+    for each in possible:
+        np.testing.assert_allclose(each[sure > 0], depths[sure > 0], atol=1e-6)
+    open_ = known[..., None] & (sure == 0)
+    assert (np.abs(possible[1] - possible[0])[open_] > 0.5 / ENERGY_PX).all(), "left out though it is known"
+
+
+def test_the_error_of_energies_is_a_mean_per_class_over_what_is_known() -> None:
+    rng = np.random.default_rng(2)
+    depths, predicted = rng.random((2, 2, 8, 8, 3)).astype(np.float32)
+    known = (rng.random((2, 8, 8, 3)) < 0.6).astype(np.float32)
+    expected = np.mean([((depths - predicted)[..., k] ** 2)[known[..., k] > 0].mean() for k in range(3)])
+
+    assert float(energy_error(depths, predicted, known)) == pytest.approx(expected, rel=1e-5)
+    assert float(energy_error(depths, predicted, np.zeros_like(known))) == 0.0

@@ -47,18 +47,23 @@ def features(model: keras.Model, layer: Any, image: Any) -> Any:
     [
         ("vgg16", None, ("block3_pool", "block5_pool")),
         ("resnet50", None, ("conv1_relu", "conv3_block4_out", "conv5_block3_out")),
+        # Before its stem it standardises by itself.
         ("efficientnet_b0", "stem_conv_pad", ("block1a_project_bn", "block4c_add", "block7a_project_bn")),
     ],
 )
-def test_encoders_find_the_features_that_kerass_own_find(
+def test_encoders_find_in_standardised_images_the_features_that_kerass_own_find(
     kind: str, first: str | None, lasts: tuple[str, ...], tmp_path: Path
 ) -> None:
     theirs, path = published(kind, tmp_path)
     ours = network(kind, str(path))
     image = np.random.default_rng(1).normal(size=(1, 64, 96, 3)).astype(np.float32)
+    deviation, mean = np.array([58.395, 57.12, 57.375]), np.array([123.68, 116.779, 103.939])
+    photograph = image * deviation + mean
+    preprocess = {"vgg16": keras.applications.vgg16, "resnet50": keras.applications.resnet50}
+    fed = preprocess[kind].preprocess_input(photograph.copy()).astype(np.float32) if kind in preprocess else image
     start = theirs.inputs[0] if first is None else theirs.get_layer(first).input
     for last in lasts:
-        expected = keras.Model(start, theirs.get_layer(last).output).predict_on_batch(image)
+        expected = keras.Model(start, theirs.get_layer(last).output).predict_on_batch(fed)
         [layer] = [each for each in ours.layers if each.name.partition("_")[2] == last]
         np.testing.assert_allclose(features(ours, layer, image), expected, rtol=1e-4, atol=1e-5 * expected.max())
         assert np.abs(expected).max() > 1e-3
@@ -123,8 +128,12 @@ def test_encoders_find_the_features_that_pytorchs_find(kind: str, model: str, tm
 def test_weights_that_are_not_there_tell_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(UnableError, match=r"Keras has no weights for the encoder resnet34. Fetch https://hugging"):
         network("resnet34", "imagenet", depth=1)
-    with pytest.raises(UnableError, match=r"architecture\.encoder\.weights: .*gone\.keras cannot be read"):
+    with pytest.raises(UnableError, match=r"encoder\.weights: there is no such file. .*gone\.keras'\. Where there"):
         network("vgg16", str(tmp_path / "gone.keras"), depth=1)
+    for name in ("junk.safetensors", "junk.keras", "junk.h5"):
+        (tmp_path / name).write_bytes(b"junk that is no file of weights")
+        with pytest.raises(UnableError, match=rf"{name} is damaged, or no file of weights"):
+            network("vgg16", str(tmp_path / name), depth=1)
     norm = {f"bn1.{part}": np.zeros(64, np.float32) for part in ("weight", "bias", "running_mean", "running_var")}
     save_file({"conv1.weight": np.zeros((64, 3, 5, 5), np.float32), **norm}, tmp_path / "other.safetensors")
     with pytest.raises(UnableError, match=r"the weights of conv1 do not fit the encoder resnet34.*\(5, 5, 3, 64\)"):

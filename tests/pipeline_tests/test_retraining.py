@@ -11,7 +11,7 @@ import pytest
 from pipeline.model_set import LoadedModelSet
 from pipeline.prepare import prepare
 from pipeline.prepared import PreparedDataset
-from pipeline.retraining import retrain
+from pipeline.retraining import Chosen, retrain
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.prediction import PredictionSettings
@@ -67,7 +67,7 @@ class Retrain:
 
     def __call__(self, study: Study, **scalings: Scaling) -> ModelSet:
         self.trained = []
-        candidates = {name: (0, candidate(scaling)) for name, scaling in scalings.items()}
+        candidates = {name: Chosen(candidate(scaling), trial=0) for name, scaling in scalings.items()}
         return retrain(study, candidates, self.folder, on_epoch=lambda name, _: self.trained.append(name))
 
 

@@ -132,6 +132,13 @@ def test_blocks_without_room_for_any_patch_are_refused_before_a_trial(study: Stu
         split_of(wide, PreparedDataset.open_for(study.data))
 
 
+def test_a_band_that_the_data_lack_is_refused_before_a_trial(study: Study) -> None:
+    space = {**study.space, "architecture.bands": {"choices": [["red", "blue"], ["green", "rde"]]}}
+    wrong = study.model_copy(update={"space": space})
+    with pytest.raises(DataError, match=r"names a band that the data do not have. Received 'rde'. Did you mean 'red'"):
+        split_of(wrong, PreparedDataset.open_for(study.data))
+
+
 def test_a_class_that_no_patch_can_show_is_refused_by_its_name(study: Study) -> None:
     """Poles where four blocks of 64 px meet: patches of 8 px keep off as soon as one of the four is held out."""
     split = of_blocks(study, 64, field=EVERYWHERE, pole=(slice(64, 129, 64), slice(64, 129, 64)))

@@ -1,5 +1,8 @@
 """A network as a table and as a picture: what they tell, counted by hand."""
 
+import re
+from typing import Any
+
 import pytest
 
 from results.network_figure import network_figure
@@ -61,6 +64,25 @@ def test_the_picture_has_a_box_for_each_stage_and_an_arrow_for_each_skip(small: 
         assert any(stage in text for text in told), stage
         assert any(size in text for text in told), size
     assert any("248" in text for text in told), "the first stage's weights"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"deep_supervision": True, "energy": True},
+        {"encoder": {"kind": "grown", "branches": True, "pooling": "inception"}},
+        {"encoder": {"kind": "vgg16"}, "depth": 5},
+        {"encoder": {"kind": "resnet50"}, "depth": 3},
+    ],
+)
+def test_the_weights_told_in_boxes_are_all_there_are(fields: dict[str, Any]) -> None:
+    architecture = decode(Architecture, {"depth": 3, "base_filters": 8, **fields}, where="test")
+    graph = draw_up(architecture, [InputBand(f"b{level}", level) for level in (0, 0, 1, 3)], 2)
+    texts = [text.get_text() for text in network_figure(graph, 64, "all").axes[0].texts]
+    told = [re.findall(r"([\d\u00a0]+) weights?", text) for text in texts]
+    *boxes, total = sorted(int(number.replace("\u00a0", "")) for found in told for number in found)
+
+    assert total == sum(boxes) == graph.num_parameters
 
 
 @pytest.mark.parametrize("name", recipe_names())

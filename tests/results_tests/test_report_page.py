@@ -201,7 +201,7 @@ def test_model_and_score_tables_keep_the_data_sets_apart(models, score):
     assert table.loc["Water", "jaccard[Jaccard, validation scenes]"] == 0.8125
     assert table.loc["Water", "jaccard[Jaccard, maps of test scenes]"] == 0.625
     assert np.isnan(table.loc["Roads", "jaccard[Jaccard, maps of test scenes]"])
-    assert table.loc["Roads", "from_trial"] == "–"
+    assert table.loc["Roads", "origin"] == "–"
     assert len(model_table(models).columns) == len(table.columns)
     scores = score_table(score)
     assert list(scores["class"]) == ["Water", "Roads", "mean"]

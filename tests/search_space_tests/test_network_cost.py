@@ -56,6 +56,17 @@ def test_operations_are_those_of_the_textbook() -> None:
     assert graph.num_parameters == 6 * (9 * 4 + 1) + 4 * 6 + 25 * 6 + 2 * (4 * 6 + 1)
 
 
+def test_attention_keeps_scores_between_all_positions() -> None:
+    """Four heads over 40 x 40 positions: 4 x 1600 x 1600 numbers of 4 bytes for each of 8 patches, thrice."""
+    plain = decode(Architecture, {"depth": 2}, where="test")
+    bottom = decode(Architecture, {"depth": 2, "bottom": {"kind": "attention", "heads": 4}}, where="test")
+    costs = [training_cost(draw_up(each, BANDS, 1), 160, 8) for each in (plain, bottom)]
+
+    scores = 3 * 4 * 1600**2 * 4 * 8
+    assert costs[1].kept_bytes - costs[0].kept_bytes == pytest.approx(scores, rel=0.05)
+    assert costs[1].device_bytes > costs[0].device_bytes + scores
+
+
 def test_what_nothing_needs_is_left_out_and_names_are_unique() -> None:
     draft = Draft(3)
     used = draft.add("used", Conv(2), draft.image)
@@ -98,7 +109,7 @@ def test_a_candidate_within_all_limits_tells_its_cost() -> None:
         (
             {"epoch_s": 0.5, "device_gflops": 10},
             None,
-            r"an epoch takes about \d+ s at 10 GFLOP/s.*limits\.epoch_s = 0\.5",
+            r"an epoch takes about [\d.]+ s at 10 GFLOP/s.*limits\.epoch_s = 0\.5",
         ),
     ],
 )

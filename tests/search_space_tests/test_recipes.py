@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from hyperopt import space_eval
 
+from search_space.architecture import Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import MalformedError, MapgroveError
 from search_space.network.graph import Graph
 from search_space.network.layers import Activate, Attend, Conv, Drop, Normalise, Pool, TileMean, TransposedConv
+from search_space.network.signals import num_parameters_of
 from search_space.network.unet import InputBand, draw_up
 from search_space.recipes import FOLDER, read_recipe, read_recipe_file, recipe_names
 from search_space.space import hyperopt_space, resolve_space
@@ -82,8 +84,8 @@ def running(graph: Graph) -> int:
 
 def solaris(graph: Graph) -> None:
     """VGG16's thirteen convolutions have 14,714,688 weights."""
-    encoder = Graph(tuple(n for n in graph.nodes if n.stage.startswith(("image", "down", "bottom"))), {"masks": 0})
-    assert encoder.num_parameters == 14_714_688
+    encoder = [node for node in graph.nodes if node.stage.startswith(("down", "bottom"))]
+    assert sum(num_parameters_of(node.layer, graph.inputs_of(node)) for node in encoder) == 14_714_688
     assert channels(graph) == [64, 128, 256, 512, 512]
 
 
@@ -160,6 +162,51 @@ def test_a_space_without_a_kind_has_no_point_for_it() -> None:
     assert starting_points(space, ["default", "vooban", "default"]) == starting_points(space, ["default"])
     fixed = resolve_space({"architecture.encoder": {"fix": "grown"}})
     assert nearest_point(read_recipe("cresi").candidate, fixed) is None
+
+
+def test_the_space_has_the_last_word_on_all_but_encoder_and_block() -> None:
+    overrides = {
+        "architecture.up": {"choices": ["bilinear", "subpixel"]},
+        "architecture.block": {"choices": [{"kind": "plain", "kernel_px": 5}, {"kind": "inception"}]},
+        "architecture.encoder": {"choices": ["grown", "resnet34"]},
+        "architecture.encoder[resnet34].weights": {"fix": "weights/resnet34.safetensors"},
+        "plan.scaling.kind": {"fix": "bytes"},
+        "plan.optimizer": {"choices": ["rmsprop", "nadam"]},
+    }
+    space = resolve_space(overrides)
+    points = {name: nearest_point(read_recipe(name).candidate, space) for name in recipe_names()}
+    assert {name for name, point in points.items() if point is None} == {
+        "solaris",
+        "neuromation",
+        "residual-inception-skip",
+    }
+    for name, point in points.items():
+        if point is None:
+            continue
+        found = decode(Candidate, space_eval(hyperopt_space(space), point), where=name)
+        assert found.architecture.block.kind == read_recipe(name).architecture.block.kind
+        assert found.architecture.encoder.kind == read_recipe(name).architecture.encoder.kind
+        assert found.plan.scaling.kind == "bytes"
+        # Neither does a candidate have one of these by itself: so it is the first.
+        assert found.architecture.up.kind == "bilinear"
+    cresi = decode(Candidate, space_eval(hyperopt_space(space), points["cresi"]), where="cresi")
+    assert cresi.architecture.encoder == Resnet34(weights="weights/resnet34.safetensors")
+
+
+def test_the_candidate_with_every_default_is_in_every_space() -> None:
+    space = resolve_space({"architecture.encoder": {"fix": "vgg16"}, "architecture.block": {"choices": ["dense"]},
+                           "architecture.depth": {"high": 4}})  # fmt: skip
+    [point] = starting_points(space, ["default"])
+    found = decode(Candidate, space_eval(hyperopt_space(space), point), where="default")
+    assert (found.architecture.encoder.kind, found.architecture.block.kind) == ("vgg16", "dense")
+    assert found.plan.learning_rate == pytest.approx(Candidate().plan.learning_rate)
+
+
+def test_what_is_dropped_counts_as_a_candidate_has_it_by_itself() -> None:
+    space = resolve_space({"architecture.*": {"drop": True}})
+    assert nearest_point(read_recipe("ternaus").candidate, space) is not None
+    assert nearest_point(read_recipe("cresi").candidate, space) is None
+    assert nearest_point(read_recipe("vooban").candidate, space) is None
 
 
 def test_a_dropped_dimension_is_in_no_point() -> None:

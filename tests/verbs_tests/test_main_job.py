@@ -280,7 +280,7 @@ def test_a_recipe_from_a_file_is_trained_without_a_search(job: Job) -> None:
 
     told = job.run("retrain", "--recipe", "mine.toml", "--classes", "bright", *words)
 
-    assert "bright: a recipe, validation Jaccard" in told
+    assert "bright: mine.toml, validation Jaccard" in told
     assert "bright" in job.run("predict", "test", *words)
     told = job.run("retrain", "--recipe", "ternous", *words, code=1)
     assert "Did you mean 'ternaus'?" in told

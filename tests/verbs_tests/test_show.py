@@ -39,14 +39,14 @@ def test_a_candidate_from_a_file_is_shown_and_drawn(tmp_path: Path, capsys: pyte
 
     assert run_search.main(["show", str(file), "--picture", str(picture)]) == EXIT_OK
 
-    assert f"Picture: {picture}" in capsys.readouterr().out
+    assert f"Picture: {picture}" in capsys.readouterr().err
     drawn = cv2.imread(str(picture))
     assert drawn is not None
     assert drawn.std() > 5, "a blank picture"
 
 
-def test_json_is_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    run_search.main(["show", "vooban", "--json"])
+def test_json_is_json_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_search.main(["show", "vooban", "--json", "--picture", str(tmp_path / "v.png")])
 
     shown = json.loads(capsys.readouterr().out)
     assert shown["architecture"]["block"]["kind"] == "inception"
@@ -75,6 +75,35 @@ def test_a_wrong_candidate_is_told_with_path_value_range_and_nearest(
     assert error.count("\n") == 1
     for part in parts:
         assert part in error
+
+
+def test_a_candidate_that_cannot_be_built_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('source = "ours"\n[architecture]\nmargin_px = 30\n[plan]\npatch_px = 64\n', encoding="utf-8")
+
+    assert run_search.main(["show", str(file)]) == 1
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "margin" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["vooban", "--picture", "x.pdf"], "Let its name end in .png"),
+        (["cresi", "--bands", "2"], "reads 3 bands by name"),
+        (["cresi", "--set", "limits.max_trials=3"], "Name it: --study FILE"),
+        (["7"], "Give --study NAME"),
+        (["bset"], "Did you mean 'best'?"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_refused(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_search.main(["show", *words]) == EXIT_USAGE
+
+    assert part in capsys.readouterr().err
 
 
 def test_a_trial_needs_a_study_and_a_recipe_its_right_name(capsys: pytest.CaptureFixture[str]) -> None:
