@@ -13,7 +13,7 @@ Document = TypeVar("Document", bound=Frozen)
 RESTORE = "Restore the store from a copy, or name another one and search anew"
 
 
-def parse_document(text: str, place: str, where: str) -> dict[str, Any]:
+def parse_document(text: object, place: str, where: str) -> dict[str, Any]:
     """Read a document.
 
     Args:
@@ -25,8 +25,8 @@ def parse_document(text: str, place: str, where: str) -> dict[str, Any]:
         StoreError: It is no JSON mapping.
     """
     try:
-        plain = json.loads(text)
-    except (TypeError, ValueError):
+        plain = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
         plain = None
     if not isinstance(plain, dict):
         raise StoreError(f"{_damaged(place, where)}: it is no JSON mapping", received=text, remedy=RESTORE)

@@ -6,8 +6,7 @@
 import json
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,9 +28,6 @@ Plain = Mapping[str, Any]
 OVERLAP = timedelta(seconds=10)
 """How far behind the newest change `changed_since` looks again: writes may become visible in another order than their
 times, and a server that takes over after another may be behind it."""
-
-_CONTENT = ("proposal", "state", "attempts", "lost_workers", "worker", "reports", "outcome", "created", "started",
-            "finished")  # fmt: skip
 
 
 class MongoStore(TrialStore):
@@ -59,8 +55,7 @@ class MongoStore(TrialStore):
     def now(self) -> float:
         if self._clock is not None:
             return self._clock()
-        with self._server.reached():
-            return _seconds(self._server.call(lambda db: db.command("hello")["localTime"]))
+        return float(_seconds(self._server.call(lambda db: db.command("hello")["localTime"])))
 
     def create_study(self, record: StudyRecord) -> None:
         try:
@@ -126,12 +121,13 @@ class MongoStore(TrialStore):
         def take(db: Any) -> Plain | None:
             # An answer that was lost on its way leaves a trial under this token.
             ours = db.trials.find_one({"study": study, "token": token}) if self._server.is_repeating else None
-            return ours or db.trials.find_one_and_update(
+            taken_now: Plain | None = ours or db.trials.find_one_and_update(
                 {"study": study, "state": TrialState.NEW.value},
                 [{"$set": taken}],
                 sort=[("number", 1)],
                 return_document=ReturnDocument.AFTER,
             )
+            return taken_now
 
         found = self._server.call(take)
         if found is None:
@@ -208,8 +204,10 @@ class MongoStore(TrialStore):
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
         new = {"owner": {"$literal": owner}, "token": lead.token, "lease_until": self._later(lease_s)}
+        if self._update("leads", {"_id": study, **self._is_over}, new):
+            return lead
         try:
-            self._upsert("leads", {"_id": study, **self._is_over}, new)
+            self._upsert("leads", {"_id": study, "owner": {"$exists": False}}, new)
         except DuplicateKeyError:
             held = self._server.call(lambda db: db.leads.find_one({"_id": study}))
             return lead if held is not None and held["token"] == lead.token else None
@@ -330,3 +328,32 @@ class MongoStore(TrialStore):
             "finished_s": _seconds(found.get("finished")),
         }
         return decode_document(Trial, plain, self.place, where)
+
+    def _report(self, study: str, number: int, text: Any) -> EpochReport:
+        where = f"a report of trial {number} of study {study!r}"
+        return decode_document(EpochReport, parse_document(text, self.place, where), self.place, where)
+
+    def _worker(self, study: str, found: Plain) -> WorkerRecord:
+        where = f"a worker of study {study!r}"
+        plain = {
+            **parse_document(found.get("document"), self.place, where),
+            "last_seen_s": _seconds(found["last_seen"]),
+        }
+        return decode_document(WorkerRecord, plain, self.place, where)
+
+
+def _json(record: Any) -> Plain:
+    """A record as text, which no pipeline takes for an expression."""
+    return {"$literal": canonical_json(record)}
+
+
+def _key(claim: Claim) -> dict[str, Any]:
+    return {"study": claim.study, "number": claim.number}
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _seconds(moment: datetime | None) -> Any:
+    return None if moment is None else moment.timestamp()

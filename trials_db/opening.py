@@ -13,8 +13,9 @@ def open_store(url: str, *, create: bool = True) -> TrialStore:
     """Open the store that a URL names.
 
     Args:
-        url: `sqlite:///` with a path, relative (`sqlite:///runs/x/trials.sqlite`) or absolute (`sqlite:////data/t.sqlite`).
-        create: Make the file and its folder where they are missing; else that is an error.
+        url: `sqlite:///` with a path, relative (`sqlite:///runs/x/trials.sqlite`) or absolute (`sqlite:////data/t.sqlite`);
+            or any `mongodb://` or `mongodb+srv://` URI that PyMongo takes.
+        create: Make the file with its folder, or the collections, where they are missing; else that is an error.
 
     Returns:
         An open store; close it, or use it in a `with` statement.
@@ -25,11 +26,10 @@ def open_store(url: str, *, create: bool = True) -> TrialStore:
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("mongodb", "mongodb+srv"):
-        raise StoreError(
-            "This version has the SQLite store only",
-            received=mask_url(url),
-            remedy="Use sqlite:///runs/x/trials.sqlite; workers on one machine share it",
-        )
+        # PyMongo takes a while to import, and most studies do without.
+        from trials_db.mongo_store import MongoStore
+
+        return MongoStore(url, create=create)
     if not separator or scheme != "sqlite":
         raise StoreError("The study store is named by a URL", received=mask_url(url), remedy=_EXAMPLES)
     path = rest.removeprefix("/")

@@ -83,6 +83,7 @@ _MEANINGS = (
     ("Not a directory", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
 )
 
+
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the file, making it and its tables where `create`.
 

@@ -1,6 +1,8 @@
-"""What the tests of `trials_db` share: the stores under contract, and a study."""
+"""What the tests of `trials_db` share: the stores under contract, a MongoDB server, and a study."""
 
+import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,12 +10,15 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from trials_db.mongo_store import MongoStore
 from trials_db.records import NewTrial, StudyRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.store import TrialStore
 
 # Child processes get the parent's sys.path; so they find the objectives that the tests hand to workers.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from mongod import MongoServer, database_url
 
 
 class Clock:
@@ -45,20 +50,51 @@ class StoreHarness:
             store.close()
 
 
-def sqlite_harness(folder: Path) -> StoreHarness:
-    path = folder / "trials.sqlite"
+def sqlite_harness(request: pytest.FixtureRequest) -> StoreHarness:
+    path = request.getfixturevalue("tmp_path") / "trials.sqlite"
     return StoreHarness(f"sqlite:///{path}", lambda clock: SqliteStore(path, clock=clock))
 
 
-HARNESSES: dict[str, Callable[[Path], StoreHarness]] = {"sqlite": sqlite_harness}
+def mongo_harness(request: pytest.FixtureRequest, server: str = "mongo_url") -> StoreHarness:
+    """A database of its own on the server that all tests share."""
+    url = database_url(request.getfixturevalue(server), f"mapgrove_test_{uuid.uuid4().hex}")
+    return StoreHarness(url, lambda clock: MongoStore(url, clock=clock))
+
+
+def replica_set_harness(request: pytest.FixtureRequest) -> StoreHarness:
+    return mongo_harness(request, "replica_set_url")
+
+
+HARNESSES: dict[str, Callable[[pytest.FixtureRequest], StoreHarness]] = {
+    "sqlite": sqlite_harness,
+    "mongodb": mongo_harness,
+    "mongodb_replica_set": replica_set_harness,
+}
 """Every kind of store; each runs through all of test_store_contract.py."""
 
 
 @pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreHarness]:
-    made = HARNESSES[request.param](tmp_path)
+def harness(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+    made = HARNESSES[request.param](request)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MongoDB server for the tests: the one that MAPGROVE_TEST_MONGODB_URI names, else one started here."""
+    if named := os.environ.get("MAPGROVE_TEST_MONGODB_URI"):
+        yield named
+        return
+    with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def replica_set_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A replica set of one member."""
+    with MongoServer(tmp_path_factory.mktemp("replica_set"), replica_set="tests") as server:
+        yield server.url
 
 
 @pytest.fixture
