@@ -29,7 +29,7 @@ def parse_document(text: object, place: str, where: str) -> dict[str, Any]:
     except ValueError:
         plain = None
     if not isinstance(plain, dict):
-        raise StoreError(f"{_damaged(place, where)}: it is no JSON mapping", received=text, remedy=RESTORE)
+        raise damaged(place, where, "it is no JSON mapping", received=text)
     return plain
 
 
@@ -43,6 +43,11 @@ def decode_document(model: type[Document], plain: Mapping[str, Any], place: str,
         return decode(model, plain, where=_damaged(place, where), remedy=RESTORE)
     except MalformedError as error:
         raise StoreError(error.what, received=error.received, remedy=error.remedy) from None
+
+
+def damaged(place: str, where: str, how: str, *, received: object = None) -> StoreError:
+    """The error for a document that is not as this version writes it; see `parse_document`."""
+    return StoreError(f"{_damaged(place, where)}: {how}", received=received, remedy=RESTORE)
 
 
 def _damaged(place: str, where: str) -> str:

@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pymongo import ASCENDING, MongoClient
 from pymongo.errors import (
@@ -55,9 +55,24 @@ REFUSED = {
 }
 
 _AGAIN = (AutoReconnect, NotPrimaryError)
-_ABOUT_URL = "Use mongodb://user:password@host/database, with special characters written as %40"
+_ABOUT_URL = "Use mongodb://USER:PASSWORD@host/database, with special characters written as %40"
 
 Answer = TypeVar("Answer")
+
+
+def _client(url: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(
+        url,
+        appname="mapgrove",
+        tz_aware=True,
+        w="majority",
+        journal=True,
+        # Standalone servers know none; every call of ours may be repeated.
+        retryWrites=False,
+        connectTimeoutMS=CALL_MS,
+        socketTimeoutMS=CALL_MS,
+        serverSelectionTimeoutMS=int(1000 * REACH_S),
+    )
 
 
 class Server:
@@ -73,25 +88,19 @@ class Server:
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.place = mask_url(url)
-        self._secret = urlsplit(url).password or ""
+        # Of a URI that cannot be read nobody knows what is secret.
+        self._secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         self._thread = threading.local()
         try:
-            self._client: MongoClient[Any] = MongoClient(
-                url,
-                appname="mapgrove",
-                tz_aware=True,
-                w="majority",
-                journal=True,
-                retryWrites=True,
-                connectTimeoutMS=CALL_MS,
-                socketTimeoutMS=CALL_MS,
-                serverSelectionTimeoutMS=int(1000 * REACH_S),
-            )
+            with warnings.catch_warnings():
+                # Options that PyMongo would leave out with a warning.
+                warnings.simplefilter("error", UserWarning)
+                self._client = _client(url)
             self._db = self._client.get_default_database(DATABASE)
-        except (InvalidURI, InvalidName, ConfigurationError, ValueError, TypeError) as error:
-            raise StoreError(
-                "The store's URL cannot be read", received=self.place, remedy=f"{self._plain(error)}. {_ABOUT_URL}"
-            ) from None
+        except (InvalidURI, InvalidName, ConfigurationError, ValueError, TypeError, UserWarning) as error:
+            # Of a password that was written as it is, PyMongo's words may show a part.
+            why = "" if "@" in url else f" ({self._plain(error)})"
+            raise StoreError(f"The store's URL cannot be read{why}", received=self.place, remedy=_ABOUT_URL) from None
         self._was_reached = False
         try:
             self.call(lambda db: self._prepare(db, create=create))

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
-from trials_db.documents import decode_document, parse_document
+from trials_db.documents import damaged, decode_document, parse_document
 from trials_db.errors import LeaseLostError
 from trials_db.mongo_server import SCHEMA_VERSION, Server
 from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
@@ -189,10 +189,11 @@ class MongoStore(TrialStore):
         if not found:
             self._refuse_missing(study)
             return [], cursor
+        new = [each for each in found if since["told"].get(str(each.get("number"))) != each.get("version")]
+        trials = [self._trial(study, each) for each in new]
         newest = max(each["changed"] for each in found)
         told = {str(each["number"]): each["version"] for each in found if each["changed"] >= newest - OVERLAP}
-        new = [each for each in found if since["told"].get(str(each["number"])) != each["version"]]
-        return [self._trial(study, each) for each in new], json.dumps({"at": _seconds(newest), "told": told})
+        return trials, json.dumps({"at": _seconds(newest), "told": told})
 
     def counts(self, study: str) -> dict[TrialState, int]:
         stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
@@ -313,8 +314,12 @@ class MongoStore(TrialStore):
         return decode_document(NewTrial, parse_document(found.get("proposal"), self.place, where), self.place, where)
 
     def _trial(self, study: str, found: Plain) -> Trial:
-        where = f"trial {found['number']} of study {study!r}"
-        outcome, reports = found.get("outcome"), found.get("reports") or {}
+        where = f"trial {found.get('number')} of study {study!r}"
+        outcome, reports = found.get("outcome"), found.get("reports")
+        if not isinstance(found.get("changed"), datetime) or not isinstance(found.get("version"), int):
+            raise damaged(self.place, where, "when it changed is not told")
+        if not isinstance(reports, dict) or not all(epoch.isdecimal() for epoch in reports):
+            raise damaged(self.place, where, "its reports are not told by epoch")
         plain = {
             **parse_document(found.get("proposal"), self.place, where),
             "state": found.get("state"),
@@ -323,7 +328,7 @@ class MongoStore(TrialStore):
             "worker": found.get("worker"),
             "reports": [self._report(study, found["number"], reports[epoch]) for epoch in sorted(reports, key=int)],
             "outcome": None if outcome is None else parse_document(outcome, self.place, where),
-            "created_s": _seconds(found["created"]),
+            "created_s": _seconds(found.get("created")),
             "started_s": _seconds(found.get("started")),
             "finished_s": _seconds(found.get("finished")),
         }
@@ -337,7 +342,7 @@ class MongoStore(TrialStore):
         where = f"a worker of study {study!r}"
         plain = {
             **parse_document(found.get("document"), self.place, where),
-            "last_seen_s": _seconds(found["last_seen"]),
+            "last_seen_s": _seconds(found.get("last_seen")),
         }
         return decode_document(WorkerRecord, plain, self.place, where)
 
@@ -355,5 +360,6 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _seconds(moment: datetime | None) -> Any:
-    return None if moment is None else moment.timestamp()
+def _seconds(moment: Any) -> Any:
+    """Seconds since the epoch; what is no moment stays as it is, and is refused where it is read."""
+    return moment.timestamp() if isinstance(moment, datetime) else moment
