@@ -166,7 +166,7 @@ def told(candidate: Candidate, cost: Cost) -> str:
         f"{cost.num_parameters / 1e6:.1f} M weights, {plan.patch_px} px x {plan.batch_size}, "
         f"{net.encoder.kind} {net.block.kind}, {net.activation}, {net.normalisation}, "
         f"w {cost.weights_bytes / 1e6:.0f} k {cost.kept_bytes / 1e6:.0f} s {cost.signals_bytes / 1e6:.0f} "
-        f"t {cost.working_bytes / 1e6:.0f} n {cost.num_steps}"
+        f"t {cost.working_bytes / 1e6:.0f} {cost.optimizer} {cost.num_variables}"
     )
 
 

@@ -117,6 +117,8 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     built = time.perf_counter()
     if model.count_params() != cost.num_parameters:
         raise ValueError(f"{model.count_params()} weights, {cost.num_parameters} estimated: {candidate}")
+    if len(model.trainable_variables) != cost.num_variables:
+        raise ValueError(f"{len(model.trainable_variables)} variables, {cost.num_variables} counted: {candidate}")
     for maps in _maps(model, _image(candidate)).values():
         if not np.isfinite(maps).all():
             raise ValueError(f"maps that are not numbers: {candidate}")

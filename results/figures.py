@@ -84,9 +84,7 @@ def _draw_progress(axes: Axes, done: Sequence[tuple[int, float]], last: int, the
 
 def _shade_startup(axes: Axes, count: int, theme: Theme) -> None:
     axes.axvspan(-0.7, count - 0.5, color=theme.faint, alpha=0.55, linewidth=0, zorder=0)
-    axes.text(
-        -0.5, 0.985, "start-up: drawn at random", transform=axes.get_xaxis_transform(), va="top", **plain_text(theme)
-    )
+    axes.text(-0.5, 0.985, "start-up, before TPE", transform=axes.get_xaxis_transform(), va="top", **plain_text(theme))
 
 
 def _mark_unfinished(axes: Axes, trials: Sequence[Trial], height: float, theme: Theme) -> None:

@@ -221,12 +221,13 @@ def _progress(given: ReportInput) -> list[str]:
         return []
     startup = given.study.search.startup_trials
     first = "The first trial was" if startup == 1 else f"The first {startup} trials were"
+    how = "known beforehand or drawn at random" if given.study.search.start_from else "drawn at random"
     return [
         page.heading("The search"),
         page.chart(
             lambda theme: search_progress(given.trials, startup, theme),
             "Mean validation Jaccard of every trial in order, with the best so far",
-            f"Each dot is a trial, the line the best so far. {first} drawn at random; after them TPE "
+            f"Each dot is a trial, the line the best so far. {first} {how}; after them TPE "
             "proposed. Trials without a result lie on the strip below.",
         ),
         page.chart(

@@ -17,6 +17,7 @@ from search_space.network.layers import (
     Pool,
     TransposedConv,
 )
+from search_space.network.signals import num_variables_of
 from search_space.network.unet import InputBand, draw_up
 from search_space.study import Budget, LimitSettings
 
@@ -26,10 +27,11 @@ BYTES = 4
 OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 """How many numbers an optimizer keeps per weight."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_STEP_BYTES = 1.23, 1.03, 0.13, 2_060_000
+HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_FIXED_BYTES = 1.26, 1.0, 0.16, 97_000_000
+HOST_VARIABLE_BYTES = {"adam": 2_400_000, "nadam": 2_710_000, "rmsprop": 1_790_000}
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, and for each step of the computation the framework's own records; fitted:
-`benchmarks/results/network_cost.md`."""
+kept, of all signals, in any case, and for each variable the framework's records of what an optimizer does with it;
+fitted: `benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Cost:
         kept_bytes: Signals that are kept from the way forward for the way back.
         signals_bytes: All signals.
         working_bytes: What the most demanding layer holds meanwhile.
-        num_steps: Of what the framework keeps records: layers, those with statistics of batches twice.
+        num_variables: Arrays of weights that are trained.
+        optimizer: What trains them.
     """
 
     num_parameters: int
@@ -52,7 +55,8 @@ class Cost:
     kept_bytes: int
     signals_bytes: int
     working_bytes: int
-    num_steps: int
+    num_variables: int
+    optimizer: str
 
     @property
     def device_bytes(self) -> int:
@@ -63,7 +67,8 @@ class Cost:
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
         signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes
-        return round(HOST_WEIGHTS * self.weights_bytes + signals + HOST_STEP_BYTES * self.num_steps)
+        records = HOST_VARIABLE_BYTES[self.optimizer] * self.num_variables + HOST_FIXED_BYTES
+        return round(HOST_WEIGHTS * self.weights_bytes + signals + records)
 
 
 def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str = "adam") -> Cost:
@@ -89,7 +94,8 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 3 * scores,
         signals_bytes=sum(sizes) + 3 * scores,
         working_bytes=max(2 * sizes[number] + sum(sizes[i] for i in n.inputs) for number, n in enumerate(graph.nodes)),
-        num_steps=len(graph.nodes) + sum(_is_batch_norm(node) for node in graph.nodes),
+        num_variables=sum(num_variables_of(node.layer) for node in graph.nodes),
+        optimizer=optimizer,
     )
 
 
@@ -144,10 +150,6 @@ def check_cost(
             remedy="Raise that, or take fewer steps or filters",
         )
     return cost
-
-
-def _is_batch_norm(node: Node) -> bool:
-    return isinstance(node.layer, Normalise) and node.layer.kind == "batch"
 
 
 def _scores(node: Node, side_px: int) -> int:

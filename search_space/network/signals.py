@@ -105,6 +105,19 @@ def num_parameters_of(layer: Layer, inputs: Sequence[Signal]) -> int:
             return 0
 
 
+def num_variables_of(layer: Layer) -> int:
+    """In how many arrays a layer's weights lie, those that training does not change left out."""
+    match layer:
+        case Conv(use_bias=use_bias) | TransposedConv(use_bias=use_bias):
+            return 1 + use_bias
+        case DepthwiseConv():
+            return 1
+        case Normalise():
+            return 2
+        case _:
+            return 0
+
+
 def flops_of(layer: Layer, inputs: Sequence[Signal], height_px: int, width_px: int) -> float:
     """Floating-point operations of a layer for one image; a multiplication with an addition counts as two."""
     output = output_of(layer, inputs)

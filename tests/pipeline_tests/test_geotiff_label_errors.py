@@ -192,7 +192,7 @@ def test_a_shapefile_has_its_parts_among_the_sources(folder: Path) -> None:
         ({"labels": "a.gpkg", "class_field": "k", "values": {"a": 1, "b": "1"}}, "given two meanings"),
         (ROADS | {"width_m": 3.0, "width_field": "w"}, "both tell the width"),
         (ROADS | {"width_m": {"rode": 3.0}}, "names 'rode', which is no class"),
-        (ROADS | {"width_m": 0.0}, "must be at least 0.01. Received 0.0"),
+        (ROADS | {"width_m": 0.0}, "must be from 0.01 to 10000. Received 0.0"),
         (ROADS | {"width_m": {"road": 1e9}}, r"'width_m\.road' must be at most 10000"),
         (ROADS | {"width_m": {"road": "6"}}, r"'width_m\.road' must be a number\. Received '6'"),
         (ROADS | {"labels_crs": "EPSG:999999"}, "'labels_crs' must be a coordinate reference system"),

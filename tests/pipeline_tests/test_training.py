@@ -159,7 +159,7 @@ def test_a_patch_that_is_smaller_than_the_network_halves_is_infeasible() -> None
 def test_what_needs_too_much_memory_or_time_is_infeasible_before_anything_is_built() -> None:
     with pytest.raises(InfeasibleError, match=r"about [\d,]+ MB, more than limits\.device_memory_mb = 1"):
         run(device_memory_mb=1)
-    with pytest.raises(InfeasibleError, match=r"an epoch takes about [\d,]+ s at 0\.001 GFLOP/s"):
+    with pytest.raises(InfeasibleError, match=r"an epoch takes about [\d.,]+ s at 0\.001 GFLOP/s"):
         run(epoch_s=1.0, device_gflops=0.001)
 
 
