@@ -1,6 +1,5 @@
-"""What the tests of `trials_db` share: the stores under contract, a MongoDB server, and a study."""
+"""What the tests of `trials_db` share: the stores under contract, and a study."""
 
-import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from tests.mongod import database_url
 from trials_db.mongo_store import MongoStore
 from trials_db.records import NewTrial, StudyRecord
 from trials_db.sqlite_store import SqliteStore
@@ -17,8 +17,6 @@ from trials_db.store import TrialStore
 
 # Child processes get the parent's sys.path; so they find the objectives that the tests hand to workers.
 sys.path.insert(0, str(Path(__file__).parent))
-
-from mongod import MongoServer, database_url
 
 
 class Clock:
@@ -78,23 +76,6 @@ def harness(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
     made = HARNESSES[request.param](request)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="session")
-def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A MongoDB server for the tests: the one that MAPGROVE_TEST_MONGODB_URI names, else one started here."""
-    if named := os.environ.get("MAPGROVE_TEST_MONGODB_URI"):
-        yield named
-        return
-    with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="session")
-def replica_set_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A replica set of one member."""
-    with MongoServer(tmp_path_factory.mktemp("replica_set"), replica_set="tests") as server:
-        yield server.url
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from urllib.parse import quote_plus
 
 import pymongo
 import pytest
-from mongod import MongoServer, database_url
 
 from search_space.objective import EpochReport, Outcome
+from tests.mongod import MongoServer, database_url
 from trials_db import mongo_server
 from trials_db.errors import StoreError
 from trials_db.mongo_store import OVERLAP, MongoStore

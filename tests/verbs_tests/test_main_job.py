@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from tests.mongod import database_url
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
 from verbs.exit_codes import EXIT_INTERRUPTED
@@ -159,6 +161,21 @@ def test_two_goes_by_one_worker_equal_one_go_by_two(job: Job, tmp_path: Path) ->
     other.run("search", "--workers", "1")
 
     assert essence(other.trials()) == essence(job.trials())
+
+
+@pytest.mark.slow
+def test_a_search_on_mongodb_ends_as_one_on_sqlite(job: Job, mongo_url: str, tmp_path: Path) -> None:
+    other = Job(tmp_path)
+    other.run("prepare")
+    store = ("--store", database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}"))
+
+    assert "4 trials have ended" in other.run("search", "--workers", "2", *store)
+
+    other.run("trials", "--json-lines", "trials.jsonl", *store)
+    lines = (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines()
+    assert essence([json.loads(line) for line in lines]) == essence(job.trials())
+    assert "finished" in other.run("status", *store)
+    assert not list(tmp_path.glob("runs/tiny/*.sqlite"))
 
 
 @pytest.mark.slow
