@@ -90,6 +90,7 @@ def energies(targets: Tensor) -> tuple[Tensor, Tensor]:
         The energies, and where they are known, `(N, H, W, K)` each: 0 as well where unknown ground is so near that
         the energy depends on what it shows.
     """
+    targets = ops.convert_to_tensor(targets)
     masks, known = targets[..., :-1], targets[..., -1:]
     least, most = _depths(masks * known), _depths(masks * known + 1.0 - known)
     is_sure = ops.cast(most - least < 0.5 / ENERGY_PX, masks.dtype)

@@ -30,7 +30,7 @@ def model_predictor(model: Any) -> Predictor:
 
 def masks_only(model: Any) -> Any:
     """A model without those outputs that only its training needs."""
-    return type(model)(model.inputs, model.output["masks"]) if isinstance(model.output, dict) else model
+    return type(model)(model.inputs[0], model.output["masks"]) if isinstance(model.output, dict) else model
 
 
 def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: Tiling) -> NDArray[np.float32]:

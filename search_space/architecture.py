@@ -113,7 +113,7 @@ def _check_weights(text: str) -> str:
     if text not in (NO_WEIGHTS, IMAGENET) and not text.endswith(WEIGHT_FILES):
         near = difflib.get_close_matches(text, (NO_WEIGHTS, IMAGENET), n=1, cutoff=0.5)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f'must be "none", "imagenet" or a file, {", ".join(WEIGHT_FILES)}, not {text!r}{meant}')
+        raise ValueError(f'must be "none", "imagenet" or a file ({", ".join(WEIGHT_FILES)}){meant}')
     return text
 
 

@@ -27,11 +27,11 @@ BYTES = 4
 OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 """How many numbers an optimizer keeps per weight."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_FIXED_BYTES = 1.26, 1.0, 0.16, 97_000_000
-HOST_VARIABLE_BYTES = {"adam": 2_400_000, "nadam": 2_710_000, "rmsprop": 1_790_000}
+HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_WORKING, HOST_FIXED_BYTES = 1.12, 0.85, 0.25, 1.0, 19_000_000
+HOST_VARIABLE_BYTES = {"adam": 2_520_000, "nadam": 3_060_000, "rmsprop": 2_020_000}
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, in any case, and for each variable the framework's records of what an optimizer does with it;
-fitted: `benchmarks/results/network_cost.md`."""
+kept, of all signals, of what the most demanding layer holds, and in any case; and for each variable the framework's
+records of what an optimizer does with it; fitted: `benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Cost:
     @property
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
-        signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes
+        signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes + HOST_WORKING * self.working_bytes
         records = HOST_VARIABLE_BYTES[self.optimizer] * self.num_variables + HOST_FIXED_BYTES
         return round(HOST_WEIGHTS * self.weights_bytes + signals + records)
 
@@ -82,7 +82,7 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
     """
     side = -(-patch_px // graph.divisor_px) * graph.divisor_px
     sizes = [node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES for node in graph.nodes]
-    scores = sum(_scores(node, side) for node in graph.nodes) * batch_size * BYTES
+    scores = [_num_scores(node, side) * batch_size * BYTES for node in graph.nodes]
     kept = _kept(graph)
     num_parameters = graph.num_parameters
     return Cost(
@@ -90,10 +90,13 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         # The way back costs twice as much as the way forward: for the signals, and for the weights.
         flops=3.0 * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
-        # Of attention the scores are kept, before and after they are made shares, and their gradient comes to these.
-        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + 3 * scores,
-        signals_bytes=sum(sizes) + 3 * scores,
-        working_bytes=max(2 * sizes[number] + sum(sizes[i] for i in n.inputs) for number, n in enumerate(graph.nodes)),
+        kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + sum(scores),
+        signals_bytes=sum(sizes),
+        # Of attention the shares are kept; the scores that they were made of, and gradients, pass.
+        working_bytes=max(
+            2 * (sizes[number] + scores[number]) + sum(sizes[i] for i in node.inputs)
+            for number, node in enumerate(graph.nodes)
+        ),
         num_variables=sum(num_variables_of(node.layer) for node in graph.nodes),
         optimizer=optimizer,
     )
@@ -152,7 +155,7 @@ def check_cost(
     return cost
 
 
-def _scores(node: Node, side_px: int) -> int:
+def _num_scores(node: Node, side_px: int) -> int:
     """How many numbers tell how much each position attends to each, for one image."""
     return node.layer.heads * node.signal.positions(side_px, side_px) ** 2 if isinstance(node.layer, Attend) else 0
 

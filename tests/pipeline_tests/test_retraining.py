@@ -14,6 +14,7 @@ from pipeline.prepared import PreparedDataset
 from pipeline.retraining import Chosen, retrain
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.errors import InfeasibleError
 from search_space.prediction import PredictionSettings
 from search_space.records import ModelSet
 from search_space.study import Study
@@ -111,3 +112,31 @@ def test_another_scaling_is_another_training_and_other_folds_are_another_ground(
         models = run(other, dark=Scaling(kind="standard"))
     assert [member.class_name for member in models.members] == ["dark"]
     assert "not used: trained on other data or folds" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_recipes_way_to_cut_tiles_is_kept_with_its_model(study: Study, tmp_path: Path) -> None:
+    def retrained(prediction: PredictionSettings | None) -> ModelSet:
+        chosen = {"bright": Chosen(candidate(Scaling()), recipe="ours.toml", prediction=prediction)}
+        return retrain(study, chosen, tmp_path / "models", on_epoch=lambda *_: trained.append(prediction))
+
+    trained: list[PredictionSettings | None] = []
+    scene = PreparedDataset.open_for(study.data).scene("c")
+    maps = []
+    for symmetries in ("d4", "none"):
+        [member] = retrained(PredictionSettings(symmetries=symmetries)).members
+        assert (member.origin, member.trial) == ("ours.toml", None)
+        # What the study says of it does not matter then.
+        maps.append(LoadedModelSet.open(tmp_path / "models").predict(scene, PredictionSettings(symmetries="flips")))
+    assert len(set(map(id, trained))) == 1, "other tiles need no other training"
+    assert not np.allclose(maps[0], maps[1])
+    [member] = retrained(None).members
+    assert member.prediction is None
+
+
+@pytest.mark.slow
+def test_networks_beyond_the_limits_are_refused_before_anything_is_written(study: Study, tmp_path: Path) -> None:
+    small = study.model_copy(update={"limits": study.limits.model_copy(update={"max_parameters": 10})})
+    with pytest.raises(InfeasibleError, match=r"more than limits\.max_parameters = 10"):
+        retrain(small, {"bright": Chosen(candidate(Scaling()))}, tmp_path / "models", on_epoch=lambda *_: None)
+    assert not (tmp_path / "models").exists()

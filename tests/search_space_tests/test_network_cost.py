@@ -57,14 +57,14 @@ def test_operations_are_those_of_the_textbook() -> None:
 
 
 def test_attention_keeps_scores_between_all_positions() -> None:
-    """Four heads over 40 x 40 positions: 4 x 1600 x 1600 numbers of 4 bytes for each of 8 patches, thrice."""
+    """Four heads over 40 x 40 positions: 4 x 1600 x 1600 numbers of 4 bytes for each of 8 patches; twice more pass."""
     plain = decode(Architecture, {"depth": 2}, where="test")
     bottom = decode(Architecture, {"depth": 2, "bottom": {"kind": "attention", "heads": 4}}, where="test")
     costs = [training_cost(draw_up(each, BANDS, 1), 160, 8) for each in (plain, bottom)]
 
-    scores = 3 * 4 * 1600**2 * 4 * 8
-    assert costs[1].kept_bytes - costs[0].kept_bytes == pytest.approx(scores, rel=0.05)
-    assert costs[1].device_bytes > costs[0].device_bytes + scores
+    scores = 4 * 1600**2 * 4 * 8
+    assert costs[1].kept_bytes - costs[0].kept_bytes == pytest.approx(scores, rel=0.1)
+    assert costs[1].device_bytes > costs[0].device_bytes + 2 * scores
 
 
 def test_what_nothing_needs_is_left_out_and_names_are_unique() -> None:

@@ -51,3 +51,13 @@ def test_what_a_study_sets_is_kept_and_what_it_leaves_open_comes_from_the_networ
     assert tiling_for(near, PredictionSettings(overlap=0.75)).overlap == 0.75
     assert tiling_for(near, PredictionSettings(overlap=0.0)).overlap == 0.0
     assert tiling_for(candidate(128, bottom={"kind": "attention"}), PredictionSettings()).overlap == 0.5
+
+
+def test_a_recipe_says_how_its_tiles_are_cut_and_the_study_the_rest() -> None:
+    ours = PredictionSettings(overlap=0.5, symmetries="none", batch_size=3, min_area_px=7)
+    theirs = PredictionSettings(tile_px=96, symmetries="flips")
+
+    both = ours.shaped_as(theirs)
+
+    assert both == PredictionSettings(tile_px=96, overlap=None, symmetries="flips", batch_size=3, min_area_px=7)
+    assert ours.shaped_as(None) == ours
