@@ -91,6 +91,7 @@ class Master:
             MalformedError: The space proposes what is no candidate.
             StoreError: The store failed.
         """
+        self.store.heed(stop)
         self._check_study()
         told: Progress | None = None
         lead: Lead | None = None

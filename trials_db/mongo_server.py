@@ -21,6 +21,7 @@ from pymongo.errors import (
 )
 
 from trials_db.errors import StoreError, mask_url
+from trials_db.stopping import Stop
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ REACH_S = 10.0
 
 PATIENCE_S = 600.0
 """How long one that was reached before may be away."""
+
+LEAVING_S = 10.0
+"""How long who was asked to stop still waits for it: to hand back what it has."""
 
 PAUSE_S = 0.5
 CALL_MS = 20_000
@@ -82,6 +86,9 @@ class Server:
         url: Any URI that PyMongo takes.
         create: Make collections and indexes; else they must be there.
 
+    Attributes:
+        stop: Once it is set, a server that is away is waited for no longer than `LEAVING_S`.
+
     Raises:
         StoreError: The URI is none, the server is not reached within `REACH_S`, refuses the user, or holds no store.
     """
@@ -102,6 +109,7 @@ class Server:
             why = "" if "@" in url else f" ({self._plain(error)})"
             raise StoreError(f"The store's URL cannot be read{why}", received=self.place, remedy=_ABOUT_URL) from None
         self._was_reached = False
+        self.stop: Stop = threading.Event()
         try:
             self.call(lambda db: self._prepare(db, create=create))
         except BaseException:
@@ -127,7 +135,8 @@ class Server:
             DuplicateKeyError: As `ask` does.
             StoreError: The server refused, or was out of reach for too long.
         """
-        deadline = time.monotonic() + (PATIENCE_S if self._was_reached else 0.0)
+        begun = time.monotonic()
+        deadline = begun + (PATIENCE_S if self._was_reached else 0.0)
         is_away = False
         self._thread.repeating = False
         while True:
@@ -137,11 +146,15 @@ class Server:
                 raise
             except _AGAIN as error:
                 if time.monotonic() > deadline:
-                    raise self._out_of_reach(error) from None
+                    raise self._out_of_reach(error, time.monotonic() - begun) from None
                 if not is_away:
                     _log.warning("the store %s is out of reach; trying again for %.0f s", self.place, PATIENCE_S)
                 is_away = self._thread.repeating = True
-                time.sleep(PAUSE_S)
+                if self.stop.is_set():
+                    deadline = min(deadline, time.monotonic() + LEAVING_S)
+                    time.sleep(PAUSE_S)
+                else:
+                    self.stop.wait(PAUSE_S)
             except PyMongoError as error:
                 raise self._refused(error) from None
             else:
@@ -165,8 +178,7 @@ class Server:
                 for keys, options in indexes:
                     db[collection].create_index(keys, **options)
 
-    def _out_of_reach(self, error: PyMongoError) -> StoreError:
-        seconds = PATIENCE_S if self._was_reached else REACH_S
+    def _out_of_reach(self, error: PyMongoError, seconds: float) -> StoreError:
         kind = "is not reached" if isinstance(error, ServerSelectionTimeoutError) else "breaks connections off"
         return StoreError(
             f"The store {self.place} {kind}, tried for {seconds:.0f} s",

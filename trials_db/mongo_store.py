@@ -19,6 +19,7 @@ from trials_db.documents import damaged, decode_document, parse_document
 from trials_db.errors import LeaseLostError
 from trials_db.mongo_server import SCHEMA_VERSION, Server
 from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class MongoStore(TrialStore):
 
     def close(self) -> None:
         self._server.close()
+
+    def heed(self, stop: Stop) -> None:
+        self._server.stop = stop
 
     def now(self) -> float:
         if self._clock is not None:

@@ -28,6 +28,7 @@ from trials_db.records import (
     WorkerRecord,
 )
 from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors
+from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class SqliteStore(TrialStore):
     def close(self) -> None:
         with self._lock, store_errors(self.path):
             self._db.close()
+
+    def heed(self, stop: Stop) -> None:
+        """A file is never away."""
 
     def now(self) -> float:
         return self._clock()

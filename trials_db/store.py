@@ -18,6 +18,7 @@ from trials_db.records import (
     is_covered,
     study_differences,
 )
+from trials_db.stopping import Stop
 
 
 class TrialStore(ABC):
@@ -42,6 +43,10 @@ class TrialStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections; the store is of no use afterwards."""
+
+    @abstractmethod
+    def heed(self, stop: Stop) -> None:
+        """Wait no longer for a server that is away once `stop` is set; a store that never waits need not."""
 
     def __enter__(self) -> Self:
         return self

@@ -98,6 +98,7 @@ class Worker:
                 disk is full. The trial was handed back.
             StoreError: The store failed.
         """
+        self.store.heed(stop)
         stored = self.store.load_study(self.study.name)
         # Settings such as the number of trials may have been changed since this process read them.
         check_same_study(stored, self.study.model_copy(update={"settings": stored.settings}))
