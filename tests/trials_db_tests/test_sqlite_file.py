@@ -44,13 +44,6 @@ def test_a_relative_path_starts_at_the_current_folder(tmp_path: Path, monkeypatc
     assert (tmp_path / "runs" / "t.sqlite").is_file()
 
 
-def test_mongodb_is_told_to_come_and_its_password_is_not_told() -> None:
-    line = _refused("mongodb+srv://me:p@ss/w:rd@db.example.org/x?retryWrites=true&authSource=admin")
-    assert "This version has the SQLite store only" in line
-    assert "me:***@db.example.org" in line
-    assert "ss/w" not in line
-
-
 @pytest.mark.parametrize("url", ["postgres://me:secret@host/x", "trials.sqlite", ""])
 def test_an_unknown_scheme_is_told_with_examples(url: str) -> None:
     line = _refused(url)
