@@ -30,7 +30,6 @@ from hyperopt.pyll.stochastic import sample
 from pipeline.backend import free_device_bytes, use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import InfeasibleError
 from search_space.network.cost import Cost, training_cost
 from search_space.network.unet import InputBand, draw_up
 from search_space.space import hyperopt_space, resolve_space
@@ -82,11 +81,7 @@ def samples(options: argparse.Namespace, on_device: bool) -> Iterator[tuple[Cand
     while True:
         candidate = decode(Candidate, sample(expression, rng), where="sample")
         plan = candidate.plan
-        try:
-            candidate.check_feasible()
-            graph = draw_up(candidate.architecture, BANDS, CLASSES)
-        except InfeasibleError:
-            continue
+        graph = draw_up(candidate.architecture, BANDS, CLASSES)
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
         estimated = cost.device_bytes if on_device else cost.host_bytes
         if estimated / 1e6 <= options.most_mb:
@@ -165,7 +160,7 @@ def told(candidate: Candidate, cost: Cost) -> str:
     return (
         f"{cost.num_parameters / 1e6:.1f} M weights, {plan.patch_px} px x {plan.batch_size}, "
         f"{net.encoder.kind} {net.block.kind}, {net.activation}, {net.normalisation}, "
-        f"w {cost.weights_bytes / 1e6:.0f} k {cost.kept_bytes / 1e6:.0f} s {cost.signals_bytes / 1e6:.0f} "
+        f"w {cost.weights_bytes / 1e6:.0f} k {cost.kept_bytes / 1e6:.0f} "
         f"t {cost.working_bytes / 1e6:.0f} {cost.optimizer} {cost.num_variables}"
     )
 

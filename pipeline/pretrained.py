@@ -62,7 +62,7 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
         return
     from_keras = encoder.weights == IMAGENET
     weights = _from_keras(encoder.kind) if from_keras else read_weights(Path(encoder.weights), encoder.kind)
-    wanted = weighted_layers(encoder, architecture.depth)
+    wanted = weighted_layers(encoder, architecture.levels)
     if absent := [name for name in wanted if name not in weights]:
         raise UnableError(
             f"{encoder.weights} lacks {len(absent)} of {len(wanted)} layers of the encoder {encoder.kind}: {absent[0]}",

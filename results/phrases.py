@@ -45,7 +45,7 @@ def architecture_phrase(architecture: Architecture) -> str:
     return ", ".join(
         (
             *known,
-            f"depth {architecture.depth}",
+            f"depth {architecture.levels}",
             f"{counted(architecture.base_filters, 'filter')} ×{architecture.growth:g}",
             architecture.block.kind,
             *_pooling(architecture),

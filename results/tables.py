@@ -134,10 +134,10 @@ def prediction_details(settings: PredictionSettings) -> pd.DataFrame:
 def _architecture_words(architecture: Architecture) -> list[tuple[str, str]]:
     graph = outline(architecture)
     sees = "all of a tile" if graph.context_px is None else f"{graph.context_px} px around"
-    widths = [architecture.filters(stage) for stage in range(architecture.depth + 1)]
+    widths = [architecture.filters(stage) for stage in range(architecture.levels + 1)]
     rows = [
         ("encoder", part_phrase(architecture.encoder)),
-        ("depth", f"{architecture.depth} (halves {graph.divisor_px} px to one, sees {sees})"),
+        ("depth", f"{architecture.levels} (halves {graph.divisor_px} px to one, sees {sees})"),
         ("filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g})"),
         ("blocks per stage", str(architecture.units_per_stage)),
         ("block", part_phrase(architecture.block)),

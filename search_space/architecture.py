@@ -117,6 +117,10 @@ def _check_weights(text: str) -> str:
     return text
 
 
+KNOWN_LEVELS = 5
+"""How often a known encoder halves the resolution."""
+
+
 class KnownEncoder(Frozen):
     """An encoder that others have published, and trained on ImageNet.
 
@@ -275,7 +279,7 @@ class Architecture(Frozen):
     Attributes:
         bands: Names of the bands and indices that it reads, in order; all where empty.
         encoder: What finds features, halving the resolution again and again.
-        depth: How often.
+        depth: How often; a known encoder, which halves five times, no more often than that.
         base_filters: Filters of the stage at full resolution: of the decoder, and of an encoder that is grown.
         growth: Factor of the filters from one stage to the next deeper one.
         max_filters: No stage has more.
@@ -317,6 +321,11 @@ class Architecture(Frozen):
     deep_supervision: bool = False
     energy: bool = False
     margin_px: Annotated[Whole, Field(ge=0, le=512)] = 0
+
+    @property
+    def levels(self) -> int:
+        """How often the resolution is halved."""
+        return self.depth if isinstance(self.encoder, GrownEncoder) else min(self.depth, KNOWN_LEVELS)
 
     def filters(self, stage: int) -> int:
         """Filters at `stage` (0 at full resolution), a positive even number."""

@@ -16,7 +16,6 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError
-from search_space.network.unet import outline
 
 Space = Mapping[str, Dimension]
 
@@ -199,12 +198,7 @@ def _least_variants(name: str, space: Space) -> Iterator[Any]:
 
 
 def _context_px(plain: Mapping[str, Any], patch_px: int) -> int:
-    """Infeasible ones, such as a known encoder that is too deep, look farther than any other."""
-    try:
-        candidate = {"architecture": plain, "plan": {"patch_px": patch_px}}
-        return decode(Candidate, candidate, where="space").context_px()
-    except InfeasibleError:
-        return patch_px
+    return decode(Candidate, {"architecture": plain, "plan": {"patch_px": patch_px}}, where="space").context_px()
 
 
 def space_fingerprint(space: Space) -> str:
@@ -349,32 +343,26 @@ def _ends(dimension: Dimension) -> Sequence[Any]:
 
 def _check_some_feasible(space: Space) -> None:
     """Refuse a space in which no patch goes with any depth. That some do not is normal: such trials are infeasible."""
-    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px", "architecture.encoder")
+    names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
     depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
-    found: InfeasibleError | None = None
-    for encoder in _values_at(names[3], space):
-        plain = {
-            "architecture": {
-                "depth": depth,
-                "margin_px": margin_px,
-                "encoder": {"kind": encoder} if isinstance(encoder, str) else encoder,
-            },
-            "plan": {"patch_px": max(_values_at(names[2], space))},
-        }
-        try:
-            candidate = decode(Candidate, plain, where="space")
-            candidate.check_feasible()
-            outline(candidate.architecture)
-        except InfeasibleError as error:
-            found = error
-        else:
-            return
-    if found is not None:
+    patch_px = max(_values_at(names[2], space))
+    encoders = [
+        each if isinstance(each, Mapping) else {"kind": each} for each in _values_at("architecture.encoder", space)
+    ]
+    plains = [
+        {"architecture": {"depth": depth, "margin_px": margin_px, "encoder": each}, "plan": {"patch_px": patch_px}}
+        for each in encoders
+    ]
+    # The network that halves least often asks for least; of known encoders and grown ones that may be either.
+    candidate = min((decode(Candidate, each, where="space") for each in plains), key=lambda it: it.architecture.levels)
+    try:
+        candidate.check_feasible()
+    except InfeasibleError as error:
         raise MalformedError(
-            f"space: no network can be built: {found.what}",
+            f"space: no network can be built: {error.what}",
             received={name: str(space[name]) for name in names if name in space},
-            remedy=found.remedy,
-        )
+            remedy=error.remedy,
+        ) from None
 
 
 def _values_at(path: str, space: Space) -> Sequence[Any]:

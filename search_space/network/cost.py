@@ -27,11 +27,11 @@ BYTES = 4
 OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
 """How many numbers an optimizer keeps per weight."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_ALL, HOST_WORKING, HOST_FIXED_BYTES = 1.12, 0.85, 0.25, 1.0, 19_000_000
-HOST_VARIABLE_BYTES = {"adam": 2_520_000, "nadam": 3_060_000, "rmsprop": 2_020_000}
+HOST_WEIGHTS, HOST_KEPT, HOST_WORKING, HOST_FIXED_BYTES = 1.17, 1.12, 1.2, 47_000_000
+HOST_VARIABLE_BYTES = {"adam": 2_500_000, "nadam": 3_080_000, "rmsprop": 1_970_000}
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
-kept, of all signals, of what the most demanding layer holds, and in any case; and for each variable the framework's
-records of what an optimizer does with it; fitted: `benchmarks/results/network_cost.md`."""
+kept, of what the most demanding layer holds, and in any case; and for each variable the framework's records of what an
+optimizer does with it; fitted: `benchmarks/results/network_cost.md`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Cost:
         flops: Operations, forward and backward, for the whole batch; a multiplication with an addition counts as two.
         weights_bytes: Weights, their gradients, and what the optimizer keeps.
         kept_bytes: Signals that are kept from the way forward for the way back.
-        signals_bytes: All signals.
         working_bytes: What the most demanding layer holds meanwhile.
         num_variables: Arrays of weights that are trained.
         optimizer: What trains them.
@@ -53,7 +52,6 @@ class Cost:
     flops: float
     weights_bytes: int
     kept_bytes: int
-    signals_bytes: int
     working_bytes: int
     num_variables: int
     optimizer: str
@@ -66,7 +64,7 @@ class Cost:
     @property
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
-        signals = HOST_KEPT * self.kept_bytes + HOST_ALL * self.signals_bytes + HOST_WORKING * self.working_bytes
+        signals = HOST_KEPT * self.kept_bytes + HOST_WORKING * self.working_bytes
         records = HOST_VARIABLE_BYTES[self.optimizer] * self.num_variables + HOST_FIXED_BYTES
         return round(HOST_WEIGHTS * self.weights_bytes + signals + records)
 
@@ -91,10 +89,9 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         flops=3.0 * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
         kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + sum(scores),
-        signals_bytes=sum(sizes),
         # Of attention the shares are kept; the scores that they were made of, and gradients, pass.
         working_bytes=max(
-            2 * (sizes[number] + scores[number]) + sum(sizes[i] for i in node.inputs)
+            2 * sizes[number] + scores[number] * 3 // 2 + sum(sizes[i] for i in node.inputs)
             for number, node in enumerate(graph.nodes)
         ),
         num_variables=sum(num_variables_of(node.layer) for node in graph.nodes),
@@ -173,8 +170,10 @@ def _keeps(node: Node, number: int) -> list[tuple[int, float]]:
     """What a layer wants to see again on the way back, of its inputs and of itself."""
     inputs = [(source, 1.0) for source in node.inputs]
     match node.layer:
-        case Normalise("layer" | "group"):
-            return [*inputs, (number, 2.0)]
+        case Normalise("layer"):
+            return [*inputs, (number, 1.5)]
+        case Normalise("group"):
+            return [*inputs, (number, 1.0)]
         case Conv() | DepthwiseConv() | TransposedConv() | Normalise() | Multiply() | Attend():
             return inputs
         case Pool(kind="max"):

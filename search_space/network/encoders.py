@@ -6,7 +6,7 @@ Layers are called as in the source of the weights (`conv2_block1_1_conv` in Kera
 
 from collections.abc import Callable
 
-from search_space.architecture import EfficientnetB0, KnownEncoder, Resnet34, Resnet50, SeResnext50, Vgg16
+from search_space.architecture import KNOWN_LEVELS, EfficientnetB0, KnownEncoder, Resnet34, Resnet50, SeResnext50, Vgg16
 from search_space.network.graph import Draft
 from search_space.network.layers import (
     Activate,
@@ -20,9 +20,6 @@ from search_space.network.layers import (
     TileMean,
 )
 from search_space.network.signals import num_parameters_of
-
-LEVELS = 5
-"""How often a whole encoder halves the resolution."""
 
 Features = dict[int, int]
 """Level to the node that holds what was found there."""
@@ -74,10 +71,10 @@ def _vgg16(draft: Draft, x: int, depth: int) -> Features:
         found[level] = chain.x
         if level == depth:
             return found
-        draft.stage = "bottom" if level + 1 == LEVELS else f"pool{level}"
+        draft.stage = "bottom" if level + 1 == KNOWN_LEVELS else f"pool{level}"
         chain.add(f"block{level + 1}_pool", Pool("max"))
-    _open(draft, LEVELS, depth)
-    found[LEVELS] = chain.x
+    _open(draft, KNOWN_LEVELS, depth)
+    found[KNOWN_LEVELS] = chain.x
     return found
 
 

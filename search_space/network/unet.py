@@ -8,7 +8,7 @@ from functools import lru_cache
 from search_space.architecture import Architecture, GrownEncoder
 from search_space.errors import InfeasibleError
 from search_space.network.blocks import Grower
-from search_space.network.encoders import ENCODERS, LEVELS, Features
+from search_space.network.encoders import ENCODERS, Features
 from search_space.network.graph import Draft, Graph
 from search_space.network.layers import Activate, Concatenate, Conv, Double, Pool, Select
 from search_space.network.stages import BOTTOMS, DOWNS, SKIPS, UPS
@@ -40,7 +40,7 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
         `masks1`, `masks2` … of coarser stages, brought to that resolution too.
 
     Raises:
-        InfeasibleError: The architecture names a band that there is none of, or is deeper than a known encoder.
+        InfeasibleError: The architecture names a band that there is none of.
 
     Source:
         Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015.
@@ -51,10 +51,10 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
     if isinstance(architecture.encoder, GrownEncoder):
         features = _grown(grow, architecture.encoder, read, image)
     else:
-        features = _known(draft, architecture, image)
-    x = BOTTOMS[type(architecture.bottom)](grow, architecture.bottom, features[architecture.depth])
+        features = ENCODERS[type(architecture.encoder)](draft, image, architecture.levels)
+    x = BOTTOMS[type(architecture.bottom)](grow, architecture.bottom, features[architecture.levels])
     outputs: dict[str, int] = {}
-    for level in reversed(range(architecture.depth)):
+    for level in reversed(range(architecture.levels)):
         draft.stage = f"up{level}"
         filters = architecture.filters(level)
         x = UPS[type(architecture.up)](grow, architecture.up, x, filters)
@@ -73,12 +73,8 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
 
 @lru_cache(maxsize=512)
 def outline(architecture: Architecture) -> Graph:
-    """The graph for a band of each resolution and one class, whatever the data have: with fewer it looks no farther.
-
-    Raises:
-        InfeasibleError: The architecture is deeper than a known encoder.
-    """
-    levels = range(architecture.depth + 1)
+    """The graph for a band of each resolution and one class, whatever the data have: with fewer it looks no farther."""
+    levels = range(architecture.levels + 1)
     of_any = architecture.model_copy(update={"bands": ()})
     return draw_up(of_any, [InputBand(f"band{level}", level) for level in levels], 1)
 
@@ -96,16 +92,6 @@ def _selected(draft: Draft, architecture: Architecture, bands: Sequence[InputBan
         )
     places = tuple(names.index(name) for name in architecture.bands)
     return [bands[place] for place in places], draft.add("bands", Select(places), draft.image)
-
-
-def _known(draft: Draft, architecture: Architecture, image: int) -> Features:
-    if architecture.depth > LEVELS:
-        raise InfeasibleError(
-            f"the encoder {architecture.encoder.kind} has {LEVELS} levels",
-            received={"architecture.depth": architecture.depth},
-            remedy=f"Set architecture.depth to {LEVELS} or less",
-        )
-    return ENCODERS[type(architecture.encoder)](draft, image, architecture.depth)
 
 
 def _grown(grow: Grower, encoder: GrownEncoder, bands: Sequence[InputBand], image: int) -> Features:

@@ -124,9 +124,11 @@ def test_coarse_bands_enter_where_their_resolution_is() -> None:
     np.testing.assert_allclose(branched.predict_on_batch(rough), branched.predict_on_batch(image()), atol=1e-6)
 
 
-def test_a_known_encoder_has_no_more_than_its_levels() -> None:
-    with pytest.raises(InfeasibleError, match="the encoder resnet34 has 5 levels"):
-        build_model(architecture(encoder={"kind": "resnet34"}, depth=6), BANDS, 1)
+def test_a_known_encoder_halves_five_times_at_most() -> None:
+    five, six = (architecture(encoder={"kind": "resnet34"}, depth=depth) for depth in (5, 6))
+    assert five.levels == six.levels == 5
+    assert draw_up(six, BANDS, 1) == draw_up(five, BANDS, 1)
+    assert architecture(depth=6).levels == 6
 
 
 def test_the_knobs_change_what_is_built() -> None:

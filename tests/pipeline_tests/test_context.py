@@ -22,7 +22,8 @@ def positive_model(architecture: Architecture) -> keras.Model:
     levels = architecture.depth if architecture.encoder.kind == "grown" and architecture.encoder.branches else 0
     model = build_model(architecture, [InputBand(f"band{level}", level) for level in range(levels + 1)], 1)
     for weights in model.trainable_variables:
-        weights.assign(np.full(weights.shape, 0.0 if "bias" in weights.path or "beta" in weights.path else 1.0))
+        number = 0.0 if "bias" in weights.path or "beta" in weights.path else 1.0
+        weights.assign(np.full(weights.shape, number, np.float32))
     model.get_layer("head_masks").activation = keras.activations.linear
     return model
 
@@ -92,9 +93,18 @@ def architectures(draw: DrawFn) -> Architecture:
 def double_precision() -> Any:
     """What reaches an output through many layers is little: single precision would lose it."""
     before = keras.config.floatx()
+    _let_jax("jax_enable_x64", True)
     keras.config.set_floatx("float64")
     yield
     keras.config.set_floatx(before)
+    _let_jax("jax_enable_x64", False)
+
+
+def _let_jax(name: str, value: bool) -> None:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update(name, value)
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,9 +6,9 @@ import keras
 import pytest
 
 from pipeline.builder import build_model
-from search_space.architecture import Architecture, EfficientnetB0, Resnet34, Resnet50, SeResnext50, Vgg16
+from search_space.architecture import KNOWN_LEVELS, Architecture, EfficientnetB0, Resnet34, Resnet50, SeResnext50, Vgg16
 from search_space.decode import decode
-from search_space.network.encoders import ENCODERS, LEVELS
+from search_space.network.encoders import ENCODERS
 from search_space.network.graph import Draft
 from search_space.network.unet import InputBand, draw_up
 
@@ -29,8 +29,8 @@ SIDE_PX = 64
 )
 def test_known_encoders_cost_what_was_published(encoder: Any, published: float) -> None:
     draft = Draft(3)
-    features = ENCODERS[encoder](draft, draft.image, LEVELS)
-    graph = draft.finished({"masks": features[LEVELS]})
+    features = ENCODERS[encoder](draft, draft.image, KNOWN_LEVELS)
+    graph = draft.finished({"masks": features[KNOWN_LEVELS]})
     assert graph.flops(224, 224) / 2 == pytest.approx(published, rel=0.045)
 
 

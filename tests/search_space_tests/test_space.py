@@ -157,10 +157,6 @@ def test_overrides_narrow_choose_and_fix() -> None:
             {"architecture.block": {"drop": True}, "architecture.block[dense].layers": {"fix": 3}},
             r"\[dense\]\.layers exists only where architecture\.block is dense, and architecture\.block is dropped",
         ),
-        (
-            {"architecture.encoder": {"fix": "vgg16"}, "architecture.depth": {"fix": 6}},
-            "no network can be built: the encoder vgg16 has 5 levels",
-        ),
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
         ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
         ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
