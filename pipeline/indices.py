@@ -1,6 +1,5 @@
 """Spectral indices: further bands computed from others, for any sensor that has them."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.formulas import Formula
 from pipeline.scene import Band, DataError
+from search_space.errors import nearest
 
 Plane = NDArray[np.float32]
 
@@ -132,8 +132,8 @@ def _formula(index: str) -> Formula:
     if index in INDICES:
         return Formula.parse(INDICES[index].formula)
     if re.fullmatch(r"\w+", index):
-        near = difflib.get_close_matches(index.lower(), INDICES, n=1, cutoff=0.4)
-        remedy = f"Did you mean {near[0]!r}? " if near else ""
+        near = nearest(index.lower(), INDICES, 0.4)
+        remedy = f"Did you mean {near!r}? " if near else ""
         remedy += f"docs/indices.md lists all {len(INDICES)}, and a formula such as '(nir - red) / (nir + red)' will do"
         raise DataError("data.indices: no such spectral index", received=index, remedy=remedy)
     return Formula.parse(index)
@@ -189,9 +189,9 @@ def _lies_in(span: tuple[float, float], role: Role) -> bool:
 
 def _no_such_band(index: str, name: str, sensor: Iterable[str]) -> DataError:
     known = [*sensor, *ROLES]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = nearest(name, known, 0.6)
     return DataError(
         f"data.indices: the formula names {name!r}, which is neither a band nor a part of the spectrum",
         received=index,
-        remedy=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(dict.fromkeys(known))}",
+        remedy=f"Did you mean {near!r}?" if near else f"Known: {', '.join(dict.fromkeys(known))}",
     )

@@ -7,12 +7,13 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import psutil
@@ -32,6 +33,8 @@ WORTH_MB = 100
 """Less imagery than that is read before further processes have started."""
 
 MEMORY_SHARE = 0.7
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def _in_processes(plan: ScenePlan, folder: Path, jobs: int) -> Generator[SceneOu
     _hash_shared(plan)
     waiting = list(reversed(plan.adapter.scene_ids))
     running: dict[Future[SceneOutcome], str] = {}
+    # Waiting for it is the one place where a signal can come between: an interrupted `wait` keeps the futures' locks.
+    ended: SimpleQueue[Future[SceneOutcome]] = SimpleQueue()
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     order = _Order(plan.settings, plan.needed, plan.hashes, folder, logging.getLogger().getEffectiveLevel())
@@ -132,20 +137,25 @@ def _in_processes(plan: ScenePlan, folder: Path, jobs: int) -> Generator[SceneOu
             with _signals_held():
                 while waiting and len(running) < jobs:
                     scene_id = waiting.pop()
-                    running[executor.submit(_prepare_in_process, scene_id)] = scene_id
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+                    future = executor.submit(_prepare_in_process, scene_id)
+                    running[future] = scene_id
+                    future.add_done_callback(ended.put)
+            future = ended.get()
+            with _signals_held():
                 outcome = future.result()
                 del running[future]
-                for name, level, text in outcome.messages:
-                    logging.getLogger(name).log(level, "%s", text)
-                yield outcome
+            for name, level, text in outcome.messages:
+                logging.getLogger(name).log(level, "%s", text)
+            yield outcome
     except BrokenProcessPool as error:
-        raise _killed(sorted(name for future, name in running.items() if not _is_done(future))) from error
+        with _signals_held():
+            names = sorted(name for future, name in running.items() if not _is_done(future))
+        raise _killed(names) from error
     finally:
-        _end(executor, set(multiprocessing.active_children()) - before if running else set())
-        for scene_id in running.values():
-            remove_partial(folder / scene_id)
+        with _signals_held():
+            _end(executor, set(multiprocessing.active_children()) - before if running else set())
+            for scene_id in running.values():
+                remove_partial(folder / scene_id)
 
 
 def _hash_shared(plan: ScenePlan) -> None:
@@ -179,12 +189,27 @@ def _killed(scene_ids: list[str]) -> DataError:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Processes are started whole, and never see Ctrl-C: it reaches all at once, but it is the first that ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Nothing in the block is interrupted: what is asked meanwhile happens at its end.
+
+    Processes that are started in it never see Ctrl-C, which reaches all at once: it is the first that ends them. That
+    is what the mask is for; it does not keep the main thread from being interrupted, as a signal that one thread holds
+    back goes to another, and Python then runs the handler in the main thread all the same.
+    """
+    asked: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    handlers = {each: found for each in STOP_SIGNALS if ours and callable(found := signal.getsignal(each))}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        for each in handlers:
+            signal.signal(each, lambda number, _: asked.append(number))
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        if asked:
+            signal.raise_signal(asked[0])
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.datasets.base import did_you_mean
 from pipeline.registration import Shift
 from pipeline.scene import Band, DataError, Georeference
 from search_space.decode import Frozen, ListAsTuple, canonical_json, encode, fingerprint
+from search_space.errors import did_you_mean
 from search_space.network.unet import InputBand
 from search_space.study import NATIVE, DataSettings, GridName
 

@@ -60,8 +60,8 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     encoder = architecture.encoder
     if isinstance(encoder, GrownEncoder) or encoder.weights == NO_WEIGHTS:
         return
-    from_keras = encoder.weights == IMAGENET
-    weights = _from_keras(encoder.kind) if from_keras else read_weights(Path(encoder.weights), encoder.kind)
+    path = weights_file(architecture)
+    weights = _from_keras(encoder.kind) if path is None else read_weights(path, encoder.kind)
     wanted = weighted_layers(encoder, architecture.levels)
     if absent := [name for name in wanted if name not in weights]:
         raise UnableError(

@@ -17,8 +17,7 @@ from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
 from search_space.network.cost import check_cost
 from search_space.objective import EpochReport
-from search_space.prediction import PredictionSettings
-from search_space.records import ModelMember, ModelSet
+from search_space.records import Chosen, ModelMember, ModelSet
 from search_space.study import Study
 
 logger = logging.getLogger(__name__)
@@ -42,23 +41,6 @@ class RunRecord(Frozen):
     model_sha256: str
     study: Study
     member: ModelMember
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What a class is retrained from.
-
-    Attributes:
-        candidate: Its network and how to train it.
-        trial: Number of the trial that found it; None for a recipe.
-        recipe: Name or file of the recipe.
-        prediction: How tiles become a map, where the recipe says so.
-    """
-
-    candidate: Candidate
-    trial: int | None = None
-    recipe: str = ""
-    prediction: PredictionSettings | None = None
 
 
 def retrain(

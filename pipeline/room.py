@@ -1,6 +1,5 @@
 """A study's split of its data, seen to leave room for training."""
 
-import difflib
 import logging
 
 import numpy as np
@@ -11,6 +10,7 @@ from pipeline.patches.draws import reach_px
 from pipeline.patches.places import far_from, shown_from
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
+from search_space.errors import did_you_mean
 from search_space.space import Space, least_demand_px, named_bands, resolve_space
 from search_space.study import Study
 from search_space.training_plan import Augmentation
@@ -64,11 +64,10 @@ def split_of(study: Study, dataset: PreparedDataset) -> Fold:
 def _check_bands(space: Space, dataset: PreparedDataset) -> None:
     for name in named_bands(space):
         if name not in dataset.bands:
-            near = difflib.get_close_matches(name, dataset.bands, n=1, cutoff=0.5)
             raise DataError(
                 "space.architecture.bands names a band that the data do not have",
                 received=name,
-                remedy=f"Did you mean {near[0]!r}?" if near else f"They have: {', '.join(dataset.bands)}",
+                remedy=did_you_mean(name, dataset.bands),
             )
 
 

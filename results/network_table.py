@@ -40,7 +40,7 @@ def stage_size(graph: Graph, stage: str, patch_px: int, margin_px: int = 0) -> t
         return patch_px, signal.channels
     if stage.startswith("head"):
         return patch_px - 2 * margin_px, signal.channels
-    return signal.cells or _padded(graph, patch_px) >> signal.level, signal.channels
+    return signal.cells or graph.padded_px(patch_px) >> signal.level, signal.channels
 
 
 def stage_weights(graph: Graph, stage: str) -> int:
@@ -48,12 +48,8 @@ def stage_weights(graph: Graph, stage: str) -> int:
     return sum(num_parameters_of(node.layer, graph.inputs_of(node)) for node in stage_nodes(graph, stage))
 
 
-def _padded(graph: Graph, patch_px: int) -> int:
-    return -(-patch_px // graph.divisor_px) * graph.divisor_px
-
-
 def _row(graph: Graph, stage: str, patch_px: int, margin_px: int) -> tuple[str, str, int, int, int, float]:
-    nodes, side = stage_nodes(graph, stage), _padded(graph, patch_px)
+    nodes, side = stage_nodes(graph, stage), graph.padded_px(patch_px)
     size, channels = stage_size(graph, stage, patch_px, margin_px)
     convolutions = sum(isinstance(node.layer, (Conv, DepthwiseConv, TransposedConv)) for node in nodes)
     gflop = sum(flops_of(node.layer, graph.inputs_of(node), side, side) for node in nodes) / 1e9

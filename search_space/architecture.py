@@ -1,11 +1,11 @@
 """What a network looks like: the frozen description from which `search_space.network` draws up a graph of layers."""
 
-import difflib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from search_space.decode import Frozen, Whole
+from search_space.errors import nearest
 from search_space.names import Names
 
 Kernel = Annotated[Whole, Field(ge=1, le=9)]
@@ -111,8 +111,8 @@ WEIGHT_FILES = (".keras", ".h5", ".safetensors")
 
 def _check_weights(text: str) -> str:
     if text not in (NO_WEIGHTS, IMAGENET) and not text.endswith(WEIGHT_FILES):
-        near = difflib.get_close_matches(text, (NO_WEIGHTS, IMAGENET), n=1, cutoff=0.5)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(text, (NO_WEIGHTS, IMAGENET))
+        meant = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f'must be "none", "imagenet" or a file ({", ".join(WEIGHT_FILES)}){meant}')
     return text
 

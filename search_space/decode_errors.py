@@ -1,6 +1,5 @@
 """One line in the user's words for data that a model refused: where it is, what may stand there, what to do."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from search_space.errors import MalformedError
+from search_space.errors import MalformedError, nearest
 
 KeyPath = tuple[int | str, ...]
 
@@ -255,15 +254,15 @@ def _either(words: Sequence[str]) -> str:
 
 def _nearest(model: type[BaseModel], path: KeyPath, data: object) -> str:
     known = _keys(_expected(model, path[:-1], data))
-    near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}"
+    near = nearest(str(path[-1]), known)
+    return f"Did you mean {near!r}?" if near else f"Known keys: {', '.join(sorted(known))}"
 
 
 def _nearest_word(words: Sequence[str], received: Any) -> str:
     """The option, of those in quotes, that was probably meant."""
     options = [json.loads(word) for word in words if word.startswith('"')]
-    near = difflib.get_close_matches(received, options, n=1, cutoff=0.5) if isinstance(received, str) else []
-    return f"Did you mean {near[0]!r}?" if near else ""
+    near = nearest(received, options) if isinstance(received, str) else ""
+    return f"Did you mean {near!r}?" if near else ""
 
 
 def _conversion(words: Sequence[str], received: Any) -> str:

@@ -3,6 +3,9 @@
 A user sees one line: what is wrong, what was received, and what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class MapgroveError(Exception):
     """Something the user can mend.
@@ -53,3 +56,18 @@ class InfeasibleError(MapgroveError):
 
 class UnableError(MapgroveError):
     """No trial can run here now: the machine's or the data's fault, not the candidate's."""
+
+
+def nearest(word: str, known: Iterable[str], likeness: float = 0.5) -> str:
+    """The known name most like a word; empty where none is like it."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
+    return near[0] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Remedy for an unknown name: the nearest known one, or all of them."""
+    names = sorted(known)
+    if near := nearest(word, names):
+        return f"Did you mean {near!r}?"
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"Known are: {shown}" if names else "There are none"

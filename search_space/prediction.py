@@ -65,7 +65,7 @@ def tiling_for(candidate: Candidate, settings: PredictionSettings) -> Tiling:
     drawn = outline(candidate.architecture)
     margin_px = candidate.architecture.margin_px
     wished = max(settings.tile_px or candidate.plan.patch_px, 2 * margin_px + LEAST_MAP_PX)
-    tile_px = -(-wished // drawn.divisor_px) * drawn.divisor_px
+    tile_px = drawn.padded_px(wished)
     overlap = settings.overlap
     if overlap is None:
         overlap = overlap_for(drawn.context_px, tile_px, margin_px)

@@ -1,6 +1,5 @@
 """Published systems as candidates: a file each in `search_space/recipe_files/`, read by the one door."""
 
-import difflib
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode
-from search_space.errors import MalformedError, MapgroveError
+from search_space.errors import MalformedError, MapgroveError, did_you_mean
 from search_space.prediction import PredictionSettings
 from search_space.training_plan import TrainingPlan
 
@@ -56,11 +55,7 @@ def read_recipe(word: str) -> Recipe:
     if word.endswith(".toml"):
         return read_recipe_file(Path(word))
     if word not in recipe_names():
-        near = difflib.get_close_matches(word, recipe_names(), n=1, cutoff=0.5)
-        meant = f"Did you mean {near[0]!r}? " if near else ""
-        raise MapgroveError(
-            "there is no such recipe", received=word, remedy=f"{meant}Known are: {', '.join(recipe_names())}"
-        )
+        raise MapgroveError("there is no such recipe", received=word, remedy=did_you_mean(word, recipe_names()))
     return _own_recipe(word)
 
 

@@ -80,6 +80,22 @@ class BandNumbers(Frozen):
         return self
 
 
+class Chosen(Frozen):
+    """What a class is retrained from.
+
+    Attributes:
+        candidate: Its network and how to train it.
+        trial: Number of the trial that found it; None for a recipe.
+        recipe: Name or file of the recipe; empty for a trial.
+        prediction: How tiles become a map, where the recipe says so; else the study does.
+    """
+
+    candidate: Candidate
+    trial: Annotated[Whole, Field(ge=0)] | None = None
+    recipe: str = ""
+    prediction: PredictionSettings | None = None
+
+
 class ModelMember(Frozen):
     """One retrained model, which maps one class.
 

@@ -4,7 +4,6 @@ Paths are those of `Candidate`. A part in brackets makes a dimension conditional
 `architecture.block[inception].wide_kernel_px` exists only where `architecture.block` is `inception`.
 """
 
-import difflib
 import json
 import math
 import re
@@ -15,7 +14,7 @@ from typing import Any
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
-from search_space.errors import InfeasibleError, MalformedError
+from search_space.errors import InfeasibleError, MalformedError, nearest
 
 Space = Mapping[str, Dimension]
 
@@ -256,10 +255,10 @@ def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
             )
     is_group = any(name.startswith(f"{path}.") for name in base)
     known = _groups(base) if "*" in path else list(base)
-    near = [] if is_group else difflib.get_close_matches(path, known, n=1, cutoff=0.3)
+    near = "" if is_group else nearest(path, known, 0.3)
     return MalformedError(
         f"space: unknown dimension {path!r}",
-        remedy=f"Did you mean {near[0]!r}?" if near else "`show-space` lists all",
+        remedy=f"Did you mean {near!r}?" if near else "`show-space` lists all",
     )
 
 

@@ -1,6 +1,5 @@
 """Where a search begins: known candidates as points of a study's space."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from pydantic import AfterValidator
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.dimensions import Choice, Fixed
+from search_space.errors import did_you_mean
 from search_space.names import Names
 from search_space.recipes import read_recipe, recipe_names
 from search_space.space import Space
@@ -28,9 +28,7 @@ def _check_starts(names: tuple[str, ...]) -> tuple[str, ...]:
     known = (DEFAULT, RECIPES, *recipe_names())
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ValueError(f"has no recipe {name!r}; {hint}")
+            raise ValueError(f"has no recipe {name!r}. {did_you_mean(name, known)}")
     return names
 
 

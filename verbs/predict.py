@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_space.errors import MapgroveError, UsageError
+from search_space.errors import MapgroveError, UsageError, did_you_mean
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, add_study, load_study, say
 
@@ -67,8 +67,6 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
     Raises:
         MapgroveError: A word that is no fold, scene or file, or two images that would share a folder.
     """
-    from pipeline.datasets.base import did_you_mean
-
     places: dict[str, PreparedScene | Path] = {}
     dataset = _dataset(study)
     for word in words:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from search_space.errors import MapgroveError, UsageError
 from search_space.objective import EpochReport
 from search_space.recipes import read_recipe
+from search_space.records import Chosen
 from search_space.study import Study
 from verbs.common import MODELS, add_study, load_study, open_study_store, say, study_commands
 
 if TYPE_CHECKING:
-    from pipeline.retraining import Chosen
     from trials_db.records import Trial
 
 
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError(
                 "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
             )
-    use_backend()
     chosen = _chosen(study, classes, options)
+    use_backend()
     from pipeline.retraining import retrain
 
     def tell(class_name: str, report: EpochReport) -> None:
@@ -65,18 +65,16 @@ def run(options: argparse.Namespace) -> None:
     say(f"Model set: {study.folder / MODELS}. Next: {study_commands(study, options).map_and_score()[0]}")
 
 
-def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> "dict[str, Chosen]":
+def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> dict[str, Chosen]:
     """Class to what it is trained from."""
-    from pipeline.retraining import Chosen
-
     if options.recipe is not None:
         recipe = read_recipe(options.recipe)
-        made = Chosen(recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
+        made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
         return dict.fromkeys(classes, made)
     with open_study_store(study) as store:
         trials = store.trials(study.name)
     best = {name: _choose(trials, name, options) for name in classes}
-    return {name: Chosen(trial.decoded(), trial=trial.number) for name, trial in best.items()}
+    return {name: Chosen(candidate=trial.decoded(), trial=trial.number) for name, trial in best.items()}
 
 
 def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":

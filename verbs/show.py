@@ -10,14 +10,13 @@ Examples:
 """
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
-from search_space.errors import InfeasibleError, MapgroveError, UsageError
+from search_space.errors import InfeasibleError, MapgroveError, UsageError, nearest
 from search_space.network.cost import training_cost
 from search_space.network.graph import Graph
 from search_space.network.unet import InputBand, draw_up
@@ -156,8 +155,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError("a picture is a PNG file", received=str(options.picture), remedy="Let its name end in .png")
     word = options.candidate
     if not (is_recipe(word) or word.isdigit() or word == BEST):
-        near = difflib.get_close_matches(word, [BEST, *recipe_names()], n=1, cutoff=0.5)
-        meant = f"Did you mean {near[0]!r}? " if near else ""
+        near = nearest(word, [BEST, *recipe_names()])
+        meant = f"Did you mean {near!r}? " if near else ""
         raise UsageError(
             "no such candidate",
             received=word,

@@ -1,12 +1,12 @@
 """What every adapter offers, and the small things they share."""
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 from pipeline.scene import Band, DataError, Scene
+from search_space.errors import did_you_mean
 
 
 class Adapter(Protocol):
@@ -64,16 +64,6 @@ class Adapter(Protocol):
             An adapter whose one scene has the name of the file without its ending. Nothing is read yet, and this data
             set's own folder need not exist.
         """
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Remedy for an unknown name: the nearest known one, or all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return f"Known are: {shown}" if names else "There are none"
 
 
 def check_names(what: str, wanted: Sequence[str], known: Iterable[str]) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.base import Adapter, did_you_mean
+from pipeline.datasets.base import Adapter
 from pipeline.datasets.dstl import DstlAdapter
 from pipeline.datasets.geotiff import GeotiffAdapter
 from pipeline.datasets.masks import MasksAdapter
 from pipeline.datasets.spacenet import SpacenetAdapter
 from pipeline.scene import DataError
+from search_space.errors import did_you_mean
 from search_space.study import DataSettings
 
 ADAPTERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Adapter]] = {

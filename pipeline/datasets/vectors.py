@@ -14,9 +14,10 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from pipeline.datasets.base import did_you_mean, existing_file
+from pipeline.datasets.base import existing_file
 from pipeline.datasets.places import Geometries, Ground, is_on_earth, known_crs, moved
 from pipeline.scene import DataError
+from search_space.errors import did_you_mean
 
 logger = logging.getLogger(__name__)
 

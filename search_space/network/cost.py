@@ -78,7 +78,7 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         batch_size: Patches per step.
         optimizer: A key of `OPTIMIZER_COPIES`.
     """
-    side = -(-patch_px // graph.divisor_px) * graph.divisor_px
+    side = graph.padded_px(patch_px)
     sizes = [node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES for node in graph.nodes]
     scores = [_num_scores(node, side) * batch_size * BYTES for node in graph.nodes]
     kept = _kept(graph)

@@ -62,6 +62,10 @@ class Graph:
         """Sides of images that are multiples of this need no padding."""
         return 1 << max(node.signal.level for node in self.nodes)
 
+    def padded_px(self, side_px: int) -> int:
+        """The side of an image as the network pads it: the next multiple of `divisor_px`."""
+        return -(-side_px // self.divisor_px) * self.divisor_px
+
     @property
     def context_px(self) -> int | None:
         """How far an output pixel looks at most: no pixel further off, in rows or in columns, can change it.

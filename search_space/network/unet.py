@@ -1,12 +1,11 @@
 """From an architecture to the graph of a U-Net."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from search_space.architecture import Architecture, GrownEncoder
-from search_space.errors import InfeasibleError
+from search_space.errors import InfeasibleError, did_you_mean
 from search_space.network.blocks import Grower
 from search_space.network.encoders import ENCODERS, Features
 from search_space.network.graph import Draft, Graph
@@ -85,10 +84,9 @@ def _selected(draft: Draft, architecture: Architecture, bands: Sequence[InputBan
     names = [band.name for band in bands]
     missing = [name for name in architecture.bands if name not in names]
     if missing:
-        near = difflib.get_close_matches(missing[0], names, n=1, cutoff=0.5)
         raise InfeasibleError(
             f"the data have no band {missing[0]!r}, which architecture.bands names",
-            remedy=f"Did you mean {near[0]!r}?" if near else f"They have: {', '.join(names)}",
+            remedy=did_you_mean(missing[0], names),
         )
     places = tuple(names.index(name) for name in architecture.bands)
     return [bands[place] for place in places], draft.add("bands", Select(places), draft.image)

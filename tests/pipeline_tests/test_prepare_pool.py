@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +137,20 @@ def test_a_full_disk_stops_all_processes(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == [".lock"]
 
 
-def begun(tmp_path: Path) -> subprocess.Popen[str]:
-    """`prepare` with two processes in a process group of its own, as a terminal starts it."""
+@contextmanager
+def begun(tmp_path: Path, script: str = SCRIPT) -> Iterator[subprocess.Popen[str]]:
+    """`prepare` with two processes in a process group of its own, as a terminal starts it; none is left behind."""
     text = settings(tmp_path).model_dump_json()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, text],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-c", script, text]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def until(what: Callable[[], Any]) -> Any:
@@ -194,36 +198,59 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("moment", ["at once", "while writing"])
 def test_ctrl_c_stops_everything_at_once(large: Path, moment: str) -> None:
-    process = begun(large)
-    until(lambda: partial(large) if moment == "while writing" else len(workers(process)) == 2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130, error
-    assert "Traceback" not in error
-    assert_whole(large, process.pid)
+    with begun(large) as process:
+        until(lambda: partial(large) if moment == "while writing" else len(workers(process)) == 2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 130, error
+        assert "Traceback" not in error
+        assert_whole(large, process.pid)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ctrl_c_while_processes_start(large: Path, number: int) -> None:
+    """Another thread takes the signal that the first one holds back."""
+    script = f"""
+import os, signal, threading, time
+from multiprocessing.context import SpawnProcess
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+started, start = [], SpawnProcess.start
+def interrupted(process):
+    start(process)
+    started.append(process)
+    if len(started) == {number}:
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.2)
+SpawnProcess.start = interrupted
+{SCRIPT}"""
+    with begun(large, script) as process:
+        _, error = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 130, error
+        assert "Traceback" not in error
+        assert_whole(large, process.pid)
 
 
 @pytest.mark.parametrize("moment", ["at once", "while writing"])
 def test_a_killed_process_is_told_with_its_scene_and_the_remedy(large: Path, moment: str) -> None:
-    process = begun(large)
-    until(lambda: partial(large) if moment == "while writing" else len(workers(process)) == 2)
-    workers(process)[0].kill()
-    _, error = process.communicate(timeout=PATIENCE_S)
-    last = error.strip().splitlines()[-1]
-    assert last.startswith("DataError: A process was killed while it prepared ")
-    named = last.removeprefix("DataError: A process was killed while it prepared ").split(",")[0].split(" or ")
-    assert 1 <= len(named) <= 2
-    assert set(named) <= set("abcdef")
-    assert "Run prepare again with --jobs 1; finished scenes are kept." in last
-    assert_whole(large, process.pid)
+    with begun(large) as process:
+        until(lambda: partial(large) if moment == "while writing" else len(workers(process)) == 2)
+        workers(process)[0].kill()
+        _, error = process.communicate(timeout=PATIENCE_S)
+        last = error.strip().splitlines()[-1]
+        assert last.startswith("DataError: A process was killed while it prepared ")
+        named = last.removeprefix("DataError: A process was killed while it prepared ").split(",")[0].split(" or ")
+        assert 1 <= len(named) <= 2
+        assert set(named) <= set("abcdef")
+        assert "Run prepare again with --jobs 1; finished scenes are kept." in last
+        assert_whole(large, process.pid)
 
 
 def test_no_process_outlives_the_first_one(large: Path) -> None:
-    process = begun(large)
-    until(lambda: len(workers(process)) == 2)
-    process.kill()
-    process.communicate(timeout=PATIENCE_S)
-    until(lambda: not [each for each in psutil.process_iter() if alive_in(each, process.pid)])
+    with begun(large) as process:
+        until(lambda: len(workers(process)) == 2)
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
+        until(lambda: not [each for each in psutil.process_iter() if alive_in(each, process.pid)])
     prepare(settings(large))
     assert not partial(large)
 

@@ -11,12 +11,12 @@ import pytest
 from pipeline.model_set import LoadedModelSet
 from pipeline.prepare import prepare
 from pipeline.prepared import PreparedDataset
-from pipeline.retraining import Chosen, retrain
+from pipeline.retraining import retrain
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError
 from search_space.prediction import PredictionSettings
-from search_space.records import ModelSet
+from search_space.records import Chosen, ModelSet
 from search_space.study import Study
 from search_space.training_plan import Scaling
 
@@ -68,7 +68,7 @@ class Retrain:
 
     def __call__(self, study: Study, **scalings: Scaling) -> ModelSet:
         self.trained = []
-        candidates = {name: Chosen(candidate(scaling), trial=0) for name, scaling in scalings.items()}
+        candidates = {name: Chosen(candidate=candidate(scaling), trial=0) for name, scaling in scalings.items()}
         return retrain(study, candidates, self.folder, on_epoch=lambda name, _: self.trained.append(name))
 
 
@@ -117,7 +117,7 @@ def test_another_scaling_is_another_training_and_other_folds_are_another_ground(
 @pytest.mark.slow
 def test_a_recipes_way_to_cut_tiles_is_kept_with_its_model(study: Study, tmp_path: Path) -> None:
     def retrained(prediction: PredictionSettings | None) -> ModelSet:
-        chosen = {"bright": Chosen(candidate(Scaling()), recipe="ours.toml", prediction=prediction)}
+        chosen = {"bright": Chosen(candidate=candidate(Scaling()), recipe="ours.toml", prediction=prediction)}
         return retrain(study, chosen, tmp_path / "models", on_epoch=lambda *_: trained.append(prediction))
 
     trained: list[PredictionSettings | None] = []
@@ -138,5 +138,7 @@ def test_a_recipes_way_to_cut_tiles_is_kept_with_its_model(study: Study, tmp_pat
 def test_networks_beyond_the_limits_are_refused_before_anything_is_written(study: Study, tmp_path: Path) -> None:
     small = study.model_copy(update={"limits": study.limits.model_copy(update={"max_parameters": 10})})
     with pytest.raises(InfeasibleError, match=r"more than limits\.max_parameters = 10"):
-        retrain(small, {"bright": Chosen(candidate(Scaling()))}, tmp_path / "models", on_epoch=lambda *_: None)
+        retrain(
+            small, {"bright": Chosen(candidate=candidate(Scaling()))}, tmp_path / "models", on_epoch=lambda *_: None
+        )
     assert not (tmp_path / "models").exists()

@@ -1,12 +1,19 @@
 """Samples of the whole search space, as in `benchmarks/samples.py`, which draws a thousand of them."""
 
+from dataclasses import replace
 from functools import cache
+from itertools import count
+from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
+from benchmarks import samples as benchmark
 from benchmarks.samples import build_and_run, covering, samples, train_and_reload
 from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.network.cost import Cost, training_cost
 from search_space.space import resolve_space
 
 SPACE = resolve_space({})
@@ -43,3 +50,41 @@ def test_the_telling_samples_show_every_kind_of_encoder_and_every_batch() -> Non
 def test_telling_samples_train_a_step_and_come_back_equal(part: int) -> None:
     for candidate in telling()[part:TRAINED:4]:
         train_and_reload(candidate)
+
+
+class TestTheChecksCanFail:
+    """What the two tests above rely on: that each thing checked is refused when it is wrong."""
+
+    @pytest.fixture
+    def candidate(self) -> Candidate:
+        fields = {"architecture": {"depth": 2, "base_filters": 4}, "plan": {"batch_size": 4}}
+        return decode(Candidate, fields, where="test")
+
+    @pytest.mark.parametrize("name", ["num_parameters", "num_variables"])
+    def test_a_wrong_count_is_refused(self, candidate: Candidate, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lying(*given: Any) -> Cost:
+            cost = training_cost(*given)
+            return replace(cost, **{name: getattr(cost, name) + 1})
+
+        monkeypatch.setattr(benchmark, "training_cost", lying)
+        with pytest.raises(ValueError, match=r"\d+ (weights|variables), \d+ (estimated|counted)"):
+            build_and_run(candidate)
+
+    def test_maps_that_are_no_numbers_are_refused(self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(benchmark, "_maps", lambda *_: {"masks": np.array([np.nan])})
+        with pytest.raises(ValueError, match="not numbers"):
+            build_and_run(candidate)
+
+    def test_a_model_that_comes_back_different_is_refused(
+        self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = count()
+        monkeypatch.setattr(benchmark, "_maps", lambda *_: {"masks": np.array([next(calls)])})
+        with pytest.raises(ValueError, match="differs after loading"):
+            train_and_reload(candidate)
+
+    def test_a_point_that_is_another_candidate_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        [(_, point)] = samples(SPACE, 1, seed=1)
+        monkeypatch.setattr(benchmark, "nearest_point", lambda *_: point)
+        with pytest.raises(ValueError, match="does not come back"):
+            list(samples(SPACE, 1, seed=2))
