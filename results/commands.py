@@ -32,7 +32,8 @@ class StudyCommands:
 
     def search(self) -> str:
         """Search with workers on this machine: without any no trial would run."""
-        return self.line("search", "--workers", str(min(USUAL_WORKERS, self.study.search.lookahead)))
+        most = self.study.search.lookahead or USUAL_WORKERS
+        return self.line("search", "--workers", str(min(USUAL_WORKERS, most)))
 
     def retrain(self, best: Trial | None, models: ModelSet | None = None) -> list[str]:
         """Retrain what was retrained already, or, for the first time, what can be.

@@ -34,7 +34,8 @@ class Outcome(Frozen):
     """How a trial ended.
 
     Attributes:
-        state: "done", "infeasible" (no model can be built or trained within the limits), or "failed".
+        state: "done", "pruned" (stopped early, as others did better), "infeasible" (no model can be built or trained
+            within the limits), or "failed".
         loss: 1 - mean validation Jaccard; given exactly when done.
         reason: Why it is not done; one line.
         jaccard: Validation Jaccard per class at its best threshold.
@@ -42,7 +43,7 @@ class Outcome(Frozen):
         figures: Further numbers with their unit in the name, such as `num_parameters`, `train_s`.
     """
 
-    state: Literal["done", "infeasible", "failed"]
+    state: Literal["done", "pruned", "infeasible", "failed"]
     loss: float | None = None
     reason: str | None = None
     jaccard: dict[str, float] = {}

@@ -21,6 +21,9 @@ MAY_CHANGE = (
     "data.prepared",
     "retrain",
     "limits.max_trials",
+    "limits.hours",
+    "limits.target_jaccard",
+    "limits.patience",
     "limits.trial_memory_mb",
     "limits.trial_s",
     "search.lease_s",
@@ -33,6 +36,9 @@ Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
 LEAST_BLOCK_PX = 8
+
+Algorithm = Literal["tpe", "anneal", "rand", "mix"]
+"""What proposes candidates."""
 
 
 def _grid(value: Any) -> Any:
@@ -196,7 +202,10 @@ class LimitSettings(Frozen):
     """`[limits]`: where the search ends, and what one trial may use.
 
     Attributes:
-        max_trials: The study ends with this many trials; may be raised later.
+        max_trials: The study ends with this many trials; this limit and the next three may be changed later.
+        hours: The study ends so many hours after its first trial was proposed; 0 for no limit.
+        target_jaccard: The study ends with a trial whose mean Jaccard reaches this; 0 for no limit.
+        patience: The study ends when so many trials after the best have ended and none was better; 0 for no limit.
         max_parameters: Larger networks are infeasible.
         device_memory_mb: Candidates that are estimated to need more for a step of training are infeasible; 0 for what
             the worker's accelerator has free, and no limit on a processor.
@@ -212,6 +221,9 @@ class LimitSettings(Frozen):
     """
 
     max_trials: Count
+    hours: Annotated[float, Field(ge=0.0)] = 0.0
+    target_jaccard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    patience: Annotated[Whole, Field(ge=0)] = 0
     max_parameters: Count = 50_000_000
     device_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     epoch_s: Annotated[float, Field(ge=0.0)] = 0.0
@@ -232,19 +244,23 @@ class SearchSettings(Frozen):
     """`[search]`: how proposals are made.
 
     Attributes:
-        startup_trials: Trials drawn from the prior before TPE proposes.
+        algorithm: Of Hyperopt's: "tpe", "anneal", "rand" for random search, or "mix", which takes TPE for half of the
+            proposals, annealing for four of ten, and chance for the rest.
+        startup_trials: Trials drawn from the prior before the algorithm proposes.
         gamma: Share of trials that TPE takes as good ones, in units of the square root of their number.
-        lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is proposed from
+        lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is then proposed from
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
-            number of workers. At least the number of workers, or some will idle.
+            number of workers; with fewer than there are workers some will idle. 0 keeps as many proposals waiting as
+            there are workers, each made from all results there are at that time.
         lease_s: A worker that is silent for longer loses its trial.
         start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
             itself, names of recipes, or "recipes" for all of them.
     """
 
+    algorithm: Algorithm = "tpe"
     startup_trials: Count = 10
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
-    lookahead: Count = 4
+    lookahead: Annotated[Whole, Field(ge=0)] = 0
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
     start_from: Starts = ()
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from search_space.space import Space, space_fingerprint
-from search_space.study import SearchSettings
+from search_space.study import LimitSettings, SearchSettings
 from trials_db.bridge import new_trial
+from trials_db.ending import ending, told_history
 from trials_db.errors import LeaseLostError
+from trials_db.history import History
 from trials_db.records import Lead, StudyRecord, Trial, TrialState
 from trials_db.stopping import AwakeGuard, Stop
 from trials_db.store import TrialStore, check_same_study
@@ -19,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 POLL_S = 0.2
 LEAD_LEASE_S = 15.0
+COUNT_WORKERS_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Progress:
         counts: Number of trials in each state.
         max_trials: Number of trials after which the search ends.
         best: The trial with the lowest loss, the oldest of equals; None while none has a loss.
+        ending: Why no further trial is proposed before there are `max_trials`; empty while the search goes on.
         leader: Another master that leads while this one waits, None where this one leads.
     """
 
     counts: dict[TrialState, int]
     max_trials: int
     best: Trial | None
+    ending: str = ""
     leader: str | None = None
 
     @property
@@ -45,7 +50,8 @@ class Progress:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
-        return self.num_ended >= self.max_trials
+        under_way = self.counts[TrialState.NEW] + self.counts[TrialState.RUNNING]
+        return self.num_ended >= self.max_trials or (bool(self.ending) and not under_way)
 
 
 OnProgress = Callable[[Progress], None]
@@ -60,7 +66,7 @@ class Master:
         study: The study as this process knows it.
         space: What can be tried.
         settings: How proposals are made, and how long a worker may be silent.
-        max_trials: The study ends with this many trials.
+        limits: When the search ends.
         name: Who leads, for others to read.
     """
 
@@ -68,11 +74,14 @@ class Master:
     study: StudyRecord
     space: Space
     settings: SearchSettings
-    max_trials: int
+    limits: LimitSettings
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    _trials: dict[int, Trial] = field(default_factory=dict, init=False)
+    _history: History = field(default_factory=History, init=False)
+    _told: History = field(default_factory=History, init=False)
     _cursor: str = field(default="", init=False)
     _renew_at_s: float = field(default=0.0, init=False)
+    _num_workers: int = field(default=0, init=False)
+    _count_workers_at_s: float = field(default=0.0, init=False)
 
     def run(self, stop: Stop, on_progress: OnProgress = lambda _: None) -> Progress:
         """Propose until every trial has ended or `stop` is set; a later run goes on where this one was.
@@ -104,7 +113,7 @@ class Master:
                     self.store.requeue_expired(self.study.name)
                 self._refresh()
                 proposed = lead is not None and self._propose_next()
-                progress = self.progress(None if lead else self.store.leader(self.study.name))
+                progress = self._progress(None if lead else self.store.leader(self.study.name))
                 if progress != told:
                     on_progress(progress)
                     told = progress
@@ -116,15 +125,15 @@ class Master:
             if lead:
                 self.store.release_lead(lead)
         self._refresh()
-        return self.progress()
+        return self._progress(None)
 
-    def progress(self, leader: str | None = None) -> Progress:
+    def _progress(self, leader: str | None) -> Progress:
         """How far the search is, by what this master last read."""
-        trials = [self._trials[number] for number in sorted(self._trials)]
-        counts = {state: sum(trial.state is state for trial in trials) for state in TrialState}
-        with_loss = [(trial.loss, trial.number) for trial in trials if trial.loss is not None]
-        best = self._trials[min(with_loss)[1]] if with_loss else None
-        return Progress(counts, self.max_trials, best, leader)
+        history = self._history
+        return Progress(dict(history.counts), self.limits.max_trials, history.best, self._ending(), leader)
+
+    def _ending(self) -> str:
+        return ending(self.limits, self._told, self.store.now() if self.limits.hours else 0.0)
 
     def _check_study(self) -> None:
         stored = self.store.load_study(self.study.name)
@@ -149,16 +158,28 @@ class Master:
 
     def _refresh(self) -> None:
         changed, self._cursor = self.store.changed_since(self.study.name, self._cursor)
-        self._trials |= {trial.number: trial for trial in changed}
+        self._history.update(changed)
+        self._told = told_history(self._history, self.settings.lookahead, self._told)
 
     def _propose_next(self) -> bool:
-        """Add the next trial if all it rests on has ended; return whether it was added."""
-        number = next(number for number in range(len(self._trials) + 1) if number not in self._trials)
-        rests_on = range(max(0, number - self.settings.lookahead))
-        if number >= self.max_trials or not all(self._trials[each].state.is_final for each in rests_on):
+        """Add the next trial if one is wanted and all it rests on has ended; return whether it was added."""
+        number = self._history.next_number
+        if number >= self.limits.max_trials or not self._is_wanted(number) or self._ending():
             return False
-        history = list(self._trials.values())
+        history = list(self._history.trials.values())
         trial = new_trial(self.space, history, number, self.study.seed, self.settings)
         if not self.store.add_trial(self.study.name, trial):
             _log.warning("trial %d was added by another master", number)
         return True
+
+    def _is_wanted(self, number: int) -> bool:
+        if self.settings.lookahead:
+            return self._history.first_open >= number - self.settings.lookahead
+        return self._history.counts[TrialState.NEW] < max(1, self._live_workers())
+
+    def _live_workers(self) -> int:
+        """Number of workers that were heard of within their lease, by a count that is not quite new."""
+        if time.monotonic() >= self._count_workers_at_s:
+            self._num_workers = len(self.store.live_workers(self.study.name, self.settings.lease_s))
+            self._count_workers_at_s = time.monotonic() + COUNT_WORKERS_S
+        return self._num_workers

@@ -133,6 +133,11 @@ class Trial(Frozen):
         """The loss it ended with, None where it has none."""
         return self.outcome.loss if self.outcome else None
 
+    @property
+    def best_reported(self) -> float | None:
+        """The best mean Jaccard of its epochs so far, None where none has one."""
+        return max((each.mean_jaccard for each in self.reports if each.mean_jaccard is not None), default=None)
+
 
 class Claim(Frozen):
     """A worker's right to write about one trial, for as long as the store knows its token.

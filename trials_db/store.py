@@ -214,6 +214,12 @@ class TrialStore(ABC):
     def workers(self, study: str) -> list[WorkerRecord]:
         """All workers that have not left, by name; the dead show by `last_seen_s`."""
 
+    def live_workers(self, study: str, lease_s: float) -> list[WorkerRecord]:
+        """The workers that were heard of within the last `lease_s` seconds, by name."""
+        workers = self.workers(study)
+        since_s = self.now() - lease_s if workers else 0.0
+        return [worker for worker in workers if worker.last_seen_s >= since_s]
+
     @abstractmethod
     def now(self) -> float:
         """The store's time, in seconds since the epoch."""

@@ -1,7 +1,7 @@
 """Propose candidates for a study until its trials are all tried: this process is the master.
 
 With `--workers N` it also starts N workers on this machine and stops them at the end. The same command goes on with a
-study that was interrupted; a study that is complete grows when `limits.max_trials` is raised.
+study that was interrupted; a study that has ended goes on when the limit that ended it is raised.
 
 Examples:
   python run_search.py search --study configs/demo.toml --workers 2
@@ -19,7 +19,7 @@ from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.space import resolve_space, space_fingerprint
 from search_space.starting_points import named_points
-from search_space.study import MAY_CHANGE, Study
+from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
     add_study,
@@ -75,13 +75,13 @@ def run(options: argparse.Namespace) -> int:
     with open_study_store(study, create=True) as store:
         record = store.open_study(record, MAY_CHANGE)
         save_study(study)
-        say(f"Study {study.name}: up to {counted(study.limits.max_trials, 'trial')}, folder {study.folder}")
+        say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
         for line in _start_lines(study):
             say(line)
         if not options.workers and not store.workers(study.name):
             say(f"No worker serves it yet. Start some: {commands.line('worker')}")
-        master = Master(store, record, resolve_space(study.space), study.search, study.limits.max_trials)
-        workers = LocalWorkers(0 if _is_complete(store, study) else options.workers, *_worker_process(study))
+        master = Master(store, record, resolve_space(study.space), study.search, study.limits)
+        workers = LocalWorkers(0 if _is_over(store, study) else options.workers, *_worker_process(study))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
             progress = master.run(TendedStop(stop, workers), progress_bar.show)
             if stop.is_set():
@@ -97,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
             f"{counted(progress.num_ended, 'trial')} ended, none with a result",
             remedy="Mend the reason above, and search again under another study.name",
         )
+    if progress.ending:
+        say(f"\nThe search has ended: {progress.ending}. Changed in the study's file, the same command goes on.")
     if progress.is_complete:
         have = "has" if progress.num_ended == 1 else "have"
         say(f"\n{counted(progress.num_ended, 'trial')} {have} ended. Next: {commands.retrain(best)[0]}")
@@ -138,17 +140,38 @@ def _start_lines(study: Study) -> list[str]:
     return lines
 
 
-def _is_complete(store: "TrialStore", study: Study) -> bool:
-    """Whether every trial has ended, so that workers would only start and stop."""
-    return sum(n for state, n in store.counts(study.name).items() if state.is_final) >= study.limits.max_trials
+def _limits_text(limits: LimitSettings) -> str:
+    """Where the search ends."""
+    from results.phrases import counted
+
+    also = [f"{limits.hours:g} h"] if limits.hours else []
+    if limits.target_jaccard:
+        also.append(f"a mean Jaccard of {limits.target_jaccard:g}")
+    if limits.patience:
+        also.append(f"{counted(limits.patience, 'trial')} without a better one")
+    return " or ".join([f"up to {counted(limits.max_trials, 'trial')}", *also])
+
+
+def _is_over(store: "TrialStore", study: Study) -> bool:
+    """Whether there is nothing left to try, so that workers would only start and stop."""
+    from trials_db.ending import ending, told_history
+    from trials_db.history import History
+    from trials_db.records import TrialState
+
+    history = History()
+    history.update(store.trials(study.name))
+    if history.num_ended >= study.limits.max_trials:
+        return True
+    under_way = history.counts[TrialState.NEW] + history.counts[TrialState.RUNNING]
+    return not under_way and bool(ending(study.limits, told_history(history, study.search.lookahead), store.now()))
 
 
 def _check_workers(num_workers: int, study: Study) -> None:
-    if num_workers > study.search.lookahead:
+    if 0 < study.search.lookahead < num_workers:
         raise UsageError(
             f"only search.lookahead = {study.search.lookahead} trials are in flight, so workers would idle",
             received=f"--workers {num_workers}",
-            remedy="Raise search.lookahead in a new study, or start fewer workers",
+            remedy="Raise search.lookahead in a new study (0 follows the workers), or start fewer workers",
         )
 
 
