@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pymongo import ASCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
@@ -45,7 +45,7 @@ CALL_MS = 20_000
 INDEXES: dict[str, tuple[tuple[list[tuple[str, int]], dict[str, Any]], ...]] = {
     "trials": (
         ([("study", ASCENDING), ("number", ASCENDING)], {"unique": True}),
-        ([("study", ASCENDING), ("state", ASCENDING), ("number", ASCENDING)], {}),
+        ([("study", ASCENDING), ("state", ASCENDING), ("priority", DESCENDING), ("number", ASCENDING)], {}),
         ([("study", ASCENDING), ("changed", ASCENDING)], {}),
         ([("study", ASCENDING), ("token", ASCENDING)], {}),
     ),

@@ -90,25 +90,25 @@ class MongoStore(TrialStore):
                 return record
 
     def add_trial(self, study: str, trial: NewTrial) -> bool:
-        self._refuse_missing(study)
-        try:
-            self._upsert(
-                "trials",
-                {"study": study, "number": trial.number, "proposal": {"$exists": False}},
-                {
-                    "proposal": _json(trial),
-                    "schema": SCHEMA_VERSION,
-                    "state": TrialState.NEW.value,
-                    "attempts": 0,
-                    "lost_workers": 0,
-                    "reports": {"$literal": {}},
-                    "created": self._now,
-                    **self._change(),
-                },
-            )
-        except DuplicateKeyError:
-            return False
-        return True
+        new = {"state": TrialState.NEW.value, "attempts": 0, "lost_workers": 0, "created": self._now}
+        return self._insert(study, trial, {**new, "reports": {"$literal": {}}, "scores": {"$literal": {}}})
+
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        trial = trial.as_new()
+        scores = {str(each.epoch): each.mean_jaccard for each in trial.reports if each.mean_jaccard is not None}
+        restored = {
+            "state": trial.state.value,
+            "attempts": trial.attempts,
+            "lost_workers": trial.lost_workers,
+            "worker": {"$literal": trial.worker},
+            "outcome": _json(trial.outcome) if trial.outcome else None,
+            "created": _moment(trial.created_s),
+            "started": None if trial.started_s is None else _moment(trial.started_s),
+            "finished": None if trial.finished_s is None else _moment(trial.finished_s),
+            "reports": {"$literal": {str(each.epoch): canonical_json(each) for each in trial.reports}},
+            "scores": {"$literal": scores},
+        }
+        return self._insert(study, trial.proposal, restored)
 
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         token = uuid.uuid4().hex
@@ -128,7 +128,7 @@ class MongoStore(TrialStore):
             taken_now: Plain | None = ours or db.trials.find_one_and_update(
                 {"study": study, "state": TrialState.NEW.value},
                 [{"$set": taken}],
-                sort=[("number", 1)],
+                sort=[("priority", -1), ("number", 1)],
                 return_document=ReturnDocument.AFTER,
             )
             return taken_now
@@ -152,7 +152,12 @@ class MongoStore(TrialStore):
         self._update_claimed(claim, {"lease_until": self._later(claim.lease_s)})
 
     def report(self, claim: Claim, report: EpochReport) -> None:
-        self._update_claimed(claim, {f"reports.{report.epoch}": _json(report), **self._change()})
+        score = report.mean_jaccard
+        values = {
+            "reports": _with_epoch("$reports", report.epoch, canonical_json(report)),
+            "scores": _with_epoch("$scores", report.epoch, score),
+        }
+        self._update_claimed(claim, {**values, **self._change()})
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         ended = {
@@ -198,6 +203,17 @@ class MongoStore(TrialStore):
         newest = max(each["changed"] for each in found)
         told = {str(each["number"]): each["version"] for each in found if each["changed"] >= newest - OVERLAP}
         return trials, json.dumps({"at": _seconds(newest), "told": told})
+
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        query = {"study": study, f"reports.{epoch}": {"$exists": True}}
+        found = self._server.call(lambda db: list(db.trials.find(query, {"number": 1, "scores": 1})))
+        best = {
+            each["number"]: max(
+                (score for at, score in each["scores"].items() if int(at) <= epoch and score is not None), default=None
+            )
+            for each in found
+        }
+        return {number: score for number, score in best.items() if score is not None}
 
     def counts(self, study: str) -> dict[TrialState, int]:
         stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
@@ -266,9 +282,19 @@ class MongoStore(TrialStore):
             "state": TrialState.NEW.value,
             "token": None,
             "lease_until": None,
-            "reports": {"$literal": {}},
             **self._change(),
         }
+
+    def _insert(self, study: str, proposal: NewTrial, values: Plain) -> bool:
+        """Add a trial; return False where there is one of its number."""
+        self._refuse_missing(study)
+        key = {"study": study, "number": proposal.number, "proposal": {"$exists": False}}
+        about = {"proposal": _json(proposal), "priority": proposal.priority, "schema": SCHEMA_VERSION}
+        try:
+            self._upsert("trials", key, {**about, **values, **self._change()})
+        except DuplicateKeyError:
+            return False
+        return True
 
     def _upsert(self, collection: str, query: Plain, values: Plain) -> None:
         """Change the document that the query finds, or insert one.
@@ -301,7 +327,6 @@ class MongoStore(TrialStore):
         values = {"lost_workers": lost, **self._anew()}
         if lost >= MAX_LIVES:
             outcome = Outcome(state="failed", reason=f"lost {lost} workers")
-            del values["reports"]
             values |= {"state": TrialState.FAILED.value, "outcome": _json(outcome), "finished": self._now}
         return self._update("trials", {**expired, "number": found["number"], "token": found["token"]}, values)
 
@@ -354,6 +379,12 @@ class MongoStore(TrialStore):
 def _json(record: Any) -> Plain:
     """A record as text, which no pipeline takes for an expression."""
     return {"$literal": canonical_json(record)}
+
+
+def _with_epoch(field: str, epoch: int, value: Any) -> Plain:
+    """What was told of the epochs before, and of this one."""
+    earlier = {"$filter": {"input": {"$objectToArray": field}, "cond": {"$lt": [{"$toInt": "$$this.k"}, epoch]}}}
+    return {"$mergeObjects": [{"$arrayToObject": earlier}, {"$literal": {str(epoch): value}}]}
 
 
 def _key(claim: Claim) -> dict[str, Any]:

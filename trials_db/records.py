@@ -74,12 +74,14 @@ class NewTrial(Frozen):
         point: What Hyperopt chose.
         candidate: The plain form of the candidate made from it.
         seed: Seed of everything random in the trial.
+        priority: Those of a higher one are tried first.
     """
 
     number: Count
     point: Point
     candidate: dict[str, Any]
     seed: Count
+    priority: Whole = 0
 
 
 class Trial(Frozen):
@@ -91,10 +93,11 @@ class Trial(Frozen):
         point: What Hyperopt chose.
         candidate: The plain form of the candidate; see `decoded`.
         seed: Seed of everything random in the trial.
+        priority: Those of a higher one are tried first.
         attempts: How many times a worker claimed it.
         lost_workers: How many of these workers fell silent.
         worker: Who claimed it last.
-        reports: One per epoch of the last attempt, by epoch.
+        reports: One per epoch, by epoch; those of an attempt that another went on from are kept.
         outcome: How it ended, None before.
         created_s: When it was proposed.
         started_s: When it was claimed last.
@@ -106,6 +109,7 @@ class Trial(Frozen):
     point: Point
     candidate: dict[str, Any]
     seed: Count
+    priority: Whole = 0
     attempts: Count = 0
     lost_workers: Count = 0
     worker: str | None = None
@@ -127,6 +131,16 @@ class Trial(Frozen):
             where=f"the stored candidate of trial {self.number}",
             remedy="Restore the trial store from a copy, or search again under another study.name",
         )
+
+    def as_new(self) -> "Trial":
+        """The same trial where nobody runs it."""
+        running = self.state is TrialState.RUNNING
+        return self.model_copy(update={"state": TrialState.NEW}) if running else self
+
+    @property
+    def proposal(self) -> NewTrial:
+        """What was proposed."""
+        return NewTrial(**{name: getattr(self, name) for name in NewTrial.model_fields})
 
     @property
     def loss(self) -> float | None:

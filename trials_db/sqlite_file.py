@@ -9,7 +9,7 @@ from pathlib import Path
 from trials_db.documents import RESTORE
 from trials_db.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4D677276
 """Marks the file as ours in its header ("Mgrv")."""
 
@@ -29,6 +29,7 @@ CREATE TABLE studies (
 CREATE TABLE trials (
     study TEXT NOT NULL REFERENCES studies (name),
     number INTEGER NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL,
     document TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -43,16 +44,18 @@ CREATE TABLE trials (
     changed INTEGER NOT NULL,
     PRIMARY KEY (study, number)
 );
-CREATE INDEX trials_by_state ON trials (study, state, number);
+CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
 CREATE INDEX trials_by_change ON trials (study, changed);
 CREATE TABLE reports (
     study TEXT NOT NULL,
     number INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
+    jaccard REAL,
     document TEXT NOT NULL,
     PRIMARY KEY (study, number, epoch),
     FOREIGN KEY (study, number) REFERENCES trials (study, number)
 );
+CREATE INDEX reports_by_epoch ON reports (study, epoch, number, jaccard);
 CREATE TABLE leads (
     study TEXT PRIMARY KEY REFERENCES studies (name),
     owner TEXT NOT NULL,
@@ -66,6 +69,18 @@ CREATE TABLE workers (
     PRIMARY KEY (study, name)
 );
 """
+
+_UPGRADES = {
+    1: """
+ALTER TABLE trials ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+DROP INDEX trials_by_state;
+CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
+ALTER TABLE reports ADD COLUMN jaccard REAL;
+UPDATE reports SET jaccard = (SELECT AVG(value) FROM json_each(document, '$.jaccard'));
+CREATE INDEX reports_by_epoch ON reports (study, epoch, number, jaccard)
+"""
+}
+"""What makes the tables of a version those of the next."""
 
 _NAME_ANOTHER = "Name another file: --store sqlite:///PATH, or study.store in the study's file"
 _CHECK_DISK = "Check free space (df) and rights there"
@@ -152,12 +167,32 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         # Another process may have been faster since the first look.
         if _version(db, path) == 0:
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
+            _run(db, _TABLES)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
+    elif version < SCHEMA_VERSION:
+        _upgrade(db, path)
     db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _upgrade(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the tables of an earlier version up to date, wholly or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been faster since the first look.
+        for version in range(_version(db, path), SCHEMA_VERSION):
+            _run(db, _UPGRADES[version])
+            db.execute(f"PRAGMA user_version = {version + 1}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def _run(db: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        db.execute(statement)
 
 
 def _use_write_ahead_log(db: sqlite3.Connection) -> None:
@@ -192,11 +227,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     """
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if application == APPLICATION_ID and version == SCHEMA_VERSION:
+    if application == APPLICATION_ID and 1 <= version <= SCHEMA_VERSION:
         return version
     if application == APPLICATION_ID:
         raise StoreError(
-            f"The study store {path} has version {version}, this Mapgrove reads {SCHEMA_VERSION}",
+            f"The study store {path} has version {version}, this Mapgrove reads up to {SCHEMA_VERSION}",
             remedy="Use the Mapgrove that wrote it",
         )
     if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():

@@ -95,16 +95,31 @@ class SqliteStore(TrialStore):
         return record
 
     def add_trial(self, study: str, trial: NewTrial) -> bool:
-        with self._writing() as db:
-            present = db.execute(
-                "SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, trial.number)
-            ).fetchone()
-            if present:
+        with self._writing():
+            if self._has(study, trial.number):
                 return False
-            db.execute(
-                "INSERT INTO trials (study, number, state, document, created_s, changed) VALUES (?, ?, ?, ?, ?, ?)",
-                (study, trial.number, TrialState.NEW, canonical_json(trial), self.now(), self._next_change(study)),
+            self._insert(study, trial.number, trial.priority, TrialState.NEW, canonical_json(trial), self.now())
+        return True
+
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        trial = trial.as_new()
+        with self._writing() as db:
+            if self._has(study, trial.number):
+                return False
+            self._insert(
+                study, trial.number, trial.priority, trial.state, canonical_json(trial.proposal), trial.created_s
             )
+            db.execute(
+                "UPDATE trials SET attempts = ?, lost_workers = ?, worker = ?, outcome = ?, started_s = ?,"
+                " finished_s = ? WHERE study = ? AND number = ?",
+                (
+                    *(trial.attempts, trial.lost_workers, trial.worker),
+                    canonical_json(trial.outcome) if trial.outcome else None,
+                    *(trial.started_s, trial.finished_s, study, trial.number),
+                ),
+            )
+            for report in trial.reports:
+                self._insert_report(study, trial.number, report)
         return True
 
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
@@ -144,9 +159,10 @@ class SqliteStore(TrialStore):
         with self._writing() as db:
             self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
             db.execute(
-                "INSERT OR REPLACE INTO reports (study, number, epoch, document) VALUES (?, ?, ?, ?)",
-                (claim.study, claim.number, report.epoch, canonical_json(report)),
+                "DELETE FROM reports WHERE study = ? AND number = ? AND epoch >= ?",
+                (claim.study, claim.number, report.epoch),
             )
+            self._insert_report(claim.study, claim.number, report)
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         with self._writing():
@@ -165,7 +181,6 @@ class SqliteStore(TrialStore):
                 "state = ?, token = NULL, lease_until_s = NULL, changed = ?",
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
-            self._drop_reports(claim.study, claim.number)
 
     def requeue_expired(self, study: str) -> list[int]:
         if not self._expired(study):
@@ -193,6 +208,15 @@ class SqliteStore(TrialStore):
             reports = self._reports(study, since)
         newest = max((row["changed"] for row in rows), default=since)
         return [self._trial(study, row, reports.get(row["number"], [])) for row in rows], str(newest)
+
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT number, MAX(jaccard) AS best FROM reports WHERE study = ? AND epoch <= ? GROUP BY number"
+                " HAVING MAX(epoch) = ? AND best IS NOT NULL",
+                (study, epoch, epoch),
+            ).fetchall()
+        return {row["number"]: row["best"] for row in rows}
 
     def counts(self, study: str) -> dict[TrialState, int]:
         with self._reading() as db:
@@ -293,6 +317,23 @@ class SqliteStore(TrialStore):
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
         return self._read(StudyRecord, row["document"], f"study {name!r}") if row else None
 
+    def _has(self, study: str, number: int) -> bool:
+        row = self._db.execute("SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, number)).fetchone()
+        return row is not None
+
+    def _insert(self, study: str, number: int, priority: int, state: TrialState, document: str, at_s: float) -> None:
+        self._db.execute(
+            "INSERT INTO trials (study, number, priority, state, document, created_s, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (study, number, priority, state, document, at_s, self._next_change(study)),
+        )
+
+    def _insert_report(self, study: str, number: int, report: EpochReport) -> None:
+        self._db.execute(
+            "INSERT INTO reports (study, number, epoch, jaccard, document) VALUES (?, ?, ?, ?, ?)",
+            (study, number, report.epoch, report.mean_jaccard, canonical_json(report)),
+        )
+
     def _refuse_missing(self, study: str) -> None:
         if not self._db.execute("SELECT 1 FROM studies WHERE name = ?", (study,)).fetchone():
             raise no_such_study(study, self.list_studies())
@@ -307,7 +348,8 @@ class SqliteStore(TrialStore):
     def _lowest_new(self, study: str) -> sqlite3.Row | None:
         with self._reading() as db:
             row: sqlite3.Row | None = db.execute(
-                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ? ORDER BY number LIMIT 1",
+                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ?"
+                " ORDER BY priority DESC, number LIMIT 1",
                 (study, TrialState.NEW),
             ).fetchone()
         return row
@@ -334,11 +376,6 @@ class SqliteStore(TrialStore):
                 *(lost, self._next_change(study), study, number),
             ),
         )
-        if not ended:
-            self._drop_reports(study, number)
-
-    def _drop_reports(self, study: str, number: int) -> None:
-        self._db.execute("DELETE FROM reports WHERE study = ? AND number = ?", (study, number))
 
     def _finished_by(self, claim: Claim) -> bool:
         row = self._db.execute(

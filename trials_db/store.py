@@ -1,7 +1,7 @@
 """Where studies and trials are kept: what every store promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -29,13 +29,14 @@ class TrialStore(ABC):
     - **Pass by value.** What goes in is copied, what comes out is frozen; only methods change a store.
     - **Each method is atomic**, and what it wrote survives the death of any process.
     - **A number is added once** per study; adding it again changes nothing.
-    - **A claim is exclusive.** The oldest new trial is claimed by exactly one worker, under a fresh token.
+    - **A claim is exclusive.** Of the new trials, the oldest of the highest priority is claimed by exactly one worker,
+      under a fresh token.
     - **Fencing.** `renew`, `report`, `finish` and `release` compare the claim's token and that the trial runs: a worker
       whose trial was taken from it gets `LeaseLostError` and has changed nothing. Finishing twice with the
       token that finished is harmless, so that a doubtful write may be repeated.
     - **A lease that ran out still holds** until `requeue_expired` takes the trial or the worker renews.
     - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
-      that is released loses no life.
+      that is released loses no life. It keeps its reports: the next attempt goes on after the last checkpoint.
     - **A final state never changes**, and is told by `changed_since` like every change before it.
     - **Time is the store's own**, not that of the machine that asks.
     """
@@ -107,8 +108,30 @@ class TrialStore(ABC):
         """Add a proposal; return False, changing nothing, where the study already has a trial of this number."""
 
     @abstractmethod
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        """Add a trial as another store knew it, with its reports, its end and its times.
+
+        One that was running there is new here, as its worker knows nothing of this store.
+
+        Returns:
+            False, changing nothing, where the study already has a trial of this number.
+        """
+
+    def restore_study(self, record: StudyRecord, trials: Iterable[Trial]) -> int:
+        """Add a study as another store knew it; one that was interrupted may be repeated.
+
+        Returns:
+            Number of trials that were added.
+
+        Raises:
+            StudyConflictError: A study of this name differs.
+        """
+        self.create_study(record)
+        return sum(self.restore_trial(record.name, trial) for trial in trials)
+
+    @abstractmethod
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        """Start the new trial of the lowest number; None where no trial is new."""
+        """Start the new trial of the lowest number among those of the highest priority; None where no trial is new."""
 
     @abstractmethod
     def renew(self, claim: Claim) -> None:
@@ -120,7 +143,7 @@ class TrialStore(ABC):
 
     @abstractmethod
     def report(self, claim: Claim, report: EpochReport) -> None:
-        """Record one epoch; a second report of an epoch replaces the first.
+        """Record one epoch, in place of what an earlier attempt told of it and of later ones.
 
         Raises:
             LeaseLostError: The trial is no longer this claim's.
@@ -136,7 +159,7 @@ class TrialStore(ABC):
 
     @abstractmethod
     def release(self, claim: Claim) -> None:
-        """Hand the trial back: it is new again, has no reports, and has lost no life.
+        """Hand the trial back: it is new again and has lost no life.
 
         Raises:
             LeaseLostError: The trial is no longer this claim's.
@@ -172,6 +195,15 @@ class TrialStore(ABC):
 
         Raises:
             StudyNotFoundError: There is no study of this name.
+        """
+
+    @abstractmethod
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        """How well each trial did up to an epoch, for those that judge one by the others.
+
+        Returns:
+            By number, the best mean Jaccard up to `epoch` of every trial that reported this epoch, however it
+            stands now; without those that reported none.
         """
 
     @abstractmethod

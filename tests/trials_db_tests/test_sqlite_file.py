@@ -1,5 +1,6 @@
 """Opening stores by URL, and what is told when the file is not what it should be."""
 
+import json
 import multiprocessing
 import resource
 import shutil
@@ -7,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,74 @@ def test_a_later_version(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    assert "has version 99, this Mapgrove reads 1" in _refused(f"sqlite:///{path}")
+    assert "has version 99, this Mapgrove reads up to 2" in _refused(f"sqlite:///{path}")
+
+
+VERSION_1 = """
+CREATE TABLE studies (name TEXT PRIMARY KEY, document TEXT NOT NULL, created_s REAL NOT NULL,
+    changes INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE trials (study TEXT NOT NULL REFERENCES studies (name), number INTEGER NOT NULL, state TEXT NOT NULL,
+    document TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, lost_workers INTEGER NOT NULL DEFAULT 0,
+    worker TEXT, token TEXT, lease_until_s REAL, outcome TEXT, created_s REAL NOT NULL, started_s REAL,
+    finished_s REAL, changed INTEGER NOT NULL, PRIMARY KEY (study, number));
+CREATE INDEX trials_by_state ON trials (study, state, number);
+CREATE INDEX trials_by_change ON trials (study, changed);
+CREATE TABLE reports (study TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    document TEXT NOT NULL, PRIMARY KEY (study, number, epoch),
+    FOREIGN KEY (study, number) REFERENCES trials (study, number));
+CREATE TABLE leads (study TEXT PRIMARY KEY REFERENCES studies (name), owner TEXT NOT NULL, token TEXT NOT NULL,
+    lease_until_s REAL NOT NULL);
+CREATE TABLE workers (study TEXT NOT NULL REFERENCES studies (name), name TEXT NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (study, name));
+PRAGMA application_id = 0x4D677276;
+PRAGMA user_version = 1;
+"""
+
+
+def test_an_earlier_version_is_brought_up_to_date(tmp_path: Path, study: Any, new_trial: Any) -> None:
+    """By whichever of several processes comes first."""
+    path = tmp_path / "t.sqlite"
+    reports = [
+        EpochReport(epoch=1, training_loss=0.5, jaccard={"a": 0.2, "b": 0.4}),
+        EpochReport(epoch=2, training_loss=0.4),
+    ]
+    with sqlite3.connect(path) as db:
+        db.executescript(VERSION_1)
+        db.execute("INSERT INTO studies VALUES ('demo', ?, 1.0, 5)", (canonical_json(study),))
+        for number in range(2):
+            proposal = new_trial(number).model_dump(mode="json")
+            # The first version knew no priority.
+            del proposal["priority"]
+            row = (number, "new", json.dumps(proposal), 1, 2.0, 4 + number)
+            db.execute(
+                "INSERT INTO trials (study, number, state, document, attempts, created_s, changed)"
+                " VALUES ('demo', ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+        for report in reports:
+            db.execute("INSERT INTO reports VALUES ('demo', 0, ?, ?)", (report.epoch, canonical_json(report)))
+    db.close()
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: SqliteStore(path), range(4)))
+    for store in stores:
+        assert store.load_study("demo") == study
+        first, second = store.trials("demo")
+        assert (first.number, first.priority, first.reports, second.number) == (0, 0, tuple(reports), 1)
+        assert store.scores("demo", 1) == pytest.approx({0: 0.3})
+        assert store.scores("demo", 2) == pytest.approx({0: 0.3})
+    stores[0].add_trial("demo", new_trial(2).model_copy(update={"priority": 1}))
+    assert [stores[1].claim("demo", "w", 60.0).number for _ in range(3)] == [2, 0, 1]
+    for store in stores:
+        store.close()
+    with sqlite3.connect(path) as db, sqlite3.connect(tmp_path / "new.sqlite") as new:
+        SqliteStore(tmp_path / "new.sqlite").close()
+        indexes = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        assert db.execute(indexes).fetchall() == new.execute(indexes).fetchall()
+        for table in ("studies", "trials", "reports", "leads", "workers"):
+            columns = [{(row[1], row[2]) for row in each.execute(f"PRAGMA table_info({table})")} for each in (db, new)]
+            assert columns[0] == columns[1]
+    db.close()
+    new.close()
 
 
 def test_a_damaged_file(tmp_path: Path) -> None:
@@ -160,7 +229,7 @@ def test_a_damaged_document(tmp_path: Path, study: Any) -> None:
     with SqliteStore(path) as store, pytest.raises(StoreError, match="holds a damaged document") as caught:
         store.load_study("demo")
     assert f"The study store {path} holds a damaged document, study 'demo': it is no JSON mapping" in str(caught.value)
-    assert "Restore the file from a copy" in str(caught.value)
+    assert "Restore the store from a copy" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +237,7 @@ def test_a_damaged_document(tmp_path: Path, study: Any) -> None:
     [
         (
             "UPDATE trials SET document = json_remove(document, '$.point')",
-            "trial 0 of study 'demo': the key 'point' is missing. Restore the file from a copy",
+            "trial 0 of study 'demo': the key 'point' is missing. Restore the store from a copy",
         ),
         ("UPDATE trials SET document = x'00'", "trial 0 of study 'demo': it is no JSON mapping"),
         ("UPDATE trials SET document = 'null'", "trial 0 of study 'demo': it is no JSON mapping"),
@@ -200,7 +269,7 @@ def test_a_damaged_document_is_named_with_its_store_and_a_remedy(
         [read(store) for read in reads]
     line = str(caught.value)
     assert f"The study store {path} holds a damaged document, {told}" in line
-    assert "Restore the file from a copy, or move it away and search anew." in line
+    assert "Restore the store from a copy, or name another one and search anew." in line
 
 
 def test_a_damaged_proposal_is_told_to_the_worker_that_would_claim_it(

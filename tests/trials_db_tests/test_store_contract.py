@@ -10,7 +10,7 @@ from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.opening import open_store
-from trials_db.records import Claim, NewTrial, StudyRecord, TrialState, WorkerRecord
+from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
@@ -118,8 +118,8 @@ class TestTrials:
         claim = _claim(store, "worker-1")
         harness.clock.now_s += 5
         second = EpochReport(epoch=2, training_loss=0.3, jaccard={"water": 0.7}, seconds=1.5)
-        store.report(claim, second)
         store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        store.report(claim, second)
         store.finish(claim, outcome)
         (trial,) = store.trials("demo")
         assert (trial.state, trial.outcome, trial.worker, trial.attempts) == (outcome.state, outcome, "worker-1", 1)
@@ -135,12 +135,36 @@ class TestTrials:
         assert [_claim(store).number for _ in range(3)] == [0, 1, 2]
         assert store.claim("demo", "w", LEASE_S) is None
 
-    def test_a_report_of_the_same_epoch_replaces_the_first(self, store, new_trial) -> None:
+    def test_a_higher_priority_is_claimed_before_a_lower_number(self, store, new_trial) -> None:
+        for number, priority in enumerate((0, -1, 2, 0, 2)):
+            store.add_trial("demo", new_trial(number).model_copy(update={"priority": priority}))
+        assert [trial.priority for trial in store.trials("demo")] == [0, -1, 2, 0, 2]
+        assert [_claim(store).number for _ in range(5)] == [2, 4, 0, 3, 1]
+
+    def test_a_report_takes_the_place_of_what_was_told_of_its_epoch_and_later_ones(self, store, new_trial) -> None:
         store.add_trial("demo", new_trial(0))
         claim = _claim(store)
-        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
-        store.report(claim, EpochReport(epoch=1, training_loss=0.4))
-        assert [report.training_loss for report in store.trials("demo")[0].reports] == [0.4]
+        for epoch in (1, 2, 3, 10, 11):
+            store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard={"water": epoch / 100}))
+        store.report(claim, EpochReport(epoch=3, training_loss=0.4, jaccard={"water": 0.01}))
+        told = [(report.epoch, report.training_loss) for report in store.trials("demo")[0].reports]
+        assert told == [(1, 0.5), (2, 0.5), (3, 0.4)]
+        assert store.scores("demo", 3) == {0: 0.02}
+        assert store.scores("demo", 10) == {}
+
+    def test_scores_are_the_best_up_to_an_epoch_of_all_that_reported_it(self, store, new_trial) -> None:
+        told = {0: {1: 0.3, 2: 0.2, 3: 0.4}, 1: {1: 0.1, 2: 0.5}, 2: {1: 0.9}, 3: {1: None, 2: None}, 4: {}}
+        for number, epochs in told.items():
+            store.add_trial("demo", new_trial(number))
+            claim = _claim(store)
+            for epoch, score in epochs.items():
+                jaccard = {} if score is None else {"water": score - 0.1, "road": score + 0.1}
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard=jaccard))
+            if number == 1:
+                store.finish(claim, Outcome(state="pruned", reason="others did better"))
+        for epoch, expected in {1: {0: 0.3, 1: 0.1, 2: 0.9}, 2: {0: 0.3, 1: 0.5}, 3: {0: 0.4}, 4: {}}.items():
+            assert store.scores("demo", epoch) == pytest.approx(expected)
+        assert store.scores("nemo", 1) == {}
 
     def test_counts_hold_every_state(self, store, new_trial) -> None:
         for number in range(3):
@@ -221,7 +245,7 @@ class TestLeases:
         store.report(claim, EpochReport(epoch=1, training_loss=0.5))
         harness.clock.now_s += LEASE_S + 1
         store.requeue_expired("demo")
-        assert store.trials("demo")[0].reports == ()
+        assert [report.epoch for report in store.trials("demo")[0].reports] == [1]
         second = _claim(store, "second")
         assert (second.number, second.attempt, second.seed) == (0, 2, claim.seed)
         assert second.token != claim.token
@@ -259,9 +283,48 @@ class TestLeases:
         for _ in range(5):
             store.release(held)
             (trial,) = store.trials("demo")
-            assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+            assert (trial.state, trial.lost_workers, len(trial.reports)) == (TrialState.NEW, 0, 1)
             held = _claim(store)
         store.finish(held, DONE)
+
+
+class TestRestoring:
+    """A study that moves from one store to another."""
+
+    @pytest.fixture
+    def trials(self, harness, store, new_trial) -> list[Trial]:
+        for number in range(6):
+            store.add_trial("demo", new_trial(number).model_copy(update={"priority": number % 2}))
+        for outcome in (DONE, FAILED, INFEASIBLE, Outcome(state="pruned", reason="others did better")):
+            harness.clock.now_s += 3
+            claim = _claim(store)
+            for epoch in (1, 2):
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard={"water": 0.1 * epoch}))
+            harness.clock.now_s += 4
+            store.finish(claim, outcome)
+        store.report(_claim(store), EpochReport(epoch=1, training_loss=0.5, jaccard={"water": 0.3}))
+        return store.trials("demo")
+
+    def test_everything_comes_back_but_that_a_trial_runs(self, harness, store, study, trials) -> None:
+        other = _changed(study, name="other")
+        harness.clock.now_s += 1000
+        assert store.restore_study(other, trials) == 6
+        found = store.trials("other")
+        assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
+        assert found == [trial.as_new() for trial in trials]
+        assert store.scores("other", 1) == store.scores("demo", 1) != {}
+        assert store.changed_since("other")[0] == found
+        claim = store.claim("other", "w", LEASE_S)
+        assert claim.attempt == 2
+        store.finish(claim, DONE)
+
+    def test_what_was_interrupted_is_repeated(self, store, study, trials) -> None:
+        other = _changed(study, name="other")
+        assert store.restore_study(other, trials[:3]) == 3
+        assert store.restore_study(other, trials) == 3
+        assert len(store.trials("other")) == 6
+        with pytest.raises(StudyConflictError, match="seed"):
+            store.restore_study(_changed(other, seed=8), trials)
 
 
 class TestLead:
