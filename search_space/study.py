@@ -265,6 +265,24 @@ class SearchSettings(Frozen):
     start_from: Starts = ()
 
 
+class PruningSettings(Frozen):
+    """`[pruning]`: which trials end before their last epoch.
+
+    Attributes:
+        kind: "none"; "median" ends a trial that is worse than the median of the others after as many epochs; "halving"
+            is asynchronous successive halving: after `from_epoch` epochs, and `factor` times as many each time, only
+            the best of `factor` go on.
+        from_epoch: Every trial has so many epochs.
+        factor: Of so many trials one goes on.
+        least_trials: A trial is judged where so many others came as far.
+    """
+
+    kind: Literal["none", "median", "halving"] = "none"
+    from_epoch: Count = 1
+    factor: Annotated[Whole, Field(ge=2)] = 3
+    least_trials: Annotated[Whole, Field(ge=1)] = 4
+
+
 class Study(Frozen):
     """A whole study, resolved: the file's values with every default filled in."""
 
@@ -275,6 +293,7 @@ class Study(Frozen):
     retrain: Budget
     limits: LimitSettings
     search: SearchSettings = SearchSettings()
+    pruning: PruningSettings = PruningSettings()
     prediction: PredictionSettings = PredictionSettings()
     space: dict[str, Any] = {}
 

@@ -20,6 +20,7 @@ from search_space.objective import EpochReport, Objective, Outcome
 from trials_db.child import Job, write_candidate
 from trials_db.errors import LeaseLostError, StoreError, WorkerError
 from trials_db.process import TrialProcess, process_context
+from trials_db.pruning import Pruning
 from trials_db.records import Claim, StudyRecord, WorkerRecord
 from trials_db.stopping import AwakeGuard, Stop
 from trials_db.store import TrialStore, check_same_study
@@ -61,6 +62,7 @@ class Worker:
         limits: Time, memory and lease.
         name: Its name, unique in the study.
         preload: Modules that are imported once for all trials, such as the framework.
+        pruning: Which trials end early; None for none.
     """
 
     store: TrialStore
@@ -70,6 +72,7 @@ class Worker:
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     preload: Sequence[str] = ()
+    pruning: Pruning | None = None
     _seen_at_s: float = field(default=float("-inf"), init=False)
 
     def run(
@@ -233,7 +236,7 @@ class _Watch:
             case "ready", _:
                 self._is_warm = True
             case "report", dict():
-                self._worker.store.report(self._claim, decode(EpochReport, body, where=f"a report of {where}"))
+                return self._take(decode(EpochReport, body, where=f"a report of {where}"))
             case "outcome", dict():
                 return decode(Outcome, body, where=f"the outcome of {where}")
             case "malformed", _:
@@ -241,6 +244,13 @@ class _Watch:
             case _:
                 raise self._unable(str(body))
         return None
+
+    def _take(self, report: EpochReport) -> Outcome | None:
+        """Record an epoch; return the trial's end where others do better."""
+        store, pruning = self._worker.store, self._worker.pruning
+        store.report(self._claim, report)
+        reason = pruning.judge(store, self._claim, report.epoch) if pruning else ""
+        return Outcome(state="pruned", reason=reason) if reason else None
 
     def _over_limits(self) -> Outcome | None:
         limits = self._worker.limits

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.backend import backend_name
     from pipeline.objective import TrainingObjective
     from trials_db.local_workers import follow_master
+    from trials_db.pruning import Pruning
     from trials_db.stopping import stop_on_signals
     from trials_db.worker import Worker, WorkerLimits
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
             ),
             options.name or f"{socket.gethostname()}:{os.getpid()}",
             preload=["pipeline.preload"],
+            pruning=Pruning(study.pruning, study.budget.epochs),
         )
         with stop_on_signals() as stop:
             has_master = follow_master(stop)
