@@ -24,7 +24,7 @@ class TrainingObjective:
         use_backend(self.study.limits.trial_threads)
 
     def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
-        """Train and validate.
+        """Train and validate; go on where an earlier attempt was cut off.
 
         Raises:
             InfeasibleError: No network can be built from the candidate within the study's limits.
@@ -33,6 +33,7 @@ class TrainingObjective:
         """
         candidate.check_feasible()
         self.warm_up()
+        from pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
@@ -41,6 +42,7 @@ class TrainingObjective:
             data = StudyData.open(self.study)
             classes = self.study.data.classes
             normalisation = data.normalisation(candidate.plan.scaling)
+            about = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
             trained = train(
                 candidate,
                 data.scenes(data.fold.training, classes, normalisation),
@@ -51,6 +53,7 @@ class TrainingObjective:
                 seed=trial.seed,
                 limits=self.study.limits,
                 on_epoch=trial.report,
+                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, about),
             )
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.

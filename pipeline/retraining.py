@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backend import free_device_bytes
+from pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.pretrained import weights_file
@@ -54,7 +55,7 @@ def retrain(
 
     Each class ends in `folder/<class>/`: `model.keras`, `run.json` (the resolved study, the candidate, the reports).
     The model set is written after every class. A class that was already trained from the same candidate, data and
-    settings is kept, so an interrupted retraining goes on where it stopped; models of other data or folds leave the
+    settings is kept, and one that was cut off goes on after its last epoch; models of other data or folds leave the
     set, as their thresholds and scores could not be compared. Each model keeps the numbers that scale its bands.
 
     Args:
@@ -137,6 +138,7 @@ class _Retraining:
             seed=study.study.seed + study.data.classes.index(class_name),
             limits=study.limits,
             on_epoch=lambda report: self.on_epoch(class_name, report),
+            checkpoint=Checkpoint(self.folder / class_name / CHECKPOINT_FILE, {"key": self._key(candidate)}),
         )
         member = ModelMember(
             class_name=class_name,
