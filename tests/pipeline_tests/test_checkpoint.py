@@ -113,11 +113,7 @@ def test_epochs_that_were_kept_are_not_trained_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "change",
-    [{"seed": 4}, {"fields": CANDIDATES["much state"]}, {"about": {"data": "other"}}],
-    ids=lambda c: next(iter(c)),
-)
+@pytest.mark.parametrize("change", [{"seed": 4}, {"about": {"data": "other"}}], ids=lambda change: next(iter(change)))
 def test_a_checkpoint_of_another_training_is_left_alone(
     tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
