@@ -16,7 +16,7 @@ VERBS = {
     "worker": "Try candidates that a master proposed",
     "status": "Show how far a study is",
     "trials": "List the trials, best first; or export them",
-    "show": "Show one trial's candidate as a table",
+    "show": "Show a trial, a recipe or a candidate's file: its network stage by stage, also as a picture",
     "show-space": "Draw the search space, or a study's, as a tree with ranges",
     "retrain": "Train the best architecture once per class, with a longer budget",
     "predict": "Turn scenes into smooth masks and polygons",

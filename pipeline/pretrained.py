@@ -1,16 +1,18 @@
 """Published encoders with the weights that others have trained on ImageNet."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder
+from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder, Published
 from search_space.errors import UnableError
 from search_space.network.encoders import weighted_layers
 
@@ -19,12 +21,6 @@ Weights = Mapping[str, Sequence[NDArray[np.float32]]]
 
 IN_KERAS = {"vgg16": "VGG16", "resnet50": "ResNet50", "efficientnet_b0": "EfficientNetB0"}
 """Encoders that Keras has, with weights that it fetches."""
-
-PUBLISHED = {
-    "resnet34": "https://huggingface.co/timm/resnet34.tv_in1k/resolve/main/model.safetensors",
-    "se_resnext50": "https://huggingface.co/timm/seresnext50_32x4d.gluon_in1k/resolve/main/model.safetensors",
-}
-"""Where the weights of the others are; they have to be fetched by hand."""
 
 COLOURS = ("red", "green", "blue")
 
@@ -35,19 +31,10 @@ others were fed bands of deviation 1, red first, as Mapgrove scales them."""
 _TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
-def weights_file(architecture: Architecture) -> Path | None:
-    """The file that an architecture takes weights from, None where it takes none or Keras's."""
-    encoder = architecture.encoder
-    if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
-        return None
-    return Path(encoder.weights)
-
-
 def load_pretrained(model: keras.Model, architecture: Architecture, bands: Sequence[str]) -> None:
     """Give the encoder of a model the weights that its architecture asks for; all others stay as they are.
 
-    The first layer, made for red, green and blue, is widened to the model's bands: a band called so keeps its own
-    weights, any other gets the mean of the three; all are scaled so that a grey image gives what it gave before.
+    The first layer, made for red, green and blue, is widened to the model's bands, see `widened`.
 
     Args:
         model: As `build_model` made it.
@@ -60,14 +47,14 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     encoder = architecture.encoder
     if isinstance(encoder, GrownEncoder) or encoder.weights == NO_WEIGHTS:
         return
-    path = weights_file(architecture)
-    weights = _from_keras(encoder.kind) if path is None else read_weights(path, encoder.kind)
-    wanted = weighted_layers(encoder, architecture.levels)
+    path = architecture.weights_file
+    weights = _from_keras(encoder) if path is None else read_weights(path, encoder)
+    wanted = weighted_layers(encoder, architecture.depth)
     if absent := [name for name in wanted if name not in weights]:
         raise UnableError(
             f"{encoder.weights} lacks {len(absent)} of {len(wanted)} layers of the encoder {encoder.kind}: {absent[0]}",
             received=sorted(weights)[:3],
-            remedy=_how_to_get(encoder.kind),
+            remedy=_how_to_get(encoder),
         )
     layers = {_source_name(layer.name): layer for layer in model.layers}
     for place, name in enumerate(wanted):
@@ -78,34 +65,42 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
             raise UnableError(
                 f"the weights of {name} do not fit the encoder {encoder.kind}",
                 received=[each.shape for each in new],
-                remedy=_how_to_get(encoder.kind),
+                remedy=_how_to_get(encoder),
             )
         layer.set_weights(new)
 
 
-def read_weights(path: Path, kind: str) -> Weights:
-    """Read weights from a file: a whole model of Keras (`.keras`, `.h5`), or PyTorch's names in `.safetensors`.
+def read_weights(path: Path, encoder: Published) -> Weights:
+    """Read weights from a file.
 
     Args:
-        path: The file.
-        kind: Of the encoder.
+        path: The file: a whole model of Keras (`.keras`, `.h5`); for an encoder that Keras has, also weights alone
+            (`.weights.h5`, or as Keras publishes them); or PyTorch's names in `.safetensors`.
+        encoder: Whose they are.
 
     Raises:
         UnableError: It is missing or damaged.
     """
     if not path.is_file():
         raise UnableError(
-            "architecture.encoder.weights: there is no such file", received=str(path), remedy=_how_to_get(kind)
+            "architecture.encoder.weights: there is no such file", received=str(path), remedy=_how_to_get(encoder)
         )
     try:
         if path.suffix == ".safetensors":
             return _from_torch(path)
+        if path.suffix == ".h5" and encoder.kind in IN_KERAS and not _holds_model(path):
+            model = _in_keras(encoder, None)
+            with warnings.catch_warnings():
+                # Of what does not fit Keras says no more than that.
+                warnings.simplefilter("error", UserWarning)
+                model.load_weights(path)
+            return _by_layer(model)
         return _by_layer(keras.saving.load_model(path, compile=False))
-    except (OSError, ValueError, ImportError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, KeyError, TypeError, UserWarning, SafetensorError) as error:
         raise UnableError(
             f"architecture.encoder.weights: {path} is damaged, or no file of weights",
             received=str(error).partition("\n")[0][:120],
-            remedy=_how_to_get(kind),
+            remedy=_how_to_get(encoder),
         ) from error
 
 
@@ -117,13 +112,17 @@ def as_standardised(kernel: NDArray[np.float32], kind: str) -> NDArray[np.float3
 
 
 def widened(kernel: NDArray[np.float32], bands: Sequence[str]) -> NDArray[np.float32]:
-    """A kernel `(h, w, 3, F)` for red, green and blue, made one for other bands `(h, w, B, F)`."""
+    """A kernel `(h, w, 3, F)` for red, green and blue, made one for other bands `(h, w, B, F)`.
+
+    A band called by a colour takes that colour's part, any other the mean of the three, weaker in proportion to how
+    many bands there are. What is missing of a colour that no band shows is spread over all: so every filter makes of a
+    grey image, equal in all bands, what it made before.
+    """
     mean = kernel.mean(axis=2)
     parts = [kernel[:, :, COLOURS.index(name)] if name in COLOURS else mean for name in bands]
-    wide = np.stack(parts, axis=2)
-    # Bands beside the colours say much the same as they do: together they must not say it louder.
-    total = np.abs(wide.sum(axis=2)).mean()
-    return (wide * (np.abs(kernel.sum(axis=2)).mean() / total if total > 0 else 1.0)).astype(np.float32)
+    wide = np.stack(parts, axis=2) * (len(COLOURS) / len(bands))
+    missing = kernel.sum(axis=2) - wide.sum(axis=2)
+    return np.asarray(wide + missing[:, :, np.newaxis] / len(bands), np.float32)
 
 
 def _source_name(name: str) -> str:
@@ -131,17 +130,24 @@ def _source_name(name: str) -> str:
     return name.partition("_")[2]
 
 
-def _from_keras(kind: str) -> Weights:
-    if kind not in IN_KERAS:
-        raise UnableError(f"Keras has no weights for the encoder {kind}", remedy=_how_to_get(kind))
-    make: Any = getattr(keras.applications, IN_KERAS[kind])
+def _from_keras(encoder: Published) -> Weights:
     try:
-        return _by_layer(make(include_top=False, weights=IMAGENET))
+        return _by_layer(_in_keras(encoder, IMAGENET))
     except Exception as error:
         # What fetching raises depends on how the network fails.
         raise UnableError(
-            f"the ImageNet weights of {kind} cannot be fetched: {error}", remedy=_how_to_get(kind)
+            f"the ImageNet weights of {encoder.kind} cannot be fetched: {error}", remedy=_how_to_get(encoder)
         ) from error
+
+
+def _in_keras(encoder: Published, weights: str | None) -> keras.Model:
+    make: Any = getattr(keras.applications, IN_KERAS[encoder.kind])
+    return make(include_top=False, weights=weights)
+
+
+def _holds_model(path: Path) -> bool:
+    with h5py.File(path) as file:
+        return "model_config" in file.attrs
 
 
 def _by_layer(model: keras.Model) -> Weights:
@@ -158,8 +164,9 @@ def _from_torch(path: Path) -> Weights:
     return {layer: [found[part] for part in _TORCH_PARTS if part in found] for layer, found in parts.items()}
 
 
-def _how_to_get(kind: str) -> str:
-    if kind in PUBLISHED:
-        return f"Fetch {PUBLISHED[kind]} and name the file in architecture.encoder.weights"
+def _how_to_get(encoder: Published) -> str:
+    if encoder.published:
+        return f"Fetch {encoder.published} and name the file in architecture.encoder.weights"
+    kind = encoder.kind
     made = f"keras.applications.{IN_KERAS[kind]}(include_top=False).save('{kind}.keras')"
     return f"Where there is a network run {made}, and name that file in architecture.encoder.weights"

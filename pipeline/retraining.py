@@ -10,7 +10,6 @@ from pipeline.backend import free_device_bytes
 from pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
-from pipeline.pretrained import weights_file
 from pipeline.study_data import StudyData
 from pipeline.training import train
 from search_space.candidate import Candidate
@@ -68,7 +67,7 @@ def retrain(
         The model set with every class trained so far.
 
     Raises:
-        InfeasibleError: A network is beyond the study's limits; nothing was written.
+        InfeasibleError: A network takes more memory than there may be; nothing was written.
         MapgroveError: A class is not labelled in the training or validation ground, or training diverged, or another
             process retrains into the same folder.
     """
@@ -81,7 +80,8 @@ def retrain(
         )
     for each in chosen.values():
         each.candidate.check_feasible()
-        check_cost(each.candidate, data.dataset.input_bands, 1, study.limits, study.retrain, free_device_bytes())
+        limits = study.limits.of_one_network
+        check_cost(each.candidate, data.dataset.input_bands, 1, limits, study.retrain, free_device_bytes())
     with sole_writer(folder):
         return _Retraining(study, data, folder, on_epoch).run(chosen)
 
@@ -136,7 +136,7 @@ class _Retraining:
             data.dataset.input_bands,
             study.retrain,
             seed=study.study.seed + study.data.classes.index(class_name),
-            limits=study.limits,
+            limits=study.limits.of_one_network,
             on_epoch=lambda report: self.on_epoch(class_name, report),
             checkpoint=Checkpoint(self.folder / class_name / CHECKPOINT_FILE, {"key": self._key(candidate)}),
         )
@@ -170,7 +170,7 @@ class _Retraining:
         return fingerprint([self.data.dataset.fingerprint, self.data.fold.fingerprint])
 
     def _key(self, candidate: Candidate) -> str:
-        weights = weights_file(candidate.architecture)
+        weights = candidate.architecture.weights_file
         given = [sha256_of(weights)] if weights is not None and weights.is_file() else []
         budget = encode(self.study.retrain)
         return fingerprint([self._ground(), self.study.study.seed, encode(candidate), budget, *given])

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,9 @@ Box = tuple[float, float, float]
 """Left, top and width, in inches."""
 
 
-def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0, theme: Theme = LIGHT) -> Figure:
+def network_figure(
+    graph: Graph, patch_px: int, heading: str, *, margin_px: int = 0, notes: Sequence[str] = (), theme: Theme = LIGHT
+) -> Figure:
     """Draw a network.
 
     The encoder goes down on the left, the decoder up on the right; what is at the bottom of the U has the lowest
@@ -35,6 +38,7 @@ def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0
         patch_px: Side length of the image that is fed.
         heading: What is above.
         margin_px: What its map lacks on each side.
+        notes: Lines about what no box tells; a few.
         theme: Colours.
     """
     depth = int(math.log2(graph.divisor_px))
@@ -52,8 +56,9 @@ def network_figure(graph: Graph, patch_px: int, heading: str, margin_px: int = 0
         if stage != "image":
             told.append(counted(sum(stage_weights(graph, each) for each in _told_with(graph, stage)), "weight"))
         _draw_box(axes, stage, box, told + _marks(graph, stage), theme)
-    total = f"{counted(graph.num_parameters, 'weight')} in all"
-    axes.text(width / 2, TOP_IN + BOX_IN / 2, total, ha="center", va="center", **plain_text(theme, SMALL_PT))
+    lines = "\n".join([f"{counted(graph.num_parameters, 'weight')} in all", *notes])
+    look = plain_text(theme, SMALL_PT)
+    axes.text(width / 2, TOP_IN + BOX_IN / 2, lines, ha="center", va="center", linespacing=1.25, **look)
     for before, after in pairwise(boxes):
         _arrow(axes, boxes[before], boxes[after], theme)
     for level in range(depth):
@@ -98,7 +103,7 @@ def _marks(graph: Graph, stage: str) -> list[str]:
         return [f"takes in {counted(entering, 'band')} of this size"]
     if kind == "up" and f"head{level}" in graph.stages:
         return ["maps too, in training"]
-    return ["and depths in classes"] if stage == "head" and "energy" in graph.outputs else []
+    return ["energies too: how deep inside"] if stage == "head" and "energy" in graph.outputs else []
 
 
 def _kind_and_level(graph: Graph, stage: str) -> tuple[str, int]:

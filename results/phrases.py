@@ -45,13 +45,29 @@ def architecture_phrase(architecture: Architecture) -> str:
     return ", ".join(
         (
             *known,
-            f"depth {architecture.levels}",
+            f"depth {architecture.depth}",
             f"{counted(architecture.base_filters, 'filter')} ×{architecture.growth:g}",
             architecture.block.kind,
             *_pooling(architecture),
             activation_name(architecture.activation),
         )
     )
+
+
+def network_notes(architecture: Architecture) -> list[str]:
+    """What makes a network the one it is, beside the sizes of its stages; a line each."""
+    encoder = architecture.encoder
+    lines = [f"{architecture.units_per_stage} × {part_phrase(architecture.block)}"]
+    lines += ["squeeze and excitation"] if architecture.squeeze_excitation else []
+    if encoder.kind == "grown":
+        extra = [f"first {encoder.first_kernel_px} px"] if encoder.first_kernel_px else []
+        extra += [counted(encoder.residual_units, "residual unit")] if encoder.residual_units else []
+        lines.append(" · ".join([f"down: {encoder.pooling}", *extra]))
+    else:
+        lines.append(f"down: {part_phrase(encoder)}")
+    if architecture.bottom.kind != "none":
+        lines.append(f"bottom: {part_phrase(architecture.bottom)}")
+    return [*lines, f"up: {part_phrase(architecture.up)} · skips: {architecture.skip}"]
 
 
 def _pooling(architecture: Architecture) -> tuple[str, ...]:

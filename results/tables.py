@@ -19,7 +19,7 @@ from results.phrases import (
     sampling_phrase,
     scaling_phrase,
 )
-from search_space.architecture import Architecture
+from search_space.architecture import Architecture, GrownEncoder
 from search_space.candidate import Candidate
 from search_space.network.unet import outline
 from search_space.prediction import PredictionSettings
@@ -134,11 +134,14 @@ def prediction_details(settings: PredictionSettings) -> pd.DataFrame:
 def _architecture_words(architecture: Architecture) -> list[tuple[str, str]]:
     graph = outline(architecture)
     sees = "all of a tile" if graph.context_px is None else f"{graph.context_px} px around"
-    widths = [architecture.filters(stage) for stage in range(architecture.levels + 1)]
+    # What a known encoder has, the table of stages tells.
+    is_known = not isinstance(architecture.encoder, GrownEncoder)
+    widths = [architecture.filters(stage) for stage in range(architecture.depth + (not is_known))]
+    where = ", of the decoder" if is_known else ""
     rows = [
         ("encoder", part_phrase(architecture.encoder)),
-        ("depth", f"{architecture.levels} (halves {graph.divisor_px} px to one, sees {sees})"),
-        ("filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g})"),
+        ("depth", f"{architecture.depth} (halves {graph.divisor_px} px to one, sees {sees})"),
+        ("filters", f"{' · '.join(map(str, widths))} (growth {architecture.growth:g}{where})"),
         ("blocks per stage", str(architecture.units_per_stage)),
         ("block", part_phrase(architecture.block)),
         ("bottom", part_phrase(architecture.bottom)),

@@ -1,8 +1,9 @@
 """What a network looks like: the frozen description from which `search_space.network` draws up a graph of layers."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from search_space.decode import Frozen, Whole
 from search_space.errors import nearest
@@ -126,9 +127,18 @@ class KnownEncoder(Frozen):
 
     Attributes:
         weights: "none" to start from random ones, "imagenet" for those that Keras fetches, or a file.
+        published: Where its weights are to be fetched by hand, as Keras has none; empty where Keras has.
     """
 
     weights: Annotated[str, AfterValidator(_check_weights)] = NO_WEIGHTS
+    published: ClassVar[str] = ""
+
+    @field_validator("weights")
+    @classmethod
+    def _keras_has_them(cls, text: str) -> str:
+        if text == IMAGENET and cls.published:
+            raise ValueError(f"must be a file, as Keras has no weights of this encoder: fetch {cls.published}")
+        return text
 
 
 class Vgg16(KnownEncoder):
@@ -140,6 +150,7 @@ class Vgg16(KnownEncoder):
 class Resnet34(KnownEncoder):
     """He et al. 2015, with basic blocks."""
 
+    published: ClassVar[str] = "https://huggingface.co/timm/resnet34.tv_in1k/resolve/main/model.safetensors"
     kind: Literal["resnet34"] = "resnet34"
 
 
@@ -152,6 +163,7 @@ class Resnet50(KnownEncoder):
 class SeResnext50(KnownEncoder):
     """Hu et al. 2017: ResNeXt-50 (32 x 4d) with squeeze and excitation."""
 
+    published: ClassVar[str] = "https://huggingface.co/timm/seresnext50_32x4d.gluon_in1k/resolve/main/model.safetensors"
     kind: Literal["se_resnext50"] = "se_resnext50"
 
 
@@ -161,9 +173,8 @@ class EfficientnetB0(KnownEncoder):
     kind: Literal["efficientnet_b0"] = "efficientnet_b0"
 
 
-Encoder = Annotated[
-    GrownEncoder | Vgg16 | Resnet34 | Resnet50 | SeResnext50 | EfficientnetB0, Field(discriminator="kind")
-]
+Published = Vgg16 | Resnet34 | Resnet50 | SeResnext50 | EfficientnetB0
+Encoder = Annotated[GrownEncoder | Published, Field(discriminator="kind")]
 
 
 class TransposedUp(Frozen):
@@ -279,8 +290,8 @@ class Architecture(Frozen):
     Attributes:
         bands: Names of the bands and indices that it reads, in order; all where empty.
         encoder: What finds features, halving the resolution again and again.
-        depth: How often; a known encoder, which halves five times, no more often than that.
-        base_filters: Filters of the stage at full resolution: of the decoder, and of an encoder that is grown.
+        depth: How often. Below the five levels of a known encoder, the sixth is grown.
+        base_filters: Filters of the stage at full resolution: of the decoder, and of what is grown of the encoder.
         growth: Factor of the filters from one stage to the next deeper one.
         max_filters: No stage has more.
         units_per_stage: Blocks in a row.
@@ -323,9 +334,12 @@ class Architecture(Frozen):
     margin_px: Annotated[Whole, Field(ge=0, le=512)] = 0
 
     @property
-    def levels(self) -> int:
-        """How often the resolution is halved."""
-        return self.depth if isinstance(self.encoder, GrownEncoder) else min(self.depth, KNOWN_LEVELS)
+    def weights_file(self) -> Path | None:
+        """The file that a known encoder's weights come from; None where they come from none."""
+        encoder = self.encoder
+        if isinstance(encoder, GrownEncoder) or encoder.weights in (NO_WEIGHTS, IMAGENET):
+            return None
+        return Path(encoder.weights)
 
     def filters(self, stage: int) -> int:
         """Filters at `stage` (0 at full resolution), a positive even number."""

@@ -40,13 +40,13 @@ class Candidate(Frozen):
         patch_px, margin_px = self.plan.patch_px, self.architecture.margin_px
         if patch_px < divisor:
             raise InfeasibleError(
-                f"patch_px must be at least 2**depth = {divisor}, which the network halves to one pixel",
+                f"plan.patch_px must be at least 2**depth = {divisor}, which the network halves to one pixel",
                 received={"patch_px": patch_px, "depth": self.architecture.depth},
                 remedy=f"Use {divisor} or more",
             )
         if patch_px - 2 * margin_px < LEAST_MAP_PX:
             raise InfeasibleError(
-                f"margin_px must leave at least {LEAST_MAP_PX} px of a patch",
+                f"architecture.margin_px must leave at least {LEAST_MAP_PX} px of a patch",
                 received={"patch_px": patch_px, "margin_px": margin_px},
                 remedy=f"Use patches of {2 * margin_px + LEAST_MAP_PX} px or more",
             )

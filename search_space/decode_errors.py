@@ -32,6 +32,7 @@ LIMITS = {
 `literal_error`, `dict_type` and many more) needs no words: the model knows what may stand there."""
 
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+KEY_LIKENESS = 0.6
 TABLE, LIST, OTHER = "a table of keys", "a list", "a value of another kind"
 
 
@@ -53,7 +54,8 @@ def malformed(
     received = problem.received
     match problem.kind:
         case "unknown":
-            what, received, advice = f"{where}: unknown key {key}", None, _nearest(model, problem.path, data)
+            what, advice = f"{where}: unknown key {key}", _nearest(model, problem.path, data)
+            received = None if isinstance(received, (dict, list)) else received
         case "missing":
             what, received, advice = f"{where}: the key {key} is missing", None, "Add it"
         case "rule":
@@ -254,7 +256,7 @@ def _either(words: Sequence[str]) -> str:
 
 def _nearest(model: type[BaseModel], path: KeyPath, data: object) -> str:
     known = _keys(_expected(model, path[:-1], data))
-    near = nearest(str(path[-1]), known)
+    near = nearest(str(path[-1]), known, KEY_LIKENESS)
     return f"Did you mean {near!r}?" if near else f"Known keys: {', '.join(sorted(known))}"
 
 

@@ -70,7 +70,8 @@ class Override(Frozen):
     Attributes:
         low: New lower end of a range.
         high: New upper end of a range.
-        choices: The options that stay or come in.
+        choices: The options that stay or come in. Those that stay are drawn as often beside each other as before, those
+            that come in as often as these in the mean.
         fix: The one value to use.
         drop: Whether the dimension is not searched, and what `Candidate` has by itself is used.
     """
@@ -103,7 +104,7 @@ class Override(Frozen):
                 raise MalformedError(f"space.{path}: no choice is left", remedy="Name at least one")
             if twice := [option for option in self.choices if self.choices.count(option) > 1]:
                 raise MalformedError(f"space.{path}: a choice is given twice", received=twice[0])
-            return Choice(self.choices)
+            return Choice(self.choices, _weights_of(self.choices, dimension))
         if given and set(given) <= {"low", "high"} and isinstance(dimension, (Real, Integer)):
             return self._ranged(dimension, path)
         allowed = "choices = [...]" if isinstance(dimension, Choice) else "low = ... and high = ..."
@@ -132,6 +133,16 @@ class Override(Frozen):
         if isinstance(dimension, Integer):
             return Integer(int(low), int(high))
         return Real(low, high, dimension.log)
+
+
+def _weights_of(options: tuple[Any, ...], before: Choice) -> tuple[float, ...]:
+    known = {number: weight for option, weight in zip(before.options, before.weights, strict=False)
+             for number, each in enumerate(options) if each == option}  # fmt: skip
+    if not known:
+        return ()
+    usual = sum(known.values()) / len(known)
+    weights = [known.get(number, usual) for number in range(len(options))]
+    return tuple(weight / sum(weights) for weight in weights)
 
 
 def _short(value: Any) -> str:

@@ -59,9 +59,10 @@ class UnableError(MapgroveError):
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.5) -> str:
-    """The known name most like a word; empty where none is like it."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
-    return near[0] if near else ""
+    """The known name most like a word, whatever its case; empty where none is like it."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(names), n=1, cutoff=likeness)
+    return names[near[0]] if near else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

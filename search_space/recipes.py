@@ -8,7 +8,7 @@ from typing import Any
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode
-from search_space.errors import MalformedError, MapgroveError, did_you_mean
+from search_space.errors import MalformedError, MapgroveError, did_you_mean, nearest
 from search_space.prediction import PredictionSettings
 from search_space.training_plan import TrainingPlan
 
@@ -64,6 +64,11 @@ def _own_recipe(name: str) -> Recipe:
     return read_recipe_file(FOLDER / f"{name}.toml")
 
 
+def _meant(word: str) -> str:
+    near = nearest(word, recipe_names())
+    return f"Did you mean the recipe {near!r}, without .toml?" if near else did_you_mean(word, recipe_names())
+
+
 def read_recipe_file(path: Path) -> Recipe:
     """Read a recipe from a file.
 
@@ -73,9 +78,10 @@ def read_recipe_file(path: Path) -> Recipe:
     try:
         plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MalformedError(
-            "there is no such file", received=str(path), remedy=f"Recipes of the project: {', '.join(recipe_names())}"
-        ) from None
+        raise MalformedError("there is no such file", received=str(path), remedy=_meant(path.stem)) from None
     except (OSError, ValueError) as error:
-        raise MalformedError(f"{path} cannot be read as TOML ({error})") from None
+        raise MalformedError(
+            f"{path} cannot be read as TOML ({error})",
+            remedy=f"Mend what it names; {FOLDER.name}/ holds examples",
+        ) from None
     return decode(Recipe, plain, where=str(path))

@@ -15,8 +15,11 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError, nearest
+from search_space.network.unet import InputBand
 
 Space = Mapping[str, Dimension]
+
+BRANCHES = "architecture.encoder[grown].branches"
 
 DEFAULT_SPACE: Space = {
     # All bands and indices of the study; lists of names to choose from may be set.
@@ -28,7 +31,7 @@ DEFAULT_SPACE: Space = {
     "architecture.encoder[grown].first_kernel_px": Choice((0, 5, 7)),
     "architecture.encoder[grown].residual_units": Integer(0, 4),
     "architecture.encoder[grown].pooling": Choice(("max", "average", "strided", "inception")),
-    "architecture.encoder[grown].branches": Choice((False, True)),
+    BRANCHES: Choice((False, True)),
     "architecture.encoder[vgg16].weights": Choice(("none",)),
     "architecture.encoder[resnet34].weights": Choice(("none",)),
     "architecture.encoder[resnet50].weights": Choice(("none",)),
@@ -80,6 +83,7 @@ DEFAULT_SPACE: Space = {
             {"dice": 1.0},
             {"bce": 1.0, "dice": 1.0},
             {"bce": 1.0, "jaccard": 1.0},
+            {"bce": 1.0, "jaccard": 0.25},
             {"bce": 1.0, "log_jaccard": 1.0},
             {"dice": 0.25, "focal": 0.75},
         )
@@ -89,8 +93,8 @@ DEFAULT_SPACE: Space = {
     "plan.patch_px": Choice((64, 96, 128, 160)),
     "plan.batch_size": Choice((4, 8, 16)),
     "plan.sampling": Choice(("uniform", "balanced", "loss")),
-    "plan.sampling[balanced].share": Real(0.25, 0.75),
-    "plan.sampling[loss].share": Real(0.25, 0.75),
+    "plan.sampling[balanced].share": Real(0.25, 1.0),
+    "plan.sampling[loss].share": Real(0.25, 1.0),
     "plan.augmentation.turns": Choice(("none", "d4", "d8", "any")),
     "plan.augmentation.zoom": Real(0.0, 0.4),
     "plan.augmentation.shear": Real(0.0, 0.2),
@@ -145,9 +149,15 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     for path in overrides:
         if path in kept and path not in space:
             raise _unreached(path, kept)
-    _check_ends(space)
+    _checkvalues_of(space)
     _check_some_feasible(space)
     return space
+
+
+def space_for(space: Space, bands: Sequence[InputBand]) -> dict[str, Dimension]:
+    """The space without what makes no difference for these bands: of one resolution, none can enter later."""
+    is_flat = len({band.level for band in bands}) == 1
+    return {path: dimension for path, dimension in space.items() if not (is_flat and path == BRANCHES)}
 
 
 def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
@@ -162,7 +172,7 @@ def _fitting(pattern: str, base: Space) -> list[str]:
 
 def named_bands(space: Space) -> list[str]:
     """Names of the bands that some option of `architecture.bands` reads, once each."""
-    options = _ends(space["architecture.bands"]) if "architecture.bands" in space else ()
+    options = values_of(space["architecture.bands"]) if "architecture.bands" in space else ()
     return list(dict.fromkeys(name for option in options for name in option))
 
 
@@ -231,7 +241,7 @@ def _is_reached(path: str, space: Space) -> bool:
     if not rest:
         return True
     option = rest.partition("]")[0]
-    return parent in space and option in [each for each in _ends(space[parent]) if isinstance(each, str)]
+    return parent in space and option in [each for each in values_of(space[parent]) if isinstance(each, str)]
 
 
 def _unreached(path: str, space: Space) -> MalformedError:
@@ -255,7 +265,8 @@ def _unknown(path: str, plain: Any, base: Space) -> MalformedError:
             )
     is_group = any(name.startswith(f"{path}.") for name in base)
     known = _groups(base) if "*" in path else list(base)
-    near = "" if is_group else nearest(path, known, 0.3)
+    drops = isinstance(plain, Mapping) and "drop" in plain
+    near = (f"{path}.*" if drops else "") if is_group else nearest(path, known, 0.3)
     return MalformedError(
         f"space: unknown dimension {path!r}",
         remedy=f"Did you mean {near!r}?" if near else "`show-space` lists all",
@@ -323,14 +334,15 @@ def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
     }
 
 
-def _check_ends(space: Space) -> None:
+def _checkvalues_of(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
-        for value in _ends(dimension):
+        for value in values_of(dimension):
             decode(Candidate, _candidate_with(path, value), where=f"space.{path}")
 
 
-def _ends(dimension: Dimension) -> Sequence[Any]:
+def values_of(dimension: Dimension) -> Sequence[Any]:
+    """The options of a choice, or both ends of a range."""
     match dimension:
         case Choice(options):
             return options
@@ -345,15 +357,8 @@ def _check_some_feasible(space: Space) -> None:
     names = ("architecture.depth", "architecture.margin_px", "plan.patch_px")
     depth, margin_px = (min(_values_at(name, space)) for name in names[:2])
     patch_px = max(_values_at(names[2], space))
-    encoders = [
-        each if isinstance(each, Mapping) else {"kind": each} for each in _values_at("architecture.encoder", space)
-    ]
-    plains = [
-        {"architecture": {"depth": depth, "margin_px": margin_px, "encoder": each}, "plan": {"patch_px": patch_px}}
-        for each in encoders
-    ]
-    # The network that halves least often asks for least; of known encoders and grown ones that may be either.
-    candidate = min((decode(Candidate, each, where="space") for each in plains), key=lambda it: it.architecture.levels)
+    plain = {"architecture": {"depth": depth, "margin_px": margin_px}, "plan": {"patch_px": patch_px}}
+    candidate = decode(Candidate, plain, where="space")
     try:
         candidate.check_feasible()
     except InfeasibleError as error:
@@ -375,7 +380,7 @@ def _values_at(path: str, space: Space) -> Sequence[Any]:
 
 
 def _whole_values(dimension: Dimension) -> Sequence[Any]:
-    return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else _ends(dimension)
+    return range(dimension.low, dimension.high + 1) if isinstance(dimension, Integer) else values_of(dimension)
 
 
 def _candidate_with(path: str, value: Any) -> dict[str, Any]:

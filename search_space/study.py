@@ -1,6 +1,7 @@
 """What a study is: the typed form of its TOML file."""
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -206,7 +207,7 @@ class LimitSettings(Frozen):
         hours: The study ends so many hours after its first trial was proposed; 0 for no limit.
         target_jaccard: The study ends with a trial whose mean Jaccard reaches this; 0 for no limit.
         patience: The study ends when so many trials after the best have ended and none was better; 0 for no limit.
-        max_parameters: Larger networks are infeasible.
+        max_parameters: Larger networks are infeasible in a search; `retrain` takes what is chosen.
         device_memory_mb: Candidates that are estimated to need more for a step of training are infeasible; 0 for what
             the worker's accelerator has free, and no limit on a processor.
         epoch_s: Candidates whose epoch is estimated to take longer are infeasible; 0 for no limit.
@@ -232,6 +233,11 @@ class LimitSettings(Frozen):
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+
+    @property
+    def of_one_network(self) -> Self:
+        """For a network that is chosen, not searched for: neither its size nor its time is too much; memory may be."""
+        return self.model_copy(update={"max_parameters": sys.maxsize, "epoch_s": 0.0})
 
     @model_validator(mode="after")
     def _time_needs_speed(self) -> Self:

@@ -34,7 +34,7 @@ class LossMix(Frozen):
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if self.bce + self.focal + self.dice + self.jaccard + self.log_jaccard <= 0:
-            raise ValueError("at least one loss must have a positive weight")
+            raise ValueError("at least one loss must have a positive weight, such as bce = 1.0")
         return self
 
 

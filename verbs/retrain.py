@@ -6,7 +6,7 @@ already trained from the same input is kept.
 
 Examples:
   python run_search.py retrain --study demo --classes buildings trees
-  python run_search.py retrain --study configs/demo.toml --recipe ternaus
+  python run_search.py retrain --study configs/demo.toml --recipe vooban
 """
 
 import argparse

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
-from search_space.space import resolve_space, space_fingerprint
-from search_space.starting_points import named_points
+from search_space.space import Space, resolve_space, space_fingerprint, space_for
 from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
@@ -32,8 +31,10 @@ from verbs.common import (
 )
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.progress import SearchProgress
+from verbs.starting import check_weights, start_lines
 
 if TYPE_CHECKING:
+    from pipeline.prepared import PreparedDataset
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
 
@@ -71,20 +72,23 @@ def run(options: argparse.Namespace) -> int:
     _check_workers(options.workers, study)
     backend_name()
     commands = study_commands(study, options)
-    record = _study_record(study)
+    dataset = _checked_data(study)
+    space = space_for(resolve_space(study.space), dataset.input_bands)
+    check_weights(space)
+    record = _study_record(study, space, dataset.fingerprint)
     with open_study_store(study, create=True) as store:
         record = store.open_study(record, MAY_CHANGE)
         save_study(study)
         say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
-        for line in _start_lines(study):
+        for line in start_lines(study, space, dataset.input_bands):
             say(line)
         if not options.workers and not store.workers(study.name):
             say(f"No worker serves it yet. Start some: {commands.line('worker')}")
-        master = Master(store, record, resolve_space(study.space), study.search, study.limits)
+        master = Master(store, record, space, study.search, study.limits)
         workers = LocalWorkers(0 if _is_over(store, study) else options.workers, *_worker_process(study))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
             progress = master.run(TendedStop(stop, workers), progress_bar.show)
-            if stop.is_set():
+            if stop.is_set() and options.workers:
                 say("Stopping the workers; their trials are handed back ...")
         trials = store.trials(study.name)
     best = next(iter(ranked(trials)), None)
@@ -109,35 +113,27 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED
 
 
-def _study_record(study: Study) -> "StudyRecord":
-    """What the store keeps of the study; data and folds are checked on the way, before anything is written."""
+def _checked_data(study: Study) -> "PreparedDataset":
+    """The prepared data, seen to be there and to leave room for training, before anything is written."""
     from pipeline.prepared import PreparedDataset
     from pipeline.room import split_of
-    from trials_db.records import StudyRecord
 
     dataset = PreparedDataset.open_for(study.data)
     split_of(study, dataset)
+    return dataset
+
+
+def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRecord":
+    """What the store keeps of the study."""
+    from trials_db.records import StudyRecord
+
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),
-        space_fingerprint=space_fingerprint(resolve_space(study.space)),
-        data_fingerprint=dataset.fingerprint,
+        space_fingerprint=space_fingerprint(space),
+        data_fingerprint=data_fingerprint,
         seed=study.study.seed,
     )
-
-
-def _start_lines(study: Study) -> list[str]:
-    """What the first trials try, and what the space has no place for."""
-    if not study.search.start_from:
-        return []
-    points = named_points(resolve_space(study.space), study.search.start_from)
-    outside = [name for name, point in points.items() if point is None]
-    lines = []
-    if inside := [name for name in points if name not in outside]:
-        lines.append(f"The first trials start from {', '.join(inside)}, as near as the space allows")
-    if outside:
-        lines.append(f"Not in this study's space, and left out: {', '.join(outside)}")
-    return lines
 
 
 def _limits_text(limits: LimitSettings) -> str:

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     """Find the candidate, count, print, draw."""
     from results.network_figure import network_figure
     from results.network_table import network_table
-    from results.phrases import architecture_phrase, counted
+    from results.phrases import architecture_phrase, counted, network_notes
     from results.style import save_png
     from results.text import render_details, render_table
 
@@ -75,11 +75,16 @@ def run(options: argparse.Namespace) -> None:
         say(render_details(details))
     if graph is None:
         return
+    weights = candidate.architecture.weights_file
+    if weights is not None and not weights.is_file():
+        note(f"There is no file of weights {weights} here, which architecture.encoder.weights names")
     plan, margin_px = candidate.plan, candidate.architecture.margin_px
     if not options.json:
         bands, num_classes = graph.nodes[0].signal.channels, graph.nodes[graph.outputs["masks"]].signal.channels
         say()
-        say(f"The network for {counted(bands, 'band')} and {counted(num_classes, 'class', 'classes')}:")
+        named = candidate.architecture.bands
+        reads = f", of which it reads {len(named)}," if 0 < len(named) < bands else ""
+        say(f"The network for {counted(bands, 'band')}{reads} and {counted(num_classes, 'class', 'classes')}:")
         say(render_table(network_table(graph, plan.patch_px, margin_px)))
         cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
         patches = f"{counted(plan.batch_size, 'patch', 'patches')} of {plan.patch_px} px"
@@ -89,7 +94,9 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.picture:
         heading = f"{_name(options)}: {architecture_phrase(candidate.architecture)}"
-        note(f"Picture: {save_png(network_figure(graph, plan.patch_px, heading, margin_px), options.picture)}")
+        notes = network_notes(candidate.architecture)
+        figure = network_figure(graph, plan.patch_px, heading, margin_px=margin_px, notes=notes)
+        note(f"Picture: {save_png(figure, options.picture)}")
 
 
 def _name(options: argparse.Namespace) -> str:
@@ -125,7 +132,9 @@ def _network(candidate: Candidate, options: argparse.Namespace, *, may_fail: boo
         return draw_up(candidate.architecture, bands, num_classes)
     except InfeasibleError as error:
         if not may_fail:
-            raise
+            raise InfeasibleError(
+                f"{_name(options)}: {error.what}", received=error.received, remedy=error.remedy
+            ) from None
         note(f"Its network cannot be built: {error}")
         return None
 

@@ -71,9 +71,11 @@ def _vgg16(draft: Draft, x: int, depth: int) -> Features:
         found[level] = chain.x
         if level == depth:
             return found
-        draft.stage = "bottom" if level + 1 == KNOWN_LEVELS else f"pool{level}"
+        draft.stage = f"pool{level}"
+        if level + 1 == KNOWN_LEVELS:
+            # It ends with a pooling: that is all of the last stage.
+            _open(draft, KNOWN_LEVELS, depth)
         chain.add(f"block{level + 1}_pool", Pool("max"))
-    _open(draft, KNOWN_LEVELS, depth)
     found[KNOWN_LEVELS] = chain.x
     return found
 
@@ -212,10 +214,10 @@ def _mb_block(chain: _Chain, name: str, kernel_px: int, filters: int, stride: in
 
 
 def weighted_layers(encoder: KnownEncoder, depth: int) -> tuple[str, ...]:
-    """Names of an encoder's layers that have weights, without those of their stages, down to a depth."""
+    """Names of a known encoder's own layers that have weights, without those of their stages, down to a depth."""
     draft = Draft(3)
     found = ENCODERS[type(encoder)](draft, draft.image, depth)
-    graph = draft.finished({"features": found[depth]})
+    graph = draft.finished({"features": found[max(found)]})
     weighted = [node for node in graph.nodes if num_parameters_of(node.layer, graph.inputs_of(node))]
     return tuple(node.name.removeprefix(f"{node.stage}_") for node in weighted)
 

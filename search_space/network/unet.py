@@ -50,10 +50,10 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
     if isinstance(architecture.encoder, GrownEncoder):
         features = _grown(grow, architecture.encoder, read, image)
     else:
-        features = ENCODERS[type(architecture.encoder)](draft, image, architecture.levels)
-    x = BOTTOMS[type(architecture.bottom)](grow, architecture.bottom, features[architecture.levels])
+        features = _deepened(grow, ENCODERS[type(architecture.encoder)](draft, image, architecture.depth))
+    x = BOTTOMS[type(architecture.bottom)](grow, architecture.bottom, features[architecture.depth])
     outputs: dict[str, int] = {}
-    for level in reversed(range(architecture.levels)):
+    for level in reversed(range(architecture.depth)):
         draft.stage = f"up{level}"
         filters = architecture.filters(level)
         x = UPS[type(architecture.up)](grow, architecture.up, x, filters)
@@ -73,7 +73,7 @@ def draw_up(architecture: Architecture, bands: Sequence[InputBand], num_classes:
 @lru_cache(maxsize=512)
 def outline(architecture: Architecture) -> Graph:
     """The graph for a band of each resolution and one class, whatever the data have: with fewer it looks no farther."""
-    levels = range(architecture.levels + 1)
+    levels = range(architecture.depth + 1)
     of_any = architecture.model_copy(update={"bands": ()})
     return draw_up(of_any, [InputBand(f"band{level}", level) for level in levels], 1)
 
@@ -111,6 +111,17 @@ def _grown(grow: Grower, encoder: GrownEncoder, bands: Sequence[InputBand], imag
             draft.stage = f"pool{level}"
             x = DOWNS[encoder.pooling](grow, x)
     return found
+
+
+def _deepened(grow: Grower, features: Features) -> Features:
+    """A stage of blocks for each level that a known encoder does not have."""
+    draft, architecture = grow.draft, grow.architecture
+    for level in range(max(features) + 1, architecture.depth + 1):
+        draft.stage = f"pool{level - 1}"
+        x = DOWNS["max"](grow, features[level - 1])
+        draft.stage = "bottom" if level == architecture.depth else f"down{level}"
+        features[level] = grow.drop(grow.stage(x, architecture.filters(level)))
+    return features
 
 
 def _entries(grow: Grower, encoder: GrownEncoder, bands: Sequence[InputBand], image: int) -> dict[int, int]:

@@ -124,11 +124,20 @@ def test_coarse_bands_enter_where_their_resolution_is() -> None:
     np.testing.assert_allclose(branched.predict_on_batch(rough), branched.predict_on_batch(image()), atol=1e-6)
 
 
-def test_a_known_encoder_halves_five_times_at_most() -> None:
-    five, six = (architecture(encoder={"kind": "resnet34"}, depth=depth) for depth in (5, 6))
-    assert five.levels == six.levels == 5
-    assert draw_up(six, BANDS, 1) == draw_up(five, BANDS, 1)
-    assert architecture(depth=6).levels == 6
+@pytest.mark.parametrize("kind", ["vgg16", "resnet34", "resnet50", "se_resnext50", "efficientnet_b0"])
+def test_below_a_known_encoder_the_sixth_level_is_grown(kind: str) -> None:
+    five, six = (draw_up(architecture(encoder={"kind": kind}, depth=depth), BANDS, 1) for depth in (5, 6))
+    assert (five.divisor_px, six.divisor_px) == (32, 64)
+    ours = {node.name for node in six.nodes if node.stage in ("pool5", "bottom")}
+    assert ours == {"pool5_max", *(f"bottom_unit1_{name}" for name in ("conv3", "batchnorm", "relu"))}
+    # All that is published is there either way, one stage earlier called the bottom.
+    theirs = [
+        [node.name.partition("_")[2] for node in graph.nodes if node.stage.startswith(("down", "bottom", "pool"))]
+        for graph in (five, six)
+    ]
+    assert theirs[1][: len(theirs[0])] == theirs[0]
+    assert len(theirs[1]) == len(theirs[0]) + len(ours)
+    assert "down5" in six.stages
 
 
 def test_the_knobs_change_what_is_built() -> None:

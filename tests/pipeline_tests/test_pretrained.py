@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from safetensors.numpy import save_file
 
 from pipeline.builder import build_model
 from pipeline.pretrained import IN_KERAS, load_pretrained, widened
 from search_space.architecture import Architecture
 from search_space.decode import decode
-from search_space.errors import UnableError
+from search_space.errors import MalformedError, UnableError
 from search_space.network.unet import InputBand
 
 COLOURS = ("red", "green", "blue")
@@ -69,18 +71,62 @@ def test_encoders_find_in_standardised_images_the_features_that_kerass_own_find(
         assert np.abs(expected).max() > 1e-3
 
 
-def test_a_first_layer_for_other_bands_keeps_what_it_says_of_grey() -> None:
+@pytest.mark.parametrize(
+    "bands",
+    [
+        ("nir",),
+        ("red",),
+        ("red", "nir"),
+        ("nir", "red", "green"),
+        ("green", "nir1", "nir2", "swir"),
+        (*COLOURS, "nir", "swir"),
+        COLOURS[::-1],
+        tuple(f"band{number}" for number in range(20)),
+    ],
+    ids=lambda bands: f"{len(bands)} bands from {bands[0]}",
+)
+def test_a_widened_layer_makes_of_a_grey_image_what_it_made_before(bands: tuple[str, ...]) -> None:
+    """By Keras: every filter, everywhere."""
+    kernel = np.random.default_rng(0).normal(size=(7, 7, 3, 64)).astype(np.float32)
+    grey = np.random.default_rng(1).normal(size=(1, 20, 30, 1)).astype(np.float32)
+
+    def made(weights: np.ndarray) -> np.ndarray:
+        layer = keras.layers.Conv2D(64, 7, use_bias=False)
+        layer.build((None, None, None, weights.shape[2]))
+        layer.set_weights([weights])
+        return np.asarray(keras.ops.convert_to_numpy(layer(np.repeat(grey, weights.shape[2], axis=-1))))
+
+    expected = made(kernel)
+    np.testing.assert_allclose(made(widened(kernel, bands)), expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_bands_called_by_colours_keep_their_own_weights() -> None:
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
-    np.testing.assert_allclose(widened(kernel, COLOURS), kernel, rtol=1e-6)
-    np.testing.assert_allclose(widened(kernel, COLOURS[::-1]), kernel[:, :, ::-1], rtol=1e-6)
-    for bands in (("nir",), (*COLOURS, "nir", "swir"), tuple(f"band{n}" for n in range(20))):
-        wide = widened(kernel, bands)
-        assert wide.shape == (3, 3, len(bands), 8)
-        grey = np.abs(wide.sum(axis=2)).mean()
-        assert grey == pytest.approx(np.abs(kernel.sum(axis=2)).mean(), rel=1e-5)
-    mixed = widened(kernel, (*COLOURS, "nir"))
-    ratio = mixed[:, :, 0] / kernel[:, :, 0]
-    np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-4)
+    np.testing.assert_allclose(widened(kernel, COLOURS), kernel, atol=1e-6)
+    np.testing.assert_allclose(widened(kernel, COLOURS[::-1]), kernel[:, :, ::-1], atol=1e-6)
+    mixed = widened(kernel, ("nir", *COLOURS))
+    np.testing.assert_allclose(mixed[:, :, 1:], kernel * 3 / 4, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(mixed[:, :, 0], kernel.mean(axis=2) * 3 / 4, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["weights alone", "as Keras publishes them"])
+def test_weights_without_a_model_are_read_too(form: str, tmp_path: Path) -> None:
+    theirs, _path = published("vgg16", tmp_path)
+    alone = tmp_path / "vgg16_notop.weights.h5"
+    if form == "weights alone":
+        theirs.save_weights(alone)
+    else:
+        alone = tmp_path / "vgg16_notop.h5"
+        with h5py.File(alone, "w") as file:
+            save_weights_to_hdf5_group(file, theirs)
+    ours = network("vgg16", str(alone))
+    for name in ("block1_conv2", "block3_conv1", "block5_conv3"):
+        [layer] = [each for each in ours.layers if each.name.endswith(name)]
+        for found, expected in zip(layer.get_weights(), theirs.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(UnableError, match="is damaged, or no file of weights"):
+        network("resnet50", str(alone))
 
 
 def test_weights_in_pytorchs_layout_find_their_layers(tmp_path: Path) -> None:
@@ -126,7 +172,8 @@ def test_encoders_find_the_features_that_pytorchs_find(kind: str, model: str, tm
 
 
 def test_weights_that_are_not_there_tell_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(UnableError, match=r"Keras has no weights for the encoder resnet34. Fetch https://hugging"):
+    told = r"'encoder\.weights' must be a file, as Keras has no weights of this encoder: fetch https://hugg.*'imagenet'"
+    with pytest.raises(MalformedError, match=told):
         network("resnet34", "imagenet", depth=1)
     with pytest.raises(UnableError, match=r"encoder\.weights: there is no such file. .*gone\.keras'\. Where there"):
         network("vgg16", str(tmp_path / "gone.keras"), depth=1)

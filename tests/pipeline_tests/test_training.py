@@ -17,6 +17,7 @@ from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
+from search_space.recipes import read_recipe, recipe_names
 from search_space.study import Budget, LimitSettings
 from search_space.training_plan import Scaling
 from tests.pipeline_tests.fake_scenes import FakeScene
@@ -210,3 +211,26 @@ def test_losses_of_patches_steer_the_next_epoch_and_nothing_before(monkeypatch: 
     assert [each.training_loss for each in run(LOSS_WEIGHTED, epochs=3).reports] == [
         each.training_loss for each in first.reports
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_trains(name: str) -> None:
+    """A step of its own network, losses, sampling and augmentation, on the smallest patches that it takes."""
+    recipe = read_recipe(name).candidate
+    least_px = max(2**recipe.architecture.depth, 2 * recipe.architecture.margin_px + 16)
+    plan = recipe.plan.model_copy(update={"patch_px": least_px, "batch_size": 2})
+    bands = recipe.architecture.bands or ("red", "green", "blue")
+    trained = train(
+        recipe.model_copy(update={"plan": plan}),
+        [make_scene(0), make_scene(1)],
+        [make_scene(2)],
+        ["square", "stripe"],
+        [InputBand(name) for name in bands],
+        Budget(epochs=1, steps_per_epoch=1),
+        seed=1,
+        limits=LimitSettings(max_trials=1).of_one_network,
+        on_epoch=lambda _: None,
+    )
+    assert np.isfinite(trained.reports[0].training_loss)
+    assert set(trained.validation.jaccard) == {"square", "stripe"}

@@ -7,6 +7,7 @@ import pytest
 
 from results.network_figure import network_figure
 from results.network_table import network_table
+from results.phrases import count_text, network_notes
 from search_space.architecture import Architecture
 from search_space.decode import decode
 from search_space.network.graph import Graph
@@ -51,11 +52,12 @@ def test_heads_of_coarser_stages_are_told_by_themselves() -> None:
 
 
 def test_the_picture_has_a_box_for_each_stage_and_an_arrow_for_each_skip(small: Graph) -> None:
-    figure = network_figure(small, 32, "small: a test")
+    figure = network_figure(small, 32, "small: a test", notes=["one", "two"])
     [axes] = figure.axes
     told = [text.get_text() for text in axes.texts]
 
     assert told[0] == "small: a test"
+    assert f"{count_text(small.num_parameters)} weights in all\none\ntwo" in told
     for stage, size in (
         ("down0", "32² px · 8 channels"),
         ("down1", "16² px · 16 channels"),
@@ -99,3 +101,24 @@ def test_every_recipe_is_drawn_inside_its_picture(name: str) -> None:
         box = text.get_window_extent()
         assert frame.x0 <= box.x0 < box.x1 <= frame.x1, text.get_text()
         assert frame.y0 <= box.y0 < box.y1 <= frame.y1, text.get_text()
+
+
+def test_the_notes_tell_what_no_box_does() -> None:
+    fields = {
+        "encoder": {"kind": "grown", "first_kernel_px": 7, "residual_units": 2, "pooling": "inception"},
+        "bottom": {"kind": "attention", "heads": 2},
+        "squeeze_excitation": True,
+        "skip": "gate",
+    }
+    assert network_notes(decode(Architecture, fields, where="test")) == [
+        "2 × plain, kernel 3 px",
+        "squeeze and excitation",
+        "down: inception · first 7 px · 2 residual units",
+        "bottom: attention, heads 2",
+        "up: transposed, kernel 2 px · skips: gate",
+    ]
+    assert network_notes(read_recipe("cresi").architecture) == [
+        "1 × plain, kernel 3 px",
+        "down: ResNet-34",
+        "up: nearest, kernel 3 px · skips: concatenate",
+    ]

@@ -80,7 +80,7 @@ COLOUR_OR_CODE = "'codes.roof' must be a whole number or a list of 3 whole numbe
         ({"part": {"size": 0}}, "'part.size' must be above 0 and below 10. Received 0."),
         ({"part": {"size": 10}}, "'part.size' must be above 0 and below 10. Received 10."),
         ({"parts": [{}, {"size": 0}]}, "'parts', item 2, 'size' must be above 0 and below 10. Received 0."),
-        ({"parts": [{}, {"sise": 1}]}, "unknown key 'parts', item 2, 'sise'. Did you mean 'size'?"),
+        ({"parts": [{}, {"sise": 1}]}, "unknown key 'parts', item 2, 'sise'. Received 1. Did you mean 'size'?"),
         ({"counts": {"a.b": {"size": []}}}, "'counts.a.b.size' must be a number. Received []."),
         ({"odd": "x"}, "'odd' must be a value of another kind. Received 'x'."),
         ({"exact": True, "kind": "none"}, "`exact` needs a kind."),
@@ -103,8 +103,14 @@ def test_what_is_no_table_at_all_is_told(whole: Any) -> None:
         ({"kind": "denser"}, '\'architecture.block.kind\' must be "plain", "residual", "bottleneck", "inception", '),
         ({"kind": "plain", "kernel_px": 99}, "'architecture.block.kernel_px' must be from 1 to 9. Received 99."),
         ({"kind": "inception", "wide_kernel_px": 2}, "'architecture.block.wide_kernel_px' must be from 3 to 9."),
-        ({"kind": "plain", "wide_kernel_px": 5}, "unknown key 'architecture.block.wide_kernel_px'. Did you mean 'kern"),
-        ({"kind": "plain", "kernel": 3}, "unknown key 'architecture.block.kernel'. Did you mean 'kernel_px'?"),
+        (
+            {"kind": "plain", "wide_kernel_px": 5},
+            "unknown key 'architecture.block.wide_kernel_px'. Received 5. Did",
+        ),
+        (
+            {"kind": "plain", "kernel": 3},
+            "unknown key 'architecture.block.kernel'. Received 3. Did you mean 'kernel",
+        ),
     ],
 )
 def test_a_union_of_tables_shows_only_keys_that_the_user_wrote(block: Any, line: str) -> None:
@@ -114,7 +120,7 @@ def test_a_union_of_tables_shows_only_keys_that_the_user_wrote(block: Any, line:
 def test_a_rule_over_many_keys_does_not_print_their_table() -> None:
     message = told({"plan": {"loss": {"bce": 0.0, "dice": 0.0}}}, Candidate)
 
-    assert message == "f.toml: 'plan.loss': at least one loss must have a positive weight."
+    assert message == "f.toml: 'plan.loss': at least one loss must have a positive weight, such as bce = 1.0."
 
 
 @pytest.mark.parametrize("plain", [{}, [], {"fold": 3}, {"fold": "test", "scenes": [], "jaccard": {}, "extra": 1}])

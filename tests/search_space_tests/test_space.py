@@ -160,6 +160,10 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"plan.patch_px": 64}, r"\{ fix = 64 \}"),
         ({"plan.patch_px": [64, 96]}, r"\{ choices = \[64, 96\] \}"),
         ({"plan.patch": {"fix": 64}}, "unknown dimension 'plan.patch'. Did you mean 'plan.patch_px'"),
+        (
+            {"plan.augmentation": {"drop": True}},
+            "unknown dimension 'plan.augmentation'. Did you mean 'plan.augmentation.*'",
+        ),
         ({"plan": {"patch": {"fix": 64}}}, "unknown dimension 'plan'. `show-space` lists all"),
     ],
 )
@@ -201,7 +205,7 @@ def test_the_remedy_for_missing_quotes_is_valid_toml(name: str, override: dict[s
 
 
 def test_a_space_without_any_feasible_network_is_refused() -> None:
-    with pytest.raises(MalformedError, match=r"no network can be built: patch_px must .* = 32") as caught:
+    with pytest.raises(MalformedError, match=r"no network can be built: plan\.patch_px must .* = 32") as caught:
         resolve_space({"plan.patch_px": {"choices": [16, 24]}, "architecture.depth": {"low": 5}})
     assert "'plan.patch_px': '16 | 24'" in str(caught.value)
     with pytest.raises(MalformedError, match="margin_px must leave at least 8 px"):

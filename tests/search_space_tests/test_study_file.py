@@ -89,7 +89,7 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "match"),
     [
-        ("limits.max_trial=3", "with --set: unknown key 'limits.max_trial'. Did you mean 'max_trials'"),
+        ("limits.max_trial=3", "with --set: unknown key 'limits.max_trial'. Received 3. Did you mean 'max_trials'"),
         ("limits.max_trials=three", "limits.max_trials.*Received 'three'"),
         ("data.classes=[]", "data.classes"),
         ("data.classes=road", r'must be a list\. Received \'road\'\. Write \["road"\]'),
@@ -239,7 +239,7 @@ def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path) -> None:
         ('num_folds = 3\ngroups = [["a"]]', "'folds.groups', item 1 must have at least 2"),
         ('num_folds = 3\ngroups = [["a", "a"]]', "'a' is named twice"),
         ('num_folds = 3\ngroups = ["a"]', "'folds.groups', item 1 must be a list"),
-        ("num_fold = 3", "unknown key 'folds.num_fold'. Did you mean 'num_folds'"),
+        ("num_fold = 3", "unknown key 'folds.num_fold'. Received 3. Did you mean 'num_folds'"),
     ],
 )
 def test_folds_that_cannot_be_meant_are_told_in_one_line(file: Path, folds: str, match: str) -> None:

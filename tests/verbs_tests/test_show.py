@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 import run_search
-from search_space.recipes import recipe_names
+from search_space.recipes import read_recipe, recipe_names
 from verbs.exit_codes import EXIT_OK, EXIT_USAGE
 
 DEMO = str(Path(__file__).parents[2] / "configs" / "demo.toml")
@@ -18,7 +18,9 @@ def test_a_recipe_is_told_stage_by_stage(name: str, capsys: pytest.CaptureFixtur
     assert run_search.main(["show", name]) == EXIT_OK
 
     told = capsys.readouterr().out
-    assert "The network for 24 bands and 1 class:" in told
+    named = len(read_recipe(name).architecture.bands)
+    reads = f", of which it reads {named}," if named else ""
+    assert f"The network for 24 bands{reads} and 1 class:" in told
     assert "bottom" in told
     assert "up0" in told
     assert "GFLOP" in told
