@@ -19,8 +19,6 @@ from search_space.objective import EpochReport
 
 _log = logging.getLogger(__name__)
 
-CHECKPOINT_FILE = "checkpoint.npz"
-
 Arrays = Sequence[NDArray[Any]]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
-from search_space.objective import Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, Outcome, TrialContext
 from search_space.study import Study
 
 
@@ -33,7 +33,7 @@ class TrainingObjective:
         """
         candidate.check_feasible()
         self.warm_up()
-        from pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint
+        from pipeline.checkpoint import Checkpoint
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train

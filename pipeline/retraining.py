@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backend import free_device_bytes
-from pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.study_data import StudyData
@@ -16,7 +16,7 @@ from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
 from search_space.network.cost import check_cost
-from search_space.objective import EpochReport
+from search_space.objective import CHECKPOINT_FILE, EpochReport
 from search_space.records import Chosen, ModelMember, ModelSet
 from search_space.study import Study
 

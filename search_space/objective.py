@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole
 
+CHECKPOINT_FILE = "checkpoint.npz"
+"""In a trial's folder: what the next attempt goes on from. Whoever runs trials removes it when one has ended."""
+
 
 class EpochReport(Frozen):
     """What is known after one epoch.

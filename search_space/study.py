@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "limits.patience",
     "limits.trial_memory_mb",
     "limits.trial_s",
+    "limits.stuck_s",
     "search.lease_s",
     "prediction",
 )
@@ -215,6 +216,7 @@ class LimitSettings(Frozen):
             estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
         trial_s: A trial that takes longer has failed; 0 for no limit.
+        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
@@ -231,6 +233,7 @@ class LimitSettings(Frozen):
     device_gflops: Annotated[float, Field(ge=0.0)] = 0.0
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
+    stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
 

@@ -16,10 +16,10 @@ from pydantic import Field
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole, decode
 from search_space.errors import MalformedError
-from search_space.objective import EpochReport, Objective, Outcome
+from search_space.objective import CHECKPOINT_FILE, EpochReport, Objective, Outcome
 from trials_db.child import Job, write_candidate
 from trials_db.errors import LeaseLostError, StoreError, WorkerError
-from trials_db.process import TrialProcess, process_context
+from trials_db.process import TrialProcess, oom_kills, process_context
 from trials_db.pruning import Pruning
 from trials_db.records import Claim, StudyRecord, WorkerRecord
 from trials_db.stopping import AwakeGuard, Stop
@@ -38,11 +38,13 @@ class WorkerLimits(Frozen):
     Attributes:
         lease_s: A worker that is silent for longer loses its trial; it tells of itself three times as often.
         trial_s: A trial that takes longer has failed; 0 for no limit.
+        stuck_s: A trial that tells nothing for so long has failed; 0 for no limit.
         trial_memory_mb: A trial whose processes hold more, in 10**6 bytes, is infeasible; 0 for no limit.
     """
 
     lease_s: Annotated[float, Field(gt=0.0)] = 60.0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
+    stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
 
 
@@ -155,12 +157,13 @@ class Worker:
             raise
         finally:
             self._seen_at_s = float("-inf")
+        (self._trial_folder(claim) / CHECKPOINT_FILE).unlink(missing_ok=True)
         _log.info("trial %d: %s", claim.number, outcome.reason or f"loss {outcome.loss:.4f}")
         return outcome
 
     def _job(self, claim: Claim) -> Job:
         decode(Candidate, claim.candidate, where=f"trial {claim.number}")
-        folder = self.folder.resolve() / "trials" / f"{claim.number:04d}"
+        folder = self._trial_folder(claim)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "traceback.txt").unlink(missing_ok=True)
@@ -173,6 +176,9 @@ class Worker:
             ) from error
         objective = pickle.dumps(self.objective)
         return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt)
+
+    def _trial_folder(self, claim: Claim) -> Path:
+        return self.folder.resolve() / "trials" / f"{claim.number:04d}"
 
     def _hand_back(self, claim: Claim) -> None:
         try:
@@ -201,7 +207,8 @@ class _Watch:
         self._worker = worker
         self._claim = claim
         self._process = process
-        self._started_s = time.monotonic()
+        self._started_s = self._heard_s = time.monotonic()
+        self._oom_kills = oom_kills()
         self._poll_s = min(_MEMORY_POLL_S if worker.limits.trial_memory_mb else POLL_S, worker.limits.lease_s / 4)
         self._is_warm = False
 
@@ -217,12 +224,13 @@ class _Watch:
             # Asked first: what was sent before the end is then received below.
             has_ended = self._process.has_ended
             for message in self._process.receive(0.0 if has_ended else self._poll_s):
+                self._heard_s = time.monotonic()
                 outcome = self._hear(message.kind, message.body)
                 if outcome is not None:
                     return outcome
             if has_ended:
                 # Where a signal is sent to all processes at once, the trial may die of it before `stop` is set.
-                return None if stop.wait(_SIGNAL_S) else self._fault("failed", self._process.death())
+                return None if stop.wait(_SIGNAL_S) else self._death()
             if self._worker._heartbeat(self._claim.number):
                 self._worker.store.renew(self._claim)
             over = self._over_limits()
@@ -253,14 +261,22 @@ class _Watch:
         return Outcome(state="pruned", reason=reason) if reason else None
 
     def _over_limits(self) -> Outcome | None:
-        limits = self._worker.limits
-        if limits.trial_s and time.monotonic() - self._started_s > limits.trial_s:
+        limits, now_s = self._worker.limits, time.monotonic()
+        if limits.trial_s and now_s - self._started_s > limits.trial_s:
             return self._fault("failed", f"over its time limit of {limits.trial_s:g} s")
+        if limits.stuck_s and now_s - self._heard_s > limits.stuck_s:
+            return self._fault("failed", f"stuck: no report for {limits.stuck_s:g} s")
         if limits.trial_memory_mb:
             used_mb = self._process.memory_mb()
             if used_mb > limits.trial_memory_mb:
                 return self._fault("infeasible", f"memory: used {used_mb:.0f} MB of {limits.trial_memory_mb} MB")
         return None
+
+    def _death(self) -> Outcome:
+        """The end of a trial whose process ended without telling."""
+        if self._process.was_killed and oom_kills() > self._oom_kills:
+            return self._fault("infeasible", "memory: killed by the system, which had no more")
+        return self._fault("failed", self._process.death())
 
     def _fault(self, state: Literal["failed", "infeasible"], reason: str) -> Outcome:
         """The trial's end; or, before the process was warm, the worker's: no trial would fare better."""
@@ -269,7 +285,7 @@ class _Watch:
         return Outcome(state=state, reason=reason)
 
     def _unable(self, reason: str) -> WorkerError:
-        folder = self._worker.folder / "trials" / f"{self._claim.number:04d}"
+        folder = self._worker._trial_folder(self._claim)
         return WorkerError(
             f"Training cannot {'go on' if self._is_warm else 'start'} here: {reason}",
             remedy=f"The trial was handed back; log.txt in {folder} may tell more",

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             WorkerLimits(
                 lease_s=study.search.lease_s,
                 trial_s=study.limits.trial_s,
+                stuck_s=study.limits.stuck_s,
                 trial_memory_mb=study.limits.trial_memory_mb,
             ),
             options.name or f"{socket.gethostname()}:{os.getpid()}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_objectives import Synthetic, Waits, synthetic_loss
+from trial_objectives import GoesOn, Slow, Synthetic, Waits, synthetic_loss
 from waiting import are_gone, wait_for
 
 from search_space.candidate import Candidate
@@ -20,6 +20,7 @@ from search_space.decode import encode
 from search_space.errors import MalformedError
 from search_space.objective import Objective
 from trials_db.errors import StudyConflictError, WorkerError
+from trials_db.process import oom_kills
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
 from trials_db.worker import Worker, WorkerLimits
@@ -113,6 +114,53 @@ def test_a_trial_over_its_time_limit_has_failed_and_nothing_of_it_is_left(work: 
     wait_for(lambda: are_gone(pids), "the trial's processes to end")
 
 
+def test_a_trial_that_tells_nothing_for_long_is_stuck(work: Any, tmp_path: Path) -> None:
+    """Epochs reset the clock: the other one takes longer in all."""
+    stuck, slow = work(Slow((30.0, 0.8), epochs=4), stuck_s=2.0)
+    assert (stuck.state, stuck.outcome.reason) == (TrialState.FAILED, "stuck: no report for 2 s")
+    assert (slow.state, len(slow.reports)) == (TrialState.DONE, 4)
+
+
+def test_a_trial_that_the_system_killed_for_want_of_memory_is_infeasible(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([0, 1, 1, 1])
+    monkeypatch.setattr("trials_db.worker.oom_kills", lambda: next(counts))
+    bad, good = work(Synthetic("killed", numbers=(0,)))
+    assert (bad.state, bad.outcome.reason) == (
+        TrialState.INFEASIBLE,
+        "memory: killed by the system, which had no more",
+    )
+    assert good.state is TrialState.DONE
+
+
+def test_the_system_tells_how_often_it_was_out_of_memory() -> None:
+    assert oom_kills() >= 0
+
+
+def test_a_trial_goes_on_from_what_the_attempt_before_it_left(
+    store: SqliteStore, study: StudyRecord, tmp_path: Path
+) -> None:
+    """As pipeline.training does it; the worker cleans up after the end alone."""
+    checkpoint = tmp_path / "trials" / "0000" / "checkpoint.npz"
+    stop = threading.Event()
+    worker = Worker(store, study, GoesOn(), tmp_path)
+    threading.Thread(target=lambda: (wait_for(lambda: _epochs(store) == 2, "two epochs"), stop.set())).start()
+    assert worker.run(stop) == 0
+    assert checkpoint.read_text() == "2"
+    assert (store.trials("demo")[0].state, _epochs(store)) == (TrialState.NEW, 2)
+    (tmp_path / "go").touch()
+    assert worker.run(threading.Event(), max_trials=1) == 1
+    trial = store.trials("demo")[0]
+    assert [report.seconds for report in trial.reports] == [1.0, 1.0, 2.0, 2.0]
+    assert (trial.attempts, trial.lost_workers, trial.outcome.figures["began_at"]) == (2, 0, 3.0)
+    assert not checkpoint.exists()
+
+
+def _epochs(store: SqliteStore) -> int:
+    return len(store.trials("demo")[0].reports)
+
+
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
@@ -148,7 +196,7 @@ def test_what_any_trial_would_meet_ends_the_worker_and_costs_no_trial(
     assert told in str(caught.value)
     good, spared = store.trials("demo")
     assert good.state is TrialState.DONE
-    assert (spared.state, spared.lost_workers, spared.reports) == (TrialState.NEW, 0, ())
+    assert (spared.state, spared.lost_workers) == (TrialState.NEW, 0)
 
 
 def test_a_trial_whose_log_is_full_keeps_its_outcome(work: Any) -> None:
@@ -270,7 +318,7 @@ class TestWorkerProcess:
         assert process.wait(timeout=30) == 0
         wait_for(lambda: are_gone(pids), "the trial's processes to end")
         trial = store.trials("demo")[0]
-        assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+        assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
         assert store.workers("demo") == []
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
