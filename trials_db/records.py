@@ -202,6 +202,9 @@ class WorkerRecord(Frozen):
         pid: Process there.
         study: Name of the study it works on.
         trial: Number of the trial it is running, None while it waits.
+        elsewhere: Another study whose trial it is running; empty where it runs one of this, or none.
+        device: What it computes on, such as "GPU 0"; empty where it did not tell.
+        memory_mb: What its trial's processes held when it last told, in 10**6 bytes.
         last_seen_s: When it was last heard of, in the store's time; set by the store.
     """
 
@@ -210,6 +213,9 @@ class WorkerRecord(Frozen):
     pid: Count
     study: str
     trial: Count | None = None
+    elsewhere: str = ""
+    device: str = ""
+    memory_mb: Annotated[float, Field(ge=0.0)] = 0.0
     last_seen_s: float = 0.0
 
 

@@ -4,7 +4,9 @@ import logging
 import os
 import pickle
 import socket
+import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext
@@ -28,6 +30,9 @@ from trials_db.store import TrialStore, check_same_study
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+FIND_S = 10.0
+"""How often a worker looks for further studies."""
+
 _SIGNAL_S = 0.5
 _MEMORY_POLL_S = 0.1
 
@@ -48,39 +53,61 @@ class WorkerLimits(Frozen):
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
 
 
-OnEnd = Callable[[int, Outcome], None]
+OnEnd = Callable[[str, int, Outcome], None]
 
 
-@dataclass
-class Worker:
-    """Runs trials of one study, one at a time, each in a process of its own.
+@dataclass(frozen=True)
+class Assignment:
+    """One study that a worker serves.
 
-    Args:
-        store: Where the study is; the worker uses it alone.
+    Attributes:
         study: The study as this process knows it; space, data and seed must be those of the stored one.
         objective: What is run for each trial; it must be picklable.
         folder: The study's folder; each trial gets `trials/0007/` in it, with `candidate.json` and `log.txt`, and
             `traceback.txt` where it failed.
         limits: Time, memory and lease.
-        name: Its name, unique in the study.
-        preload: Modules that are imported once for all trials, such as the framework.
         pruning: Which trials end early; None for none.
     """
 
-    store: TrialStore
     study: StudyRecord
     objective: Objective
     folder: Path
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    pruning: Pruning | None = None
+
+    def trial_folder(self, number: int) -> Path:
+        """Where a trial's files go."""
+        return self.folder.resolve() / "trials" / f"{number:04d}"
+
+
+@dataclass
+class Worker:
+    """Runs trials, one at a time, each in a process of its own; of several studies in turn.
+
+    Args:
+        store: Where the studies are; the worker uses it alone.
+        assignments: The studies, at least one.
+        name: Its name, unique in each study.
+        preload: Modules that are imported once for all trials, such as the framework.
+        find_more: Asked between trials for studies that have come meanwhile.
+        device: What it computes on, for others to read.
+    """
+
+    store: TrialStore
+    assignments: Sequence[Assignment]
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     preload: Sequence[str] = ()
-    pruning: Pruning | None = None
+    find_more: Callable[[], Sequence[Assignment]] = lambda: ()
+    device: str = ""
+    _served: list[Assignment] = field(default_factory=list, init=False)
+    _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
 
     def run(
         self,
         stop: Stop,
         *,
+        drain: Stop | None = None,
         max_trials: int | None = None,
         idle_exit_s: float | None = None,
         on_end: OnEnd = lambda *_: None,
@@ -88,56 +115,89 @@ class Worker:
         """Run trials until `stop` is set; a trial that is running then is handed back.
 
         Args:
-            stop: Asks to stop.
+            stop: Asks to stop at once.
+            drain: Asks to stop after the trial that is running.
             max_trials: Leave after this many trials.
             idle_exit_s: Leave after so long without a trial; None waits for ever.
-            on_end: Called with the number and the outcome of every trial that ended here, in this thread.
+            on_end: Called with the study, the number and the outcome of every trial that ended here, in this thread.
 
         Returns:
             How many trials ended here.
 
         Raises:
-            StudyConflictError: The stored study is another one; the difference is named.
+            StudyConflictError: A stored study is another one; the difference is named.
             MalformedError: A candidate or the objective is malformed: a bug. The trial has failed.
-            WorkerError: No trial can run here now: the framework cannot be imported, the data cannot be opened or the
-                disk is full. The trial was handed back.
+            WorkerError: No trial of any study can run here now: the framework cannot be imported, the data cannot be
+                opened or the disk is full. The trial was handed back.
             StoreError: The store failed.
         """
         self.store.heed(stop)
-        stored = self.store.load_study(self.study.name)
-        # Settings such as the number of trials may have been changed since this process read them.
-        check_same_study(stored, self.study.model_copy(update={"settings": stored.settings}))
+        for assignment in self.assignments:
+            self._serve(assignment)
+        # Of workers that start together, not all begin with the same study.
+        self._turn = zlib.crc32(self.name.encode())
         context = process_context(self.preload, stop)
-        guard = AwakeGuard(self.limits.lease_s)
-        num_ended, idle_since_s = 0, time.monotonic()
+        guard = AwakeGuard(self._lease_s)
+        num_ended, idle_since_s, looked_at_s = 0, time.monotonic(), time.monotonic()
+        drain = drain or threading.Event()
         try:
-            while not stop.is_set() and (max_trials is None or num_ended < max_trials):
+            while not (stop.is_set() or drain.is_set()) and (max_trials is None or num_ended < max_trials):
                 self._heartbeat(None)
-                claim = self.store.claim(self.study.name, self.name, self.limits.lease_s)
-                if claim is not None:
-                    outcome = self._attempt(claim, context, stop)
+                if time.monotonic() - looked_at_s >= FIND_S:
+                    for assignment in self.find_more():
+                        self._serve(assignment)
+                    looked_at_s = time.monotonic()
+                found = self._claim()
+                if found is not None:
+                    assignment, claim = found
+                    outcome = self._attempt(assignment, claim, context, stop)
                     if outcome is not None:
                         num_ended += 1
-                        on_end(claim.number, outcome)
+                        on_end(claim.study, claim.number, outcome)
                     idle_since_s = time.monotonic()
-                    guard = AwakeGuard(self.limits.lease_s)
-                elif guard.may_judge() and self.store.requeue_expired(self.study.name):
+                    guard = AwakeGuard(self._lease_s)
+                elif guard.may_judge() and self._requeue_expired():
                     continue
                 elif idle_exit_s is not None and time.monotonic() - idle_since_s >= idle_exit_s:
                     break
                 else:
-                    stop.wait(POLL_S)
+                    _wait(POLL_S, stop, drain)
         finally:
-            self.store.forget_worker(self.study.name, self.name)
+            for assignment in self._served:
+                self.store.forget_worker(assignment.study.name, self.name)
         return num_ended
 
-    def _attempt(self, claim: Claim, context: ForkServerContext, stop: Stop) -> Outcome | None:
+    @property
+    def _lease_s(self) -> float:
+        return min(assignment.limits.lease_s for assignment in self._served)
+
+    def _serve(self, assignment: Assignment) -> None:
+        stored = self.store.load_study(assignment.study.name)
+        # Settings such as the number of trials may have been changed since this process read them.
+        check_same_study(stored, assignment.study.model_copy(update={"settings": stored.settings}))
+        self._served.append(assignment)
+
+    def _claim(self) -> tuple[Assignment, Claim] | None:
+        """A trial of the study whose turn it is, or of the next one that has any."""
+        for place in range(self._turn, self._turn + len(self._served)):
+            assignment = self._served[place % len(self._served)]
+            claim = self.store.claim(assignment.study.name, self.name, assignment.limits.lease_s)
+            if claim is not None:
+                self._turn = place + 1
+                return assignment, claim
+        return None
+
+    def _requeue_expired(self) -> bool:
+        return bool([number for each in self._served for number in self.store.requeue_expired(each.study.name)])
+
+    def _attempt(self, assignment: Assignment, claim: Claim, context: ForkServerContext, stop: Stop) -> Outcome | None:
         """Run a claimed trial; return its outcome, None where it was handed back or lost."""
-        _log.info("trial %d: attempt %d", claim.number, claim.attempt)
+        told = self._told(claim)
+        _log.info("%s: attempt %d", told, claim.attempt)
         try:
-            self._heartbeat(claim.number, at_once=True)
-            with TrialProcess(context, self._job(claim)) as process:
-                outcome = _Watch(self, claim, process).until_end(stop)
+            self._heartbeat(claim, at_once=True)
+            with TrialProcess(context, _job(assignment, claim)) as process:
+                outcome = _Watch(self, assignment, claim, process).until_end(stop)
             if outcome is None:
                 self._hand_back(claim)
                 return None
@@ -151,34 +211,23 @@ class Worker:
         except StoreError:
             # Nothing can be handed back to a store out of reach; the lease runs out by itself.
             raise
+        except WorkerError as error:
+            self._hand_back(claim)
+            if len(self._served) == 1:
+                raise
+            self._served.remove(assignment)
+            self.store.forget_worker(claim.study, self.name)
+            _log.error("%s no longer serves %s: %s", self.name, claim.study, error)
+            return None
         except BaseException:
             # Whatever else goes wrong here is not the trial's fault.
             self._hand_back(claim)
             raise
         finally:
             self._seen_at_s = float("-inf")
-        (self._trial_folder(claim) / CHECKPOINT_FILE).unlink(missing_ok=True)
-        _log.info("trial %d: %s", claim.number, outcome.reason or f"loss {outcome.loss:.4f}")
+        (assignment.trial_folder(claim.number) / CHECKPOINT_FILE).unlink(missing_ok=True)
+        _log.info("%s: %s", told, outcome.reason or f"loss {outcome.loss:.4f}")
         return outcome
-
-    def _job(self, claim: Claim) -> Job:
-        decode(Candidate, claim.candidate, where=f"trial {claim.number}")
-        folder = self._trial_folder(claim)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "traceback.txt").unlink(missing_ok=True)
-            write_candidate(folder, claim.candidate)
-        except OSError as error:
-            raise WorkerError(
-                f"The trial's folder {folder} cannot be written",
-                received=str(error),
-                remedy="Check free space (df) and rights there; the trial was handed back",
-            ) from error
-        objective = pickle.dumps(self.objective)
-        return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt)
-
-    def _trial_folder(self, claim: Claim) -> Path:
-        return self.folder.resolve() / "trials" / f"{claim.number:04d}"
 
     def _hand_back(self, claim: Claim) -> None:
         try:
@@ -186,30 +235,68 @@ class Worker:
         except LeaseLostError as error:
             _log.warning("%s", error)
         else:
-            _log.info("trial %d: handed back", claim.number)
+            _log.info("%s: handed back", self._told(claim))
 
-    def _heartbeat(self, trial: int | None, *, at_once: bool = False) -> bool:
+    def _told(self, claim: Claim) -> str:
+        """A trial in words; with its study where there are several."""
+        return f"trial {claim.number}" + (f" of {claim.study}" if len(self._served) > 1 else "")
+
+    def _heartbeat(self, claim: Claim | None, *, memory_mb: float = 0.0, at_once: bool = False) -> bool:
         """Tell the store that the worker lives if it is time; return whether it was."""
-        if not at_once and time.monotonic() - self._seen_at_s < self.limits.lease_s / 3:
+        if not at_once and time.monotonic() - self._seen_at_s < self._lease_s / 3:
             return False
         self._seen_at_s = time.monotonic()
-        record = WorkerRecord(
-            name=self.name, host=socket.gethostname(), pid=os.getpid(), study=self.study.name, trial=trial
-        )
-        self.store.heartbeat(record)
+        for assignment in self._served:
+            name = assignment.study.name
+            record = WorkerRecord(
+                name=self.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                study=name,
+                trial=claim.number if claim and claim.study == name else None,
+                elsewhere=claim.study if claim and claim.study != name else "",
+                device=self.device,
+                memory_mb=memory_mb,
+            )
+            self.store.heartbeat(record)
         return True
+
+
+def _job(assignment: Assignment, claim: Claim) -> Job:
+    decode(Candidate, claim.candidate, where=f"trial {claim.number}")
+    folder = assignment.trial_folder(claim.number)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "traceback.txt").unlink(missing_ok=True)
+        write_candidate(folder, claim.candidate)
+    except OSError as error:
+        raise WorkerError(
+            f"The trial's folder {folder} cannot be written",
+            received=str(error),
+            remedy="Check free space (df) and rights there; the trial was handed back",
+        ) from error
+    objective = pickle.dumps(assignment.objective)
+    return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt)
+
+
+def _wait(seconds: float, stop: Stop, drain: Stop) -> None:
+    """Until either is set, looking at one of them in turns."""
+    end_s = time.monotonic() + seconds
+    while not drain.is_set() and not stop.wait(min(seconds, 0.05)) and time.monotonic() < end_s:
+        pass
 
 
 class _Watch:
     """Watches one trial's process to its end."""
 
-    def __init__(self, worker: Worker, claim: Claim, process: TrialProcess) -> None:
+    def __init__(self, worker: Worker, assignment: Assignment, claim: Claim, process: TrialProcess) -> None:
         self._worker = worker
+        self._assignment = assignment
         self._claim = claim
         self._process = process
         self._started_s = self._heard_s = time.monotonic()
         self._oom_kills = oom_kills()
-        self._poll_s = min(_MEMORY_POLL_S if worker.limits.trial_memory_mb else POLL_S, worker.limits.lease_s / 4)
+        self._poll_s = min(_MEMORY_POLL_S if assignment.limits.trial_memory_mb else POLL_S, worker._lease_s / 4)
         self._is_warm = False
 
     def until_end(self, stop: Stop) -> Outcome | None:
@@ -231,7 +318,7 @@ class _Watch:
             if has_ended:
                 # Where a signal is sent to all processes at once, the trial may die of it before `stop` is set.
                 return None if stop.wait(_SIGNAL_S) else self._death()
-            if self._worker._heartbeat(self._claim.number):
+            if self._worker._heartbeat(self._claim, memory_mb=round(self._process.memory_mb())):
                 self._worker.store.renew(self._claim)
             over = self._over_limits()
             if over is not None:
@@ -255,13 +342,13 @@ class _Watch:
 
     def _take(self, report: EpochReport) -> Outcome | None:
         """Record an epoch; return the trial's end where others do better."""
-        store, pruning = self._worker.store, self._worker.pruning
+        store, pruning = self._worker.store, self._assignment.pruning
         store.report(self._claim, report)
         reason = pruning.judge(store, self._claim, report.epoch) if pruning else ""
         return Outcome(state="pruned", reason=reason) if reason else None
 
     def _over_limits(self) -> Outcome | None:
-        limits, now_s = self._worker.limits, time.monotonic()
+        limits, now_s = self._assignment.limits, time.monotonic()
         if limits.trial_s and now_s - self._started_s > limits.trial_s:
             return self._fault("failed", f"over its time limit of {limits.trial_s:g} s")
         if limits.stuck_s and now_s - self._heard_s > limits.stuck_s:
@@ -285,7 +372,7 @@ class _Watch:
         return Outcome(state=state, reason=reason)
 
     def _unable(self, reason: str) -> WorkerError:
-        folder = self._worker._trial_folder(self._claim)
+        folder = self._assignment.trial_folder(self._claim.number)
         return WorkerError(
             f"Training cannot {'go on' if self._is_warm else 'start'} here: {reason}",
             remedy=f"The trial was handed back; log.txt in {folder} may tell more",

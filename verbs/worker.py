@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.local_workers import follow_master
     from trials_db.pruning import Pruning
     from trials_db.stopping import stop_on_signals
-    from trials_db.worker import Worker, WorkerLimits
+    from trials_db.worker import Assignment, Worker, WorkerLimits
 
     backend_name()
     wished = load_study(options)
@@ -46,8 +46,7 @@ def run(options: argparse.Namespace) -> int:
         record = store.load_study(wished.name)
         study = decode(Study, record.settings, where=f"study {wished.name}").with_store(wished.study.store)
         _check_data(study, record)
-        worker = Worker(
-            store,
+        assignment = Assignment(
             record,
             TrainingObjective(study),
             study.folder,
@@ -57,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
                 stuck_s=study.limits.stuck_s,
                 trial_memory_mb=study.limits.trial_memory_mb,
             ),
-            options.name or f"{socket.gethostname()}:{os.getpid()}",
-            preload=["pipeline.preload"],
-            pruning=Pruning(study.pruning, study.budget.epochs),
+            Pruning(study.pruning, study.budget.epochs),
         )
+        name = options.name or f"{socket.gethostname()}:{os.getpid()}"
+        worker = Worker(store, [assignment], name, preload=["pipeline.preload"])
         with stop_on_signals() as stop:
             has_master = follow_master(stop)
             worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)

@@ -15,7 +15,7 @@ from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError
 from trials_db.master import Master, Progress
 from trials_db.records import StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Worker, WorkerLimits
+from trials_db.worker import Assignment, Worker
 
 SPACE = resolve_space({})
 SETTINGS = SearchSettings(startup_trials=4, lookahead=2)
@@ -92,8 +92,8 @@ def test_two_worker_processes_try_what_one_would(open_sqlite: Any, record: Any, 
 
     def work(name: str) -> None:
         with SqliteStore(many.path) as own:
-            worker = Worker(own, record, Synthetic(), tmp_path, WorkerLimits(), name=name)
-            worker.run(stop, on_end=lambda number, _: ended.append(number))
+            worker = Worker(own, [Assignment(record, Synthetic(), tmp_path)], name=name)
+            worker.run(stop, on_end=lambda _, number, __: ended.append(number))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
     for thread in threads:

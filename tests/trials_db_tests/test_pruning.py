@@ -14,7 +14,7 @@ from search_space.study import PruningSettings, SearchSettings
 from trials_db.bridge import propose
 from trials_db.pruning import Pruning
 from trials_db.records import Trial, TrialState
-from trials_db.worker import Worker
+from trials_db.worker import Assignment, Worker
 
 HALVING = PruningSettings(kind="halving", from_epoch=1, factor=3, least_trials=1)
 
@@ -77,7 +77,7 @@ def test_a_pruned_trial_ends_within_an_epoch_and_the_next_begins(
     reached = (0.9, 0.6, 0.3, 0.95)
     for number in range(len(reached)):
         store.add_trial("demo", new_trial(number))
-    worker = Worker(store, study, Curve(reached), tmp_path, pruning=rule(epochs=9))
+    worker = Worker(store, [Assignment(study, Curve(reached), tmp_path, pruning=rule(epochs=9))])
     worker.run(threading.Event(), max_trials=len(reached))
     trials = store.trials("demo")
     assert [trial.state for trial in trials] == ["done", "pruned", "pruned", "done"]

@@ -23,7 +23,7 @@ from trials_db.errors import StudyConflictError, WorkerError
 from trials_db.process import oom_kills
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Worker, WorkerLimits
+from trials_db.worker import Assignment, Worker, WorkerLimits
 
 Maker = Callable[[int], NewTrial]
 
@@ -43,7 +43,7 @@ def work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> Callable[...
     """Run a worker until nothing is new; return the trials."""
 
     def run(objective: Objective, **limits: Any) -> list[Trial]:
-        worker = Worker(store, study, objective, tmp_path, WorkerLimits(**limits), name="me")
+        worker = Worker(store, [Assignment(study, objective, tmp_path, WorkerLimits(**limits))], name="me")
         worker.run(threading.Event(), idle_exit_s=0.0)
         return store.trials("demo")
 
@@ -144,7 +144,7 @@ def test_a_trial_goes_on_from_what_the_attempt_before_it_left(
     """As pipeline.training does it; the worker cleans up after the end alone."""
     checkpoint = tmp_path / "trials" / "0000" / "checkpoint.npz"
     stop = threading.Event()
-    worker = Worker(store, study, GoesOn(), tmp_path)
+    worker = Worker(store, [Assignment(study, GoesOn(), tmp_path)])
     threading.Thread(target=lambda: (wait_for(lambda: _epochs(store) == 2, "two epochs"), stop.set())).start()
     assert worker.run(stop) == 0
     assert checkpoint.read_text() == "2"
@@ -224,13 +224,13 @@ def test_a_stored_candidate_that_is_none_is_a_bug_too(work: Any, store: SqliteSt
 def test_a_worker_with_other_data_refuses_to_work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
     other = study.model_copy(update={"data_fingerprint": "data-2"})
     with pytest.raises(StudyConflictError, match=r"data_fingerprint \(stored 'data-1', given 'data-2'\)"):
-        Worker(store, other, Synthetic(), tmp_path).run(threading.Event())
+        Worker(store, [Assignment(other, Synthetic(), tmp_path)]).run(threading.Event())
 
 
 def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
     ended: list[int] = []
-    worker = Worker(store, study, Synthetic(), tmp_path)
-    assert worker.run(threading.Event(), max_trials=1, on_end=lambda number, _: ended.append(number)) == 1
+    worker = Worker(store, [Assignment(study, Synthetic(), tmp_path)])
+    assert worker.run(threading.Event(), max_trials=1, on_end=lambda _, number, __: ended.append(number)) == 1
     assert ended == [0]
     assert store.counts("demo")[TrialState.NEW] == 1
 
@@ -241,7 +241,7 @@ def test_a_worker_at_work_keeps_its_lease(store: SqliteStore, study: StudyRecord
 
     def run() -> None:
         with SqliteStore(store.path) as own:
-            worker = Worker(own, study, Waits(gate), tmp_path, WorkerLimits(lease_s=lease_s))
+            worker = Worker(own, [Assignment(study, Waits(gate), tmp_path, WorkerLimits(lease_s=lease_s))])
             worker.run(threading.Event(), max_trials=1)
 
     thread = threading.Thread(target=run)
@@ -267,7 +267,8 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
     def run() -> None:
         with SqliteStore(store.path) as own:
             limits = WorkerLimits(lease_s=0.9)
-            results.append(Worker(own, study, Waits(gate), tmp_path, limits).run(threading.Event(), max_trials=1))
+            worker = Worker(own, [Assignment(study, Waits(gate), tmp_path, limits)])
+            results.append(worker.run(threading.Event(), max_trials=1))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -285,6 +286,78 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
     assert results == [1]
     assert (claim.number, first.state, first.worker, first.attempts) == (0, TrialState.RUNNING, "other", 2)
     assert second.state is TrialState.DONE
+
+
+class TestSeveralStudies:
+    @pytest.fixture
+    def other(self, store: SqliteStore, study: StudyRecord, new_trial: Maker) -> StudyRecord:
+        other = study.model_copy(update={"name": "other"})
+        store.create_study(other)
+        for number in range(2):
+            store.add_trial("other", new_trial(number))
+            store.add_trial("demo", new_trial(2 + number))
+        return other
+
+    def test_they_are_served_in_turn(self, store: Any, study: Any, other: Any, tmp_path: Path) -> None:
+        folders = {"demo": tmp_path / "a", "other": tmp_path / "b"}
+        assignments = [Assignment(each, Synthetic(), folders[each.name]) for each in (study, other)]
+        ended: list[tuple[str, int]] = []
+        worker = Worker(store, assignments)
+        seen: list[Any] = []
+
+        def watch(name: str, number: int, _: object) -> None:
+            ended.append((name, number))
+            seen.append({each.study: each for each in store.workers("demo") + store.workers("other")})
+
+        assert worker.run(threading.Event(), idle_exit_s=0.0, on_end=watch) == 6
+        assert {*ended[:2]} == {("demo", 0), ("other", 0)}
+        assert {*ended[2:4]} == {("demo", 1), ("other", 1)}
+        assert ended[4:] == [("demo", 2), ("demo", 3)]
+        name, number = ended[0]
+        away = "other" if name == "demo" else "demo"
+        assert (seen[0][name].trial, seen[0][name].elsewhere) == (number, "")
+        assert (seen[0][away].trial, seen[0][away].elsewhere) == (None, name)
+        assert store.workers("demo") == store.workers("other") == []
+        assert (folders["other"] / "trials" / "0001" / "log.txt").exists()
+
+    def test_a_study_that_cannot_be_trained_here_is_left_and_the_others_go_on(
+        self, store: Any, study: Any, other: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assignments = [Assignment(study, Synthetic("unable"), tmp_path), Assignment(other, Synthetic(), tmp_path / "b")]
+        assert Worker(store, assignments, name="me").run(threading.Event(), idle_exit_s=0.0) == 2
+        assert store.counts("other")[TrialState.DONE] == 2
+        assert store.counts("demo")[TrialState.NEW] == 4
+        assert "me no longer serves demo: Training cannot go on here: the data are gone" in caplog.text
+
+    def test_one_that_comes_later_is_found(
+        self, store: Any, study: Any, other: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trials_db.worker.FIND_S", 0.0)
+        later = iter([[], [Assignment(other, Synthetic(), tmp_path / "b")]])
+        worker = Worker(store, [Assignment(study, Synthetic(), tmp_path)], find_more=lambda: next(later, []))
+        assert worker.run(threading.Event(), idle_exit_s=0.0) == 6
+
+    def test_a_drained_worker_ends_its_trial_and_leaves(
+        self, store: SqliteStore, study: StudyRecord, tmp_path: Path
+    ) -> None:
+        gate, drain = tmp_path / "gate", threading.Event()
+        results: list[int] = []
+
+        def work() -> None:
+            with SqliteStore(store.path) as own:
+                worker = Worker(own, [Assignment(study, Waits(gate), tmp_path)])
+                results.append(worker.run(threading.Event(), drain=drain))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        _trial_pids(gate)
+        drain.set()
+        time.sleep(0.5)
+        assert store.trials("demo")[0].state is TrialState.RUNNING
+        gate.touch()
+        thread.join(timeout=30)
+        assert results == [1]
+        assert [trial.state for trial in store.trials("demo")] == [TrialState.DONE, TrialState.NEW]
 
 
 class TestWorkerProcess:
@@ -353,7 +426,7 @@ class TestWorkerProcess:
         process.wait()
         wait_for(lambda: are_gone(pids), "the orphans to end")
         assert store.trials("demo")[0].state is TrialState.RUNNING
-        second = Worker(store, study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0), name="second")
+        second = Worker(store, [Assignment(study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0))], name="second")
         assert second.run(threading.Event(), max_trials=2) == 2
         first, other = store.trials("demo")
         assert (first.state, first.worker, first.attempts, first.lost_workers) == (TrialState.DONE, "second", 2, 1)
