@@ -44,6 +44,8 @@ _LOOKS: Mapping[str, _Look] = {
     "convolutions": _Look("convolutions", count_text, right=True),
     "weights": _Look("weights", count_text, right=True),
     "gflop": _Look("GFLOP", lambda value: f"{value:.3f}", right=True),
+    "elsewhere": _Look("works on"),
+    "memory_mb": _Look("memory", lambda value: f"{count_text(value)} MB", right=True),
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 

@@ -1,7 +1,10 @@
 """When a search ends: after so many trials, so long a time, a good enough result, or no better one for long."""
 
-from search_space.study import LimitSettings
+from collections.abc import Iterable
+
+from search_space.study import LimitSettings, Study
 from trials_db.history import History
+from trials_db.records import Trial
 
 HOUR_S = 3600.0
 
@@ -25,6 +28,13 @@ def ending(limits: LimitSettings, history: History, now_s: float) -> str:
     if limits.patience and best is not None and history.num_since_best >= limits.patience:
         return f"no trial after trial {best.number} was better, and limits.patience is {limits.patience}"
     return ""
+
+
+def study_ending(study: Study, trials: Iterable[Trial], now_s: float) -> str:
+    """See `ending`, for whoever has the trials at hand."""
+    history = History()
+    history.update(trials)
+    return ending(study.limits, told_history(history, study.search.lookahead), now_s)
 
 
 def told_history(whole: History, lookahead: int, told: History | None = None) -> History:

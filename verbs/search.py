@@ -35,6 +35,7 @@ from verbs.starting import check_weights, start_lines
 
 if TYPE_CHECKING:
     from pipeline.prepared import PreparedDataset
+    from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
 
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         if not options.workers and not store.workers(study.name):
             say(f"No worker serves it yet. Start some: {commands.line('worker')}")
         master = Master(store, record, space, study.search, study.limits)
-        workers = LocalWorkers(0 if _is_over(store, study) else options.workers, *_worker_process(study))
+        workers = LocalWorkers(*_worker_processes(study, 0 if _is_over(store, study) else options.workers))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
             progress = master.run(TendedStop(stop, workers), progress_bar.show)
             if stop.is_set() and options.workers:
@@ -150,16 +151,13 @@ def _limits_text(limits: LimitSettings) -> str:
 
 def _is_over(store: "TrialStore", study: Study) -> bool:
     """Whether there is nothing left to try, so that workers would only start and stop."""
-    from trials_db.ending import ending, told_history
-    from trials_db.history import History
-    from trials_db.records import TrialState
+    from trials_db.ending import study_ending
 
-    history = History()
-    history.update(store.trials(study.name))
-    if history.num_ended >= study.limits.max_trials:
+    trials = store.trials(study.name)
+    num_ended = sum(trial.state.is_final for trial in trials)
+    if num_ended >= study.limits.max_trials:
         return True
-    under_way = history.counts[TrialState.NEW] + history.counts[TrialState.RUNNING]
-    return not under_way and bool(ending(study.limits, told_history(history, study.search.lookahead), store.now()))
+    return num_ended == len(trials) and bool(study_ending(study, trials, store.now()))
 
 
 def _check_workers(num_workers: int, study: Study) -> None:
@@ -171,6 +169,8 @@ def _check_workers(num_workers: int, study: Study) -> None:
         )
 
 
-def _worker_process(study: Study) -> tuple[list[str], dict[str, str]]:
+def _worker_processes(study: Study, num_workers: int) -> "tuple[list[str], list[Slot]]":
+    from trials_db.local_workers import Slot
+
     command = [sys.executable, str(ENTRY), "worker", "--study", study.name]
-    return command, {STORE_VARIABLE: study.store_url}
+    return command, [Slot(environment={STORE_VARIABLE: study.store_url})] * num_workers

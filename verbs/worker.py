@@ -1,69 +1,166 @@
 """Try candidates that a master proposed, one after the other, each in a process of its own.
 
-Start as many as there are GPUs. A worker may be stopped or killed at any time: its trial goes to another one.
+One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without one.
+A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last checkpoint.
+Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1 always does.
 
 Examples:
   python run_search.py worker --study demo
-  CUDA_VISIBLE_DEVICES=1 python run_search.py worker --study demo --idle-exit-s 600
+  python run_search.py worker --study demo --gpus 0,1,2,3 --trials-per-gpu 2 --idle-exit-s 600
 """
 
 import argparse
 import math
 import os
 import socket
+import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import decode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
-from verbs.common import add_study, at_least, load_study, open_study_store
+from verbs.common import STORE_VARIABLE, add_study, at_least, load_study, open_study_store, say
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 
 if TYPE_CHECKING:
+    from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
+    from trials_db.worker import Assignment
+
+ENTRY = Path(__file__).parents[1] / "run_search.py"
+SLOT_VARIABLE = "MAPGROVE_SLOT"
+"""What a worker computes on, as the process that started it says."""
+
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""What keeps a framework from taking all of a GPU's memory for the first of several trials."""
+
+_POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
-    parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials")
+    slots = parser.add_mutually_exclusive_group()
+    slots.add_argument("--gpus", type=_gpus, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3")
+    slots.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="N workers (default 1)")
+    parser.add_argument("--trials-per-gpu", type=at_least(1), default=1, metavar="K", help="K workers on each GPU")
+    parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials, each worker")
     parser.add_argument("--idle-exit-s", type=_duration_s, metavar="S", help="leave after S seconds without a trial")
+    parser.add_argument("--finish", action="store_true", help="end the running trial when stopped; once more: at once")
     parser.add_argument("--name", help="how `status` calls this worker (default HOST:PROCESS)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve the study until told to stop."""
     from pipeline.backend import backend_name
-    from pipeline.objective import TrainingObjective
-    from trials_db.local_workers import follow_master
-    from trials_db.pruning import Pruning
-    from trials_db.stopping import stop_on_signals
-    from trials_db.worker import Assignment, Worker, WorkerLimits
 
+    if options.trials_per_gpu > 1 and not options.gpus:
+        raise UsageError("--trials-per-gpu needs --gpus", remedy="Name the GPUs, or give --workers N")
     backend_name()
+    slots = _slots(options)
+    return _run_slots(options, slots) if slots else _run_here(options)
+
+
+def _run_here(options: argparse.Namespace) -> int:
+    """Be the one worker."""
+    from trials_db.local_workers import follow_master
+    from trials_db.stopping import stop_or_drain
+    from trials_db.worker import Worker
+
     wished = load_study(options)
     with open_study_store(wished) as store:
         record = store.load_study(wished.name)
         study = decode(Study, record.settings, where=f"study {wished.name}").with_store(wished.study.store)
-        _check_data(study, record)
-        assignment = Assignment(
-            record,
-            TrainingObjective(study),
-            study.folder,
-            WorkerLimits(
-                lease_s=study.search.lease_s,
-                trial_s=study.limits.trial_s,
-                stuck_s=study.limits.stuck_s,
-                trial_memory_mb=study.limits.trial_memory_mb,
-            ),
-            Pruning(study.pruning, study.budget.epochs),
+        worker = Worker(
+            store,
+            [_assignment(study, record)],
+            options.name or f"{socket.gethostname()}:{os.getpid()}",
+            preload=["pipeline.preload"],
+            device=os.environ.get(SLOT_VARIABLE, ""),
         )
-        name = options.name or f"{socket.gethostname()}:{os.getpid()}"
-        worker = Worker(store, [assignment], name, preload=["pipeline.preload"])
-        with stop_on_signals() as stop:
-            has_master = follow_master(stop)
-            worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
-    return EXIT_INTERRUPTED if stop.is_set() and not has_master else EXIT_OK
+        with stop_or_drain(finish=options.finish) as asked:
+            has_master = follow_master(asked.stop)
+            worker.run(asked.stop, drain=asked.drain, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
+    return EXIT_INTERRUPTED if asked.stop.is_set() and not has_master else EXIT_OK
+
+
+def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
+    """Keep a worker alive in each slot; pass on what this process is asked."""
+    from trials_db.local_workers import LocalWorkers
+    from trials_db.stopping import stop_or_drain
+
+    # Told once, here, and not by each worker.
+    with open_study_store(load_study(options)) as store:
+        store.load_study(load_study(options).name)
+    with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
+        say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
+        draining = threading.Event()
+        while workers.tend() and not asked.stop.wait(_POLL_S):
+            if asked.drain.is_set() and not draining.is_set():
+                say("The workers end their trials, and leave ...")
+                workers.drain()
+                draining.set()
+    if asked.stop.is_set():
+        return EXIT_INTERRUPTED
+    if workers.failure:
+        raise MapgroveError(f"not all workers are left: {workers.failure}", remedy="Its own line is above")
+    return EXIT_OK
+
+
+def _slots(options: argparse.Namespace) -> "list[Slot]":
+    """One for each worker, none where this process is the only one."""
+    from trials_db.local_workers import Slot
+
+    base = options.name or f"{socket.gethostname()}:{os.getpid()}"
+    store = {STORE_VARIABLE: options.store} if options.store else {}
+    if not options.gpus:
+        numbers = range(options.workers) if options.workers > 1 else ()
+        return [Slot(["--name", f"{base}/{number}"], store) for number in numbers]
+    found = []
+    for gpu in options.gpus:
+        for number in range(options.trials_per_gpu):
+            name = f"{base}/gpu{gpu}" + (f".{number}" if options.trials_per_gpu > 1 else "")
+            shared = SHARED_GPU if options.trials_per_gpu > 1 else {}
+            variables = {"CUDA_VISIBLE_DEVICES": gpu, SLOT_VARIABLE: f"GPU {gpu}", **shared, **store}
+            found.append(Slot(["--name", name], variables))
+    return found
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """The command of each worker; the URL of a store, which may hold a password, is not part of it."""
+    command = [sys.executable, str(ENTRY), "worker", "--study", options.study]
+    for assignment in options.assignments:
+        command += ["--set", assignment]
+    if options.max_trials is not None:
+        command += ["--max-trials", str(options.max_trials)]
+    if options.idle_exit_s is not None:
+        command += ["--idle-exit-s", f"{options.idle_exit_s:g}"]
+    return command
+
+
+def _assignment(study: Study, record: "StudyRecord") -> "Assignment":
+    from pipeline.objective import TrainingObjective
+    from trials_db.pruning import Pruning
+    from trials_db.worker import Assignment, WorkerLimits
+
+    _check_data(study, record)
+    limits = WorkerLimits(
+        lease_s=study.search.lease_s,
+        trial_s=study.limits.trial_s,
+        stuck_s=study.limits.stuck_s,
+        trial_memory_mb=study.limits.trial_memory_mb,
+    )
+    pruning = Pruning(study.pruning, study.budget.epochs)
+    return Assignment(record, TrainingObjective(study), study.folder, limits, pruning)
+
+
+def _gpus(text: str) -> list[str]:
+    found = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"must be numbers such as 0,1,2,3, each once, not {text!r}")
+    return found
 
 
 def _duration_s(text: str) -> float:
