@@ -473,3 +473,40 @@ def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> 
     trials = job.trials()
     assert [trial["state"] in ("done", "infeasible") for trial in trials] == [True, True]
     assert sum(trial["lost_workers"] for trial in trials) == 1
+
+
+@pytest.mark.slow
+def test_one_command_serves_a_machine_and_proposals_follow_its_workers(job: Job) -> None:
+    """Without a lookahead; trials that do worse than the others end early; the search ends by its patience."""
+    words = [
+        *("--set", 'study.name="farm"', "--set", "search.lookahead=0", "--set", "limits.max_trials=40"),
+        *("--set", "limits.patience=6", "--set", 'space."architecture.base_filters"={fix=4}'),
+        *("--set", 'pruning={kind="halving", factor=2, least_trials=1}', "--set", "budget.steps_per_epoch=1"),
+    ]
+    with subprocess.Popen(job.command("search", *words), cwd=job.folder, stdout=subprocess.PIPE, text=True) as master:
+        assert master.stdout is not None
+        until_said(master, "No worker serves it yet")
+        told = job.run("worker", "--workers", "2", "--name", "box", "--idle-exit-s", "8", *words)
+        said = master.stdout.read()
+        assert master.wait(timeout=TIMEOUT_S) == 0, said
+    assert "2 workers: box/0, box/1" in told
+    assert "limits.patience is 6" in said
+    trials = job.trials("farm")
+    assert 7 <= len(trials) < 40
+    assert {trial["worker"] for trial in trials} == {"box/0", "box/1"}
+    states = [trial["state"] for trial in trials]
+    assert set(states) == {"done", "pruned"}
+    for trial in trials:
+        assert len(trial["reports"]) == (2 if trial["state"] == "done" else 1)
+        assert not list((job.folder / "runs/farm/trials" / f"{trial['number']:04d}").glob("checkpoint*"))
+    status = job.run("status", *words)
+    assert "none proposes now" in status
+    assert "limits.patience is 6" in status
+
+
+def until_said(process: "subprocess.Popen[str]", part: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if part in line:
+            return
+    raise AssertionError(f"{part!r} was never said")
