@@ -64,7 +64,8 @@ class SqliteStore(TrialStore):
         """A file is never away."""
 
     def now(self) -> float:
-        return self._clock()
+        # To the millisecond, as every store has it: so a study can move between them without loss.
+        return round(self._clock(), 3)
 
     def create_study(self, record: StudyRecord) -> None:
         with self._writing() as db:

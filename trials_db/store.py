@@ -254,7 +254,7 @@ class TrialStore(ABC):
 
     @abstractmethod
     def now(self) -> float:
-        """The store's time, in seconds since the epoch."""
+        """The store's time, in seconds since the epoch, to the millisecond."""
 
 
 def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collection[str] = ()) -> None:

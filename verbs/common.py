@@ -55,11 +55,11 @@ def load_study(options: argparse.Namespace) -> Study:
     name = str(options.study)
     if name.endswith(".toml"):
         study = read_study(Path(name), options.assignments)
-        store = _store_option(options)
+        store = store_option(options)
         return study.with_store(store) if store else study
     if options.assignments:
         raise UsageError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
-    return _searched_study(name, _store_option(options))
+    return _searched_study(name, store_option(options))
 
 
 def refuse_set_without_study(options: argparse.Namespace) -> None:
@@ -138,7 +138,8 @@ def say_json(plain: Any) -> None:
     say(json.dumps(plain, indent=1))
 
 
-def _store_option(options: argparse.Namespace) -> str | None:
+def store_option(options: argparse.Namespace) -> str | None:
+    """The store that was named on the command line or in the environment, None where none was."""
     return options.store or os.environ.get(STORE_VARIABLE) or None
 
 

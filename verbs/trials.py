@@ -1,27 +1,92 @@
-"""List the trials of a study, best first, then those without a result and why; or export them.
+"""List the trials of a study, best first, then those without a result and why; export them, or move the study.
+
+`export` writes the whole study, as its store knows it, into one file; `import` adds what such a file holds to a store.
+Nothing is lost between them; a trial that was running is new where it arrives. An import that was interrupted may be
+repeated.
 
 Examples:
   python run_search.py trials --study demo
   python run_search.py trials --study demo --csv trials.csv
+  python run_search.py trials export demo.jsonl --study demo
+  python run_search.py trials import demo.jsonl --store mongodb://host/mapgrove
 """
 
 import argparse
 from pathlib import Path
 
-from verbs.common import add_json, add_study, at_least, load_study, open_study_store, say, say_json
+from search_space.decode import decode
+from search_space.errors import UsageError
+from search_space.study import Study
+from verbs.common import (
+    add_json,
+    add_study,
+    at_least,
+    load_study,
+    note,
+    open_study_store,
+    save_study,
+    say,
+    say_json,
+    store_option,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_study(parser)
+    add_study(parser, required=False)
     add_json(parser)
+    parser.add_argument("action", nargs="?", choices=("export", "import"), help="move a study by a file")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="which file")
     parser.add_argument("--top", type=at_least(1), metavar="N", help="only the N best")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every trial with every dimension as CSV")
     parser.add_argument("--json-lines", type=Path, metavar="FILE", help="write every trial as stored, one per line")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read the store once; print or write."""
+    """Read the store once; print, write, or move."""
+    if options.action and not options.file:
+        raise UsageError(f"trials {options.action} needs a file", remedy=f"trials {options.action} FILE")
+    if options.action == "import":
+        _import(options)
+        return
+    if not options.study:
+        raise UsageError("trials belong to a study", remedy="Give --study NAME")
+    if options.action == "export":
+        _export(options)
+    else:
+        _list(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from results.phrases import counted
+    from trials_db.moving import write_study
+    from trials_db.records import TrialState
+
+    study = load_study(options)
+    with open_study_store(study) as store:
+        record, trials = store.load_study(study.name), store.trials(study.name)
+    write_study(options.file, record, trials)
+    say(f"{options.file}: study {study.name} with {counted(len(trials), 'trial')}")
+    if running := sum(trial.state is TrialState.RUNNING for trial in trials):
+        note(f"{counted(running, 'trial')} running now will be new where the study arrives")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from results.phrases import counted
+    from trials_db.moving import read_study
+
+    if options.study or options.assignments:
+        raise UsageError("a study that is imported has its own name and settings", remedy="Leave --study and --set out")
+    record, trials = read_study(options.file)
+    study = decode(Study, record.settings, where=f"study {record.name}").with_store(store_option(options) or "")
+    with open_study_store(study, create=True) as store:
+        added = store.restore_study(record, trials)
+    save_study(study)
+    known = f", {counted(len(trials) - added, 'trial')} were there already" if added < len(trials) else ""
+    say(f"Study {study.name}: {counted(added, 'trial')} added{known}")
+
+
+def _list(options: argparse.Namespace) -> None:
     from results.export import write_csv, write_json_lines
     from results.phrases import failures_line
     from results.tables import all_trials, leader_board, trial_table

@@ -476,6 +476,28 @@ def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_study_moves_to_another_store_and_back(job: Job, mongo_url: str) -> None:
+    """From SQLite to MongoDB, and its file is the same to the letter when it comes from there."""
+    store = database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}")
+    assert "study tiny with 4 trials" in job.run("trials", "export", "tiny.jsonl")
+    words = [sys.executable, str(ROOT / "run_search.py"), "trials", "import"]
+
+    def moved(*more: str, code: int = 0) -> str:
+        done = subprocess.run([*words, *more], cwd=job.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "Study tiny: 4 trials added" in moved("tiny.jsonl", "--store", store)
+    assert "0 trials added, 4 trials were there already" in moved("tiny.jsonl", "--store", store)
+    job.run("trials", "export", "back.jsonl", "--store", store)
+    assert (job.folder / "back.jsonl").read_text() == (job.folder / "tiny.jsonl").read_text()
+    whole = (job.folder / "tiny.jsonl").read_text()
+    (job.folder / "back.jsonl").write_text(whole[: whole.rindex("{")])
+    assert "was cut off" in moved("back.jsonl", "--store", store, code=1)
+    assert "trials import needs a file" in moved(code=2)
+
+
+@pytest.mark.slow
 def test_one_command_serves_a_machine_and_proposals_follow_its_workers(job: Job) -> None:
     """Without a lookahead; trials that do worse than the others end early; the search ends by its patience."""
     words = [
