@@ -30,7 +30,5 @@ def documented() -> list[str]:
 def test_a_documented_command_is_understood(command: str) -> None:
     words = shlex.split(os.path.expandvars(command))
     words = words[: next((place for place, word in enumerate(words) if word in SHELL_WORDS), len(words))]
-    try:
-        run_search._parser(words[0] if words[0] in run_search.VERBS else None).parse_args(words)
-    except SystemExit as left:
-        assert left.code == 0, command
+    # Of what it does not take, it tells and leaves.
+    run_search._parser(words[0] if words[0] in run_search.VERBS else None).parse_args(words)
