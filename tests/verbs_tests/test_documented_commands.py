@@ -22,7 +22,9 @@ def documented() -> list[str]:
         text = path.read_text(encoding="utf-8").replace("\\\n", " ")
         # In running text a command stands between backticks, in blocks and comments it is the rest of its line.
         for ending in re.findall(r"python run_search\.py ([^\n`]*)", text):
-            found.add(ending.split("  #")[0].strip(" .,'\")"))
+            command = ending.split("  #")[0].strip(" .,)")
+            # What closes the text in which a command is told.
+            found.add(command.rstrip("'\"") if command.count('"') % 2 or command.count("'") % 2 else command)
     return sorted(command for command in found if command and not command.startswith(("VERB", "{")))
 
 
