@@ -149,7 +149,7 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     for path in overrides:
         if path in kept and path not in space:
             raise _unreached(path, kept)
-    _checkvalues_of(space)
+    _check_ends(space)
     _check_some_feasible(space)
     return space
 
@@ -334,7 +334,7 @@ def _option(hp: Any, path: str, option: Any, space: Space) -> Any:
     }
 
 
-def _checkvalues_of(space: Space) -> None:
+def _check_ends(space: Space) -> None:
     """Decode a candidate at both ends of every dimension, so that a bad override is refused at once."""
     for path, dimension in space.items():
         for value in values_of(dimension):

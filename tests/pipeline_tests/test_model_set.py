@@ -138,5 +138,5 @@ def test_a_model_set_of_before_is_to_be_retrained(folder: Path, tmp_path: Path) 
     plain = json.loads((folder / "model_set.json").read_text(encoding="utf-8"))
     write_json(tmp_path / "model_set.json", {**plain, "normalise": "scene"})
 
-    with pytest.raises(MapgroveError, match=r"unknown key 'normalise'. Run `retrain` again"):
+    with pytest.raises(MapgroveError, match=r"unknown key 'normalise'. Received 'scene'. Run `retrain` again"):
         LoadedModelSet.open(tmp_path)

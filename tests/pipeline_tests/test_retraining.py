@@ -135,10 +135,18 @@ def test_a_recipes_way_to_cut_tiles_is_kept_with_its_model(study: Study, tmp_pat
 
 
 @pytest.mark.slow
-def test_networks_beyond_the_limits_are_refused_before_anything_is_written(study: Study, tmp_path: Path) -> None:
-    small = study.model_copy(update={"limits": study.limits.model_copy(update={"max_parameters": 10})})
-    with pytest.raises(InfeasibleError, match=r"more than limits\.max_parameters = 10"):
-        retrain(
-            small, {"bright": Chosen(candidate=candidate(Scaling()))}, tmp_path / "models", on_epoch=lambda *_: None
-        )
+def test_memory_is_the_limit_of_what_is_chosen_and_is_told_before_anything_is_written(
+    study: Study, tmp_path: Path
+) -> None:
+    """A search's limits on size and time are not those of a network that is asked for by name."""
+
+    def retrain_within(**limits: int | float) -> ModelSet:
+        within = study.model_copy(update={"limits": study.limits.model_copy(update=limits)})
+        chosen = {"bright": Chosen(candidate=candidate(Scaling()))}
+        return retrain(within, chosen, tmp_path / "models", on_epoch=lambda *_: None)
+
+    with pytest.raises(InfeasibleError, match=r"MB, more than limits\.device_memory_mb = 1"):
+        retrain_within(device_memory_mb=1)
     assert not (tmp_path / "models").exists()
+    models = retrain_within(max_parameters=10, epoch_s=1e-9, device_gflops=1e-3)
+    assert [member.class_name for member in models.members] == ["bright"]

@@ -277,3 +277,18 @@ def test_the_least_demand_is_that_of_no_candidate_undercut() -> None:
 
     assert patch_px == 320
     assert 0 < context_px <= min(contexts)
+
+
+def test_a_narrowed_choice_keeps_its_shares() -> None:
+    """What stays is drawn as often beside the others as before; what comes in as often as these in the mean."""
+
+    def weights(path: str, *choices: object) -> tuple[float, ...]:
+        dimension = resolve_space({path: {"choices": list(choices)}})[path]
+        assert isinstance(dimension, Choice)
+        return dimension.weights
+
+    assert weights("architecture.encoder", "grown", "resnet34") == pytest.approx((0.8 / 0.84, 0.04 / 0.84))
+    assert weights("architecture.skip", "none", "add") == pytest.approx((1 / 3, 2 / 3))
+    assert weights("architecture.margin_px", 0, 8, 32) == pytest.approx((0.6 / 1.2, 0.2 / 1.2, 0.4 / 1.2))
+    assert weights("architecture.margin_px", 4, 32) == ()
+    assert weights("architecture.activation", "relu", "elu") == ()
