@@ -61,6 +61,11 @@ class MongoStore(TrialStore):
             return self._clock()
         return float(_seconds(self._server.call(lambda db: db.command("hello")["localTime"])))
 
+    def probe(self) -> None:
+        key = {"_id": uuid.uuid4().hex}
+        self._server.call(lambda db: db.probes.update_one(key, {"$set": {"written": True}}, upsert=True))
+        self._server.call(lambda db: db.probes.delete_one(key))
+
     def create_study(self, record: StudyRecord) -> None:
         try:
             self._upsert(

@@ -57,6 +57,7 @@ class StudyRecord(Frozen):
         space_fingerprint: See `search_space.space.space_fingerprint`.
         data_fingerprint: Fingerprint of the prepared data set.
         seed: Everything random derives from it and the trial's number.
+        software: What else the losses depend on, by name: the version, the backend, its precision.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -64,6 +65,7 @@ class StudyRecord(Frozen):
     space_fingerprint: str
     data_fingerprint: str
     seed: Count
+    software: dict[str, str] = {}
 
 
 class NewTrial(Frozen):

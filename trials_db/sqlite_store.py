@@ -67,6 +67,11 @@ class SqliteStore(TrialStore):
         # To the millisecond, as every store has it: so a study can move between them without loss.
         return round(self._clock(), 3)
 
+    def probe(self) -> None:
+        with self._writing() as db:
+            db.execute("CREATE TABLE probe (id INTEGER)")
+            db.execute("DROP TABLE probe")
+
     def create_study(self, record: StudyRecord) -> None:
         with self._writing() as db:
             stored = self._find_study(record.name)

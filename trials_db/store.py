@@ -253,6 +253,14 @@ class TrialStore(ABC):
         return [worker for worker in workers if worker.last_seen_s >= since_s]
 
     @abstractmethod
+    def probe(self) -> None:
+        """Write, and take it back: so that rights that are missing show before they are needed.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+
+    @abstractmethod
     def now(self) -> float:
         """The store's time, in seconds since the epoch, to the millisecond."""
 
@@ -268,6 +276,9 @@ def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collec
     Raises:
         StudyConflictError: They differ elsewhere; every such place is named with both values.
     """
+    if not stored.software:
+        # Begun when nobody asked.
+        given = given.model_copy(update={"software": {}})
     allowed = [f"settings.{path}" for path in may_change]
     paths = [path for path in study_differences(stored, given) if not is_covered(path, allowed)]
     if paths:

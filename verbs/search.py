@@ -126,6 +126,7 @@ def _checked_data(study: Study) -> "PreparedDataset":
 
 def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRecord":
     """What the store keeps of the study."""
+    from pipeline.backend import software
     from trials_db.records import StudyRecord
 
     return StudyRecord(
@@ -134,6 +135,7 @@ def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRe
         space_fingerprint=space_fingerprint(space),
         data_fingerprint=data_fingerprint,
         seed=study.study.seed,
+        software=software(),
     )
 
 

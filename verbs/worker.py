@@ -145,6 +145,7 @@ def _assignment(study: Study, record: "StudyRecord") -> "Assignment":
     from trials_db.pruning import Pruning
     from trials_db.worker import Assignment, WorkerLimits
 
+    _check_software(record)
     _check_data(study, record)
     limits = WorkerLimits(
         lease_s=study.search.lease_s,
@@ -171,6 +172,24 @@ def _duration_s(text: str) -> float:
     if seconds < 0.0 or not math.isfinite(seconds):
         raise argparse.ArgumentTypeError(f"must be a number of seconds from 0, not {text!r}")
     return seconds
+
+
+def _check_software(record: "StudyRecord") -> None:
+    """Refuse to mix losses that cannot be compared."""
+    from pipeline.backend import BACKEND_VARIABLE, PRECISION_VARIABLE, software
+
+    remedies = {
+        "mapgrove": "Use the same version on every machine",
+        "backend": f"export {BACKEND_VARIABLE}=",
+        "precision": f"export {PRECISION_VARIABLE}=",
+    }
+    for name, here in software().items():
+        there = record.software.get(name, here)
+        if there != here:
+            remedy = remedies[name] + (there if remedies[name].endswith("=") else "")
+            raise MapgroveError(
+                f"study {record.name} was begun with {name} {there}, and this worker has {here}", remedy=remedy
+            )
 
 
 def _check_data(study: Study, record: "StudyRecord") -> None:

@@ -86,6 +86,7 @@ def study() -> StudyRecord:
         space_fingerprint="space-1",
         data_fingerprint="data-1",
         seed=7,
+        software={"backend": "tensorflow"},
     )
 
 

@@ -46,6 +46,7 @@ class TestStudies:
             ({"space_fingerprint": "space-2"}, "space_fingerprint (stored 'space-1', given 'space-2')"),
             ({"data_fingerprint": "data-2"}, "data_fingerprint"),
             ({"settings": {"limits": {"max_trials": 10}}}, "settings.space"),
+            ({"software": {"backend": "jax"}}, "software.backend (stored 'tensorflow', given 'jax')"),
         ],
     )
     def test_a_study_that_differs_is_refused_and_the_difference_named(self, store, study, changes, named) -> None:
@@ -53,6 +54,12 @@ class TestStudies:
             store.create_study(_changed(study, **changes))
         assert named in str(caught.value)
         assert store.load_study("demo") == study
+
+    def test_a_study_begun_when_nobody_asked_for_its_software_goes_on(self, store, study) -> None:
+        old = _changed(study, name="old", software={})
+        store.create_study(old)
+        store.create_study(_changed(old, software={"backend": "jax"}))
+        assert store.load_study("old") == old
 
     def test_only_what_may_change_changes(self, store, study) -> None:
         raised = _changed(study, settings={**study.settings, "limits": {"max_trials": 20}})
@@ -86,6 +93,13 @@ class TestStudies:
         assert store.trials("demo") == []
         assert store.claim("demo", "w", LEASE_S) is None
         assert store.claim("other", "w", LEASE_S) is not None
+
+
+def test_a_probe_leaves_nothing_behind(store, study) -> None:
+    before = store.changed_since("demo")
+    store.probe()
+    store.probe()
+    assert (store.list_studies(), store.changed_since("demo")) == (["demo"], before)
 
 
 class TestTrials:

@@ -3,11 +3,15 @@
 import argparse
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import run_search
+from search_space.errors import MapgroveError
+from search_space.version import COMPATIBLE, VERSION
+from trials_db.records import StudyRecord
 from verbs import worker
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +89,28 @@ def test_each_gpu_has_its_workers_and_sees_no_other() -> None:
 def test_trials_share_a_gpu_only_where_gpus_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_search.main(["worker", "--study", "absent", "--trials-per-gpu", "2"]) == run_search.EXIT_USAGE
     assert "--trials-per-gpu needs --gpus" in capsys.readouterr().err
+
+
+def test_a_worker_with_other_software_says_what_differs(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"mapgrove": COMPATIBLE, "backend": "tensorflow", "precision": "float32"}
+    monkeypatch.delenv("MAPGROVE_BACKEND", raising=False)
+    monkeypatch.delenv("KERAS_FLOATX", raising=False)
+    worker._check_software(study)
+    worker._check_software(study.model_copy(update={"software": here}))
+    for name, other, remedy in (
+        ("mapgrove", "9.9", "Use the same version on every machine"),
+        ("backend", "jax", "export MAPGROVE_BACKEND=jax"),
+        ("precision", "bfloat16", "export KERAS_FLOATX=bfloat16"),
+    ):
+        begun = study.model_copy(update={"software": here | {name: other}})
+        with pytest.raises(MapgroveError) as caught:
+            worker._check_software(begun)
+        assert str(caught.value) == (
+            f"study demo was begun with {name} {other}, and this worker has {here[name]}. {remedy}."
+        )
+
+
+def test_the_version_is_told_alike_everywhere() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert pyproject["project"]["version"] == VERSION
+    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
