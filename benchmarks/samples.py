@@ -2,8 +2,8 @@
 
 For each sample: the plain mapping decodes into a candidate; the candidate's nearest point is the one that was drawn;
 its cost is estimated; Keras builds it with exactly the weights that were estimated; and its maps of random bands hold
-numbers only. With `--steps`, samples that together show every option of every choice also train a step, are saved, and
-come back equal. The times tell what an estimate saves.
+numbers only. With `--steps`, samples that together show every option of every choice and every whole number also train
+a step, are saved, and come back equal. The times tell what an estimate saves.
 
   python benchmarks/samples.py
   python benchmarks/samples.py --samples 0 --steps 60
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode
-from search_space.dimensions import Choice
+from search_space.dimensions import Choice, Integer
 from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
 from search_space.space import Space, hyperopt_space, resolve_space
@@ -66,7 +66,7 @@ def main() -> None:
         chosen = covering(space, options.seed, at_least=options.steps)
         for candidate in chosen:
             train_and_reload(candidate)
-        print(f"{len(chosen)} samples, which show every option of every choice, trained a step and came back equal")
+        print(f"{len(chosen)} samples, which show every value of every choice, trained a step and came back equal")
 
 
 def samples(space: Space, count: int, seed: int) -> Iterator[tuple[Candidate, Point]]:
@@ -118,7 +118,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
 
 
 def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> list[Candidate]:
-    """Samples that together show every option of every choice, the most telling first.
+    """Samples that together show every option of every choice and every whole number, the most telling first.
 
     Args:
         space: Where from.
@@ -133,7 +133,8 @@ def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> lis
     for candidate, point in samples(space, pool, seed):
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
         if graph.num_parameters <= MOST_WEIGHTS:
-            found.append((candidate, {(path, point[path]) for path in point if isinstance(space[path], Choice)}))
+            shown = {(path, point[path]) for path in point if isinstance(space[path], Choice | Integer)}
+            found.append((candidate, shown))
     missing = set(_options(space))
     chosen: list[Candidate] = []
     while missing or len(chosen) < at_least:
@@ -185,10 +186,13 @@ def train_and_reload(candidate: Candidate) -> None:
 
 
 def _options(space: Space) -> Iterator[tuple[str, float]]:
-    """Every option of every choice, as path and number."""
+    """Every option of every choice and every whole number, as path and number."""
     for path, dimension in space.items():
-        if isinstance(dimension, Choice) and len(dimension.options) > 1:
-            yield from ((path, number) for number in range(len(dimension.options)))
+        match dimension:
+            case Choice(options) if len(options) > 1:
+                yield from ((path, number) for number in range(len(options)))
+            case Integer(low, high):
+                yield from ((path, number) for number in range(low, high + 1))
 
 
 def _image(candidate: Candidate) -> NDArray[np.float32]:

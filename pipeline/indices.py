@@ -132,7 +132,7 @@ def _formula(index: str) -> Formula:
     if index in INDICES:
         return Formula.parse(INDICES[index].formula)
     if re.fullmatch(r"\w+", index):
-        near = nearest(index.lower(), INDICES, 0.4)
+        near = nearest(index, INDICES, 0.4)
         remedy = f"Did you mean {near!r}? " if near else ""
         remedy += f"docs/indices.md lists all {len(INDICES)}, and a formula such as '(nir - red) / (nir + red)' will do"
         raise DataError("data.indices: no such spectral index", received=index, remedy=remedy)

@@ -38,7 +38,7 @@ def network_figure(
         patch_px: Side length of the image that is fed.
         heading: What is above.
         margin_px: What its map lacks on each side.
-        notes: Lines about what no box tells; a few.
+        notes: Lines about what no box tells; eight short ones at most.
         theme: Colours.
     """
     depth = int(math.log2(graph.divisor_px))
@@ -57,8 +57,8 @@ def network_figure(
             told.append(counted(sum(stage_weights(graph, each) for each in _told_with(graph, stage)), "weight"))
         _draw_box(axes, stage, box, told + _marks(graph, stage), theme)
     lines = "\n".join([f"{counted(graph.num_parameters, 'weight')} in all", *notes])
-    look = plain_text(theme, SMALL_PT)
-    axes.text(width / 2, TOP_IN + BOX_IN / 2, lines, ha="center", va="center", linespacing=1.25, **look)
+    look = plain_text(theme, SMALL_PT - 1)
+    axes.text(width / 2, TOP_IN - 0.05, lines, ha="center", va="top", linespacing=1.2, **look)
     for before, after in pairwise(boxes):
         _arrow(axes, boxes[before], boxes[after], theme)
     for level in range(depth):

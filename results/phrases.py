@@ -60,14 +60,14 @@ def network_notes(architecture: Architecture) -> list[str]:
     lines = [f"{architecture.units_per_stage} × {part_phrase(architecture.block)}"]
     lines += ["squeeze and excitation"] if architecture.squeeze_excitation else []
     if encoder.kind == "grown":
-        extra = [f"first {encoder.first_kernel_px} px"] if encoder.first_kernel_px else []
-        extra += [counted(encoder.residual_units, "residual unit")] if encoder.residual_units else []
-        lines.append(" · ".join([f"down: {encoder.pooling}", *extra]))
+        lines += [f"first convolution {encoder.first_kernel_px} px"] if encoder.first_kernel_px else []
+        lines += [counted(encoder.residual_units, "residual unit")] if encoder.residual_units else []
+        lines.append(f"down: {encoder.pooling}")
     else:
         lines.append(f"down: {part_phrase(encoder)}")
     if architecture.bottom.kind != "none":
         lines.append(f"bottom: {part_phrase(architecture.bottom)}")
-    return [*lines, f"up: {part_phrase(architecture.up)} · skips: {architecture.skip}"]
+    return [*lines, f"up: {part_phrase(architecture.up)}", f"skips: {architecture.skip}"]
 
 
 def _pooling(architecture: Architecture) -> tuple[str, ...]:

@@ -136,12 +136,17 @@ class Override(Frozen):
 
 
 def _weights_of(options: tuple[Any, ...], before: Choice) -> tuple[float, ...]:
-    known = {number: weight for option, weight in zip(before.options, before.weights, strict=False)
-             for number, each in enumerate(options) if each == option}  # fmt: skip
+    """How often each of the options is drawn, by how often it was; empty where none of them had a share."""
+    # Options may be lists and mappings, which are no keys.
+    shares = [
+        next((weight for known, weight in zip(before.options, before.weights, strict=False) if known == option), None)
+        for option in options
+    ]
+    known = [share for share in shares if share is not None]
     if not known:
         return ()
-    usual = sum(known.values()) / len(known)
-    weights = [known.get(number, usual) for number in range(len(options))]
+    usual = sum(known) / len(known)
+    weights = [usual if share is None else share for share in shares]
     return tuple(weight / sum(weights) for weight in weights)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import samples as benchmark
 from benchmarks.samples import build_and_run, covering, samples, train_and_reload
+from pipeline.trainee import Trainee
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.network.cost import Cost, training_cost
@@ -24,13 +25,14 @@ is the same, and JAX compiles every operation for every shape."""
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_samples_come_back_to_their_points_and_build_as_estimated(seed: int) -> None:
-    for candidate, _ in samples(SPACE, BUILT, seed):
-        build_and_run(candidate)
+    """What differs raises, as `TestTheChecksCanFail` shows; here every sample is seen to be checked."""
+    checked = [build_and_run(candidate) for candidate, _ in samples(SPACE, BUILT, seed)]
+    assert len(checked) == BUILT
 
 
 @cache
 def telling() -> list[Candidate]:
-    """Samples that together show every option of every choice."""
+    """Samples that together show every option of every choice and every whole number."""
     return covering(SPACE, seed=0)
 
 
@@ -44,11 +46,15 @@ def test_the_telling_samples_show_every_kind_of_encoder_and_every_batch() -> Non
         "efficientnet_b0",
     }
     assert {each.plan.batch_size for each in telling()} == {4, 8, 16}
+    assert {each.plan.optimizer for each in telling()} == {"adam", "nadam", "rmsprop"}
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_telling_samples_train_a_step_and_come_back_equal(part: int) -> None:
-    for candidate in telling()[part:TRAINED:4]:
+    """What differs raises, as `TestTheChecksCanFail` shows; here each part has something to check."""
+    chosen = telling()[part:TRAINED:4]
+    assert chosen
+    for candidate in chosen:
         train_and_reload(candidate)
 
 
@@ -74,6 +80,16 @@ class TestTheChecksCanFail:
         monkeypatch.setattr(benchmark, "_maps", lambda *_: {"masks": np.array([np.nan])})
         with pytest.raises(ValueError, match="not numbers"):
             build_and_run(candidate)
+
+    def test_weights_that_do_not_move_are_refused(self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Trainee, "train_on_batch", lambda *_: 0.5)
+        with pytest.raises(ValueError, match="no weight has moved"):
+            train_and_reload(candidate)
+
+    def test_a_loss_that_is_no_number_is_refused(self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Trainee, "train_on_batch", lambda *_: float("nan"))
+        with pytest.raises(ValueError, match="a loss of nan"):
+            train_and_reload(candidate)
 
     def test_a_model_that_comes_back_different_is_refused(
         self, candidate: Candidate, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from matplotlib.patches import FancyBboxPatch
 
 from results.network_figure import network_figure
 from results.network_table import network_table
@@ -113,12 +114,47 @@ def test_the_notes_tell_what_no_box_does() -> None:
     assert network_notes(decode(Architecture, fields, where="test")) == [
         "2 × plain, kernel 3 px",
         "squeeze and excitation",
-        "down: inception · first 7 px · 2 residual units",
+        "first convolution 7 px",
+        "2 residual units",
+        "down: inception",
         "bottom: attention, heads 2",
-        "up: transposed, kernel 2 px · skips: gate",
+        "up: transposed, kernel 2 px",
+        "skips: gate",
     ]
     assert network_notes(read_recipe("cresi").architecture) == [
         "1 × plain, kernel 3 px",
         "down: ResNet-34",
-        "up: nearest, kernel 3 px · skips: concatenate",
+        "up: nearest, kernel 3 px",
+        "skips: concatenate",
     ]
+
+
+MOST = {
+    "depth": 2,
+    "base_filters": 64,
+    "block": {"kind": "inception", "wide_kernel_px": 7},
+    "encoder": {"kind": "grown", "first_kernel_px": 7, "residual_units": 4, "pooling": "inception"},
+    "bottom": {"kind": "attention", "heads": 4},
+    "squeeze_excitation": True,
+    "skip": "concatenate",
+}
+
+
+@pytest.mark.parametrize("name", [*recipe_names(), "most"])
+def test_no_text_of_the_picture_lies_on_another_box(name: str) -> None:
+    architecture = decode(Architecture, MOST, where="test") if name == "most" else read_recipe(name).architecture
+    bands = [InputBand(f"b{number}") for number in range(24)] if not architecture.bands else map(InputBand, "rgb")
+    graph = draw_up(architecture.model_copy(update={"bands": ()}), list(bands), 10)
+    figure = network_figure(graph, 512, name, notes=network_notes(architecture))
+    [axes] = figure.axes
+    figure.draw_without_rendering()
+    [notes] = [text.get_window_extent() for text in axes.texts if "weights in all" in text.get_text()]
+    boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) >= 6
+    assert not [box for box in boxes if box.overlaps(notes)]
+    heading = axes.texts[0].get_window_extent()
+    assert not heading.overlaps(notes)
+    skips = [text for text in axes.texts if getattr(text, "arrow_patch", None) is not None]
+    assert skips
+    for text in skips:
+        assert not text.arrow_patch.get_window_extent().overlaps(notes)
