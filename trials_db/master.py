@@ -4,7 +4,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from search_space.space import Space, space_fingerprint
@@ -79,6 +80,8 @@ class Master:
     _history: History = field(default_factory=History, init=False)
     _told: History = field(default_factory=History, init=False)
     _cursor: str = field(default="", init=False)
+    _lead: Lead | None = field(default=None, init=False)
+    _guard: AwakeGuard = field(init=False)
     _renew_at_s: float = field(default=0.0, init=False)
     _num_workers: int = field(default=0, init=False)
     _count_workers_at_s: float = field(default=0.0, init=False)
@@ -100,20 +103,10 @@ class Master:
             MalformedError: The space proposes what is no candidate.
             StoreError: The store failed.
         """
-        self.store.heed(stop)
-        self._check_study()
         told: Progress | None = None
-        lead: Lead | None = None
-        guard = AwakeGuard(self.settings.lease_s)
-        try:
+        with self.leading(stop):
             while not stop.is_set():
-                lead = self._lead(lead)
-                may_judge = guard.may_judge()
-                if lead and may_judge:
-                    self.store.requeue_expired(self.study.name)
-                self._refresh()
-                proposed = lead is not None and self._propose_next()
-                progress = self._progress(None if lead else self.store.leader(self.study.name))
+                proposed, progress = self.step()
                 if progress != told:
                     on_progress(progress)
                     told = progress
@@ -121,11 +114,44 @@ class Master:
                     break
                 if not proposed:
                     stop.wait(POLL_S)
-        finally:
-            if lead:
-                self.store.release_lead(lead)
         self._refresh()
         return self._progress(None)
+
+    @contextmanager
+    def leading(self, stop: Stop) -> Iterator[None]:
+        """Inside the block `step` may be called; after it another master may lead at once.
+
+        Raises:
+            StudyConflictError: The stored study is another one; the difference is named.
+            StoreError: The store failed.
+        """
+        self.store.heed(stop)
+        self._check_study()
+        self._guard = AwakeGuard(self.settings.lease_s)
+        try:
+            yield
+        finally:
+            if self._lead:
+                self.store.release_lead(self._lead)
+                self._lead = None
+
+    def step(self) -> tuple[bool, Progress]:
+        """Lead, take trials from silent workers, read what changed, and propose a trial if one is wanted.
+
+        Returns:
+            Whether a trial was proposed, so that there may be more to do at once; and how far the search is.
+
+        Raises:
+            MalformedError: The space proposes what is no candidate.
+            StoreError: The store failed.
+        """
+        self._take_lead()
+        may_judge = self._guard.may_judge()
+        if self._lead and may_judge:
+            self.store.requeue_expired(self.study.name)
+        self._refresh()
+        proposed = self._lead is not None and self._propose_next()
+        return proposed, self._progress(None if self._lead else self.store.leader(self.study.name))
 
     def _progress(self, leader: str | None) -> Progress:
         """How far the search is, by what this master last read."""
@@ -142,19 +168,19 @@ class Master:
         given = self.study.model_copy(update={"space_fingerprint": space_fingerprint(self.space)})
         check_same_study(self.study, given)
 
-    def _lead(self, lead: Lead | None) -> Lead | None:
+    def _take_lead(self) -> None:
         """Renew the lead when it is time, or try to win it."""
-        if lead is not None and time.monotonic() < self._renew_at_s:
-            return lead
+        if self._lead is not None and time.monotonic() < self._renew_at_s:
+            return
         self._renew_at_s = time.monotonic() + LEAD_LEASE_S / 5
-        if lead is not None:
+        if self._lead is not None:
             try:
-                self.store.renew_lead(lead)
+                self.store.renew_lead(self._lead)
             except LeaseLostError as error:
                 _log.warning("%s", error)
             else:
-                return lead
-        return self.store.acquire_lead(self.study.name, self.name, LEAD_LEASE_S)
+                return
+        self._lead = self.store.acquire_lead(self.study.name, self.name, LEAD_LEASE_S)
 
     def _refresh(self) -> None:
         changed, self._cursor = self.store.changed_since(self.study.name, self._cursor)
