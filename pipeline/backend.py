@@ -18,6 +18,13 @@ BACKEND_VARIABLE = "MAPGROVE_BACKEND"
 PRECISION_VARIABLE = "KERAS_FLOATX"
 """Keras's own."""
 
+NVIDIA_LIBRARIES = {
+    "tensorflow": 'Run .venv/bin/python -m pip install "tensorflow[and-cuda]"',
+    "jax": 'Run .venv/bin/python -m pip install "jax[cuda12]"',
+    "torch": "Install a build of PyTorch for CUDA, as pytorch.org tells",
+}
+"""How to make a backend see an NVIDIA GPU."""
+
 
 def backend_name() -> str:
     """The backend that `MAPGROVE_BACKEND` names, TensorFlow unless set; nothing is imported.

@@ -40,7 +40,7 @@ class TrainingObjective:
 
         try:
             data = StudyData.open(self.study)
-            classes = self.study.data.classes
+            classes = self.study.classes
             normalisation = data.normalisation(candidate.plan.scaling)
             about = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
             trained = train(

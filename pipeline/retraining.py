@@ -100,7 +100,7 @@ class _Retraining:
             if class_name not in kept or kept[class_name].key != self._key(each.candidate):
                 members[class_name] = self._train(class_name, each)
                 self._write(members)
-            told = {"trial": each.trial, "recipe": each.recipe, "prediction": each.prediction}
+            told = {name: getattr(each, name) for name in ("trial", "study", "recipe", "prediction")}
             members[class_name] = members[class_name].model_copy(update=told)
         return self._write(members)
 
@@ -147,6 +147,7 @@ class _Retraining:
             threshold=trained.validation.thresholds[class_name],
             numbers=normalisation.numbers,
             trial=chosen.trial,
+            study=chosen.study,
             recipe=chosen.recipe,
             prediction=chosen.prediction,
             validation_jaccard=trained.validation.jaccard[class_name],

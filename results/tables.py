@@ -1,6 +1,6 @@
 """Trials as tables: the leader board, all trials, and one trial in detail."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,7 @@ from search_space.network.unet import outline
 from search_space.prediction import PredictionSettings
 from trials_db.records import Trial
 
+STUDY_COLUMNS = ("study", "num_ended", "trial", "mean_jaccard", "num_parameters", "architecture")
 DETAIL_COLUMNS = ["group", "name", "value"]
 SYMMETRY_PHRASES = {"none": "none", "flips": "4 flips", "d4": "8 turns and flips"}
 
@@ -78,6 +79,26 @@ def leader_board(trials: Iterable[Trial], classes: Sequence[str] = (), *, top: i
     trials = list(trials)
     table = trial_table(trials, classes, top=len(trials) if top is None else top)
     return table.drop(columns=["state", "note"])
+
+
+def studies_table(trials: Mapping[str, Iterable[Trial]]) -> pd.DataFrame:
+    """The best trial of each of several studies.
+
+    Args:
+        trials: All trials of each study, by its name.
+
+    Returns:
+        Columns `study`, `num_ended` (trials that have ended), `trial` (the best), `mean_jaccard`, `num_parameters`
+        and `architecture`; the last four are NaN where a study has no result.
+    """
+    rows = []
+    for name, every in trials.items():
+        several = list(every)
+        about = {"study": name, "num_ended": sum(trial.state.is_final for trial in several)}
+        best = next(iter(ranked(several)), None)
+        cells = _cells(best, ()) if best else {}
+        rows.append({**about, **{column: cells.get(column) for column in STUDY_COLUMNS[len(about) :]}})
+    return pd.DataFrame(rows, columns=list(STUDY_COLUMNS))
 
 
 def all_trials(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.DataFrame:

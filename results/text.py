@@ -26,6 +26,7 @@ class _Look:
 
 _LOOKS: Mapping[str, _Look] = {
     "rank": _Look("#", count_text, right=True),
+    "num_ended": _Look("ended", count_text, right=True),
     "trial": _Look("trial", count_text, right=True),
     "mean_jaccard": _Look("Jaccard", jaccard_text, right=True),
     "num_parameters": _Look("parameters", count_text, right=True),

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
-from search_space.errors import MalformedError
+from search_space.errors import MalformedError, did_you_mean
 from search_space.names import ClassNames, Names, StudyName, Text
 from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
-from search_space.starting_points import Starts
+from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (
     "study.folder",
@@ -34,6 +34,9 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
+CLASS_STUDIES = "classes"
+"""In a study's folder: those of the studies of its single classes."""
+
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
@@ -41,6 +44,12 @@ LEAST_BLOCK_PX = 8
 
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
+
+
+def usual_folder(name: str) -> Path:
+    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road`."""
+    whole, of_class, class_name = name.partition("/")
+    return Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
 
 
 def _grid(value: Any) -> Any:
@@ -61,12 +70,14 @@ class StudySettings(Frozen):
 
     Attributes:
         name: ASCII letters, digits, `-`, `_` and `.`; also the name of its folder.
+        classes: Those of `data.classes` that are searched for; all where empty.
         seed: Everything random derives from it.
         folder: Everything the study writes; `runs/<name>` unless given.
         store: URL of the trial store; a SQLite file in `folder` unless given.
     """
 
     name: StudyName
+    classes: ClassNames = ()
     seed: Annotated[Whole, Field(ge=0)] = 0
     folder: str = ""
     store: str = ""
@@ -263,7 +274,8 @@ class SearchSettings(Frozen):
             there are workers, each made from all results there are at that time.
         lease_s: A worker that is silent for longer loses its trial.
         start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
-            itself, names of recipes, or "recipes" for all of them.
+            itself, names of recipes, "recipes" for all of them, or "study:NAME" for the best of another study.
+        found: The candidates that "study:NAME" stood for when the study began; `search` fills them in.
     """
 
     algorithm: Algorithm = "tpe"
@@ -272,6 +284,7 @@ class SearchSettings(Frozen):
     lookahead: Annotated[Whole, Field(ge=0)] = 0
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
     start_from: Starts = ()
+    found: Annotated[tuple[FoundStart, ...], ListAsTuple] = ()
 
 
 class PruningSettings(Frozen):
@@ -311,20 +324,42 @@ class Study(Frozen):
         resolve_space(self.space)
         return self
 
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> Self:
+        for name in self.study.classes:
+            if name not in self.data.classes:
+                raise ValueError(
+                    f"`study.classes` names a class that `data.classes` lacks, {name!r}. "
+                    f"{did_you_mean(name, self.data.classes)}"
+                )
+        return self
+
     @property
     def name(self) -> str:
         """The study's name."""
         return self.study.name
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are searched for, in order."""
+        return tuple(name for name in self.data.classes if not self.study.classes or name in self.study.classes)
+
+    @property
     def folder(self) -> Path:
         """Everything the study writes."""
-        return Path(self.study.folder or Path("runs") / self.name)
+        return Path(self.study.folder or usual_folder(self.name))
 
     @property
     def store_url(self) -> str:
-        """URL of the trial store."""
-        return self.study.store or f"sqlite:///{self.folder / 'trials.sqlite'}"
+        """URL of the trial store; the studies of single classes share that of the whole."""
+        home = self.folder.parents[1] if "/" in self.name else self.folder
+        return self.study.store or f"sqlite:///{home / 'trials.sqlite'}"
+
+    def of_class(self, class_name: str) -> "Study":
+        """The study that searches for one class against the rest, with everything else as it is here."""
+        folder = str(self.folder / CLASS_STUDIES / class_name) if self.study.folder else ""
+        own = {"name": f"{self.name}/{class_name}", "classes": (class_name,), "folder": folder}
+        return self.model_copy(update={"study": self.study.model_copy(update=own)})
 
     def with_store(self, url: str) -> "Study":
         """The same study in another store."""

@@ -65,7 +65,7 @@ def propose(space: Space, history: Sequence[Trial], number: int, seed: int, sett
     if not domain.params:
         return Proposal({}, to_plain(space_eval(expression, {})))
     told = _told(history, number, settings.lookahead)
-    starts = starting_points(space, settings.start_from)
+    starts = starting_points(space, settings.start_from, settings.found)
     if number < len(starts):
         return Proposal(starts[number], to_plain(space_eval(expression, starts[number])))
     num_good = _num_good(told, settings.gamma)

@@ -4,8 +4,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from search_space.space import Space, space_fingerprint
@@ -103,19 +103,7 @@ class Master:
             MalformedError: The space proposes what is no candidate.
             StoreError: The store failed.
         """
-        told: Progress | None = None
-        with self.leading(stop):
-            while not stop.is_set():
-                proposed, progress = self.step()
-                if progress != told:
-                    on_progress(progress)
-                    told = progress
-                if progress.is_complete:
-                    break
-                if not proposed:
-                    stop.wait(POLL_S)
-        self._refresh()
-        return self._progress(None)
+        return lead_all([self], stop, lambda _, progress: on_progress(progress))[self.study.name]
 
     @contextmanager
     def leading(self, stop: Stop) -> Iterator[None]:
@@ -152,6 +140,11 @@ class Master:
         self._refresh()
         proposed = self._lead is not None and self._propose_next()
         return proposed, self._progress(None if self._lead else self.store.leader(self.study.name))
+
+    def progress(self) -> Progress:
+        """How far the search is by now."""
+        self._refresh()
+        return self._progress(None)
 
     def _progress(self, leader: str | None) -> Progress:
         """How far the search is, by what this master last read."""
@@ -204,8 +197,49 @@ class Master:
         return self._history.counts[TrialState.NEW] < max(1, self._live_workers())
 
     def _live_workers(self) -> int:
-        """Number of workers that were heard of within their lease, by a count that is not quite new."""
+        """Number of workers that were heard of within their lease, by a count that is not quite new.
+
+        Without those that are busy with another study: of several served in turn, each needs but its share.
+        """
         if time.monotonic() >= self._count_workers_at_s:
-            self._num_workers = len(self.store.live_workers(self.study.name, self.settings.lease_s))
+            workers = self.store.live_workers(self.study.name, self.settings.lease_s)
+            self._num_workers = sum(not worker.elsewhere for worker in workers)
             self._count_workers_at_s = time.monotonic() + COUNT_WORKERS_S
         return self._num_workers
+
+
+def lead_all(
+    masters: Sequence[Master], stop: Stop, on_progress: Callable[[str, Progress], None] = lambda *_: None
+) -> dict[str, Progress]:
+    """Propose for several studies in turn, each until all its trials have ended; see `Master.run`.
+
+    Args:
+        masters: One for each study, all on one store.
+        stop: Asks to stop.
+        on_progress: Told the study and how far it is, at the start and after every change, in this thread.
+
+    Returns:
+        How far each study is, by name.
+
+    Raises:
+        StudyConflictError, MalformedError, StoreError: As `Master.run`.
+    """
+    told: dict[str, Progress] = {}
+    with ExitStack() as stack:
+        for master in masters:
+            stack.enter_context(master.leading(stop))
+        under_way = list(masters)
+        while under_way and not stop.is_set():
+            has_proposed = False
+            for master in list(under_way):
+                proposed, progress = master.step()
+                has_proposed |= proposed
+                name = master.study.name
+                if progress != told.get(name):
+                    on_progress(name, progress)
+                    told[name] = progress
+                if progress.is_complete:
+                    under_way.remove(master)
+            if under_way and not has_proposed:
+                stop.wait(POLL_S)
+    return {master.study.name: master.progress() for master in masters}

@@ -21,11 +21,6 @@ from verbs.common import add_study, load_study, open_study_store, refuse_set_wit
 
 LEAST_FREE_GB = 2.0
 CLOCK_S = 5.0
-NVIDIA_LIBRARIES = {
-    "tensorflow": 'Run .venv/bin/python -m pip install "tensorflow[and-cuda]"',
-    "jax": 'Run .venv/bin/python -m pip install "jax[cuda12]"',
-    "torch": "Install a build of PyTorch for CUDA, as pytorch.org tells",
-}
 
 Check = tuple[str, Callable[[], str]]
 
@@ -70,7 +65,7 @@ def _python() -> str:
 
 
 def _backend(num_threads: int) -> str:
-    from pipeline.backend import describe_devices, use_backend
+    from pipeline.backend import NVIDIA_LIBRARIES, describe_devices, use_backend
 
     name, devices = use_backend(num_threads), describe_devices()
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

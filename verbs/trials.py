@@ -95,7 +95,7 @@ def _list(options: argparse.Namespace) -> None:
     study = load_study(options)
     with open_study_store(study) as store:
         trials = store.trials(study.name)
-    classes = study.data.classes
+    classes = study.classes
     if options.csv:
         say(str(write_csv(options.csv, trials, classes)))
     if options.json_lines:

@@ -1,15 +1,19 @@
 """Try candidates that a master proposed, one after the other, each in a process of its own.
 
-One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without one.
-A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last checkpoint.
-Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1 always does.
+`--study 'dstl/*'` serves the studies of single classes, and those that come later, in turn; so does `--study` several
+times. One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without
+one. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
+checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1
+always does.
 
 Examples:
   python run_search.py worker --study demo
+  python run_search.py worker --study 'demo/*' --workers 2
   python run_search.py worker --study demo --gpus 0,1,2,3 --trials-per-gpu 2 --idle-exit-s 600
 """
 
 import argparse
+import logging
 import math
 import os
 import socket
@@ -21,13 +25,27 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode
 from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
-from verbs.common import STORE_VARIABLE, add_study, at_least, load_study, open_study_store, say
+from verbs.common import (
+    STORE_VARIABLE,
+    add_studies,
+    at_least,
+    is_pattern,
+    load_studies,
+    matching,
+    open_study_store,
+    say,
+)
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
+    from trials_db.store import TrialStore
     from trials_db.worker import Assignment
+
+_log = logging.getLogger(__name__)
 
 ENTRY = Path(__file__).parents[1] / "run_search.py"
 SLOT_VARIABLE = "MAPGROVE_SLOT"
@@ -41,7 +59,7 @@ _POLL_S = 0.2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_study(parser)
+    add_studies(parser)
     slots = parser.add_mutually_exclusive_group()
     slots.add_argument("--gpus", type=_gpus, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3")
     slots.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="N workers (default 1)")
@@ -69,15 +87,15 @@ def _run_here(options: argparse.Namespace) -> int:
     from trials_db.stopping import stop_or_drain
     from trials_db.worker import Worker
 
-    wished = load_study(options)
-    with open_study_store(wished) as store:
-        record = store.load_study(wished.name)
-        study = decode(Study, record.settings, where=f"study {wished.name}").with_store(wished.study.store)
+    home, names = load_studies(options)
+    with open_study_store(home) as store:
+        studies = _Studies(store, home.study.store, names)
         worker = Worker(
             store,
-            [_assignment(study, record)],
+            studies.find(),
             options.name or f"{socket.gethostname()}:{os.getpid()}",
             preload=["pipeline.preload"],
+            find_more=studies.find_more,
             device=os.environ.get(SLOT_VARIABLE, ""),
         )
         with stop_or_drain(finish=options.finish) as asked:
@@ -86,14 +104,65 @@ def _run_here(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED if asked.stop.is_set() and not has_master else EXIT_OK
 
 
+class _Studies:
+    """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
+
+    def __init__(self, store: "TrialStore", store_url: str, names: "Sequence[str]") -> None:
+        self._store = store
+        self._url = store_url
+        self._names = names
+        self._seen: set[str] = set()
+
+    def find(self) -> "list[Assignment]":
+        """Those there are at first.
+
+        Raises:
+            MapgroveError: There are none, or the only one cannot be served here.
+        """
+        names = self._unseen()
+        if not names:
+            raise MapgroveError("no study of the store matches", received=", ".join(self._names))
+        if len(names) == 1:
+            return [self._assignment(names[0])]
+        found = self._those_served(names)
+        if not found:
+            raise MapgroveError("none of the studies can be served here", remedy="The lines above say why")
+        return found
+
+    def find_more(self) -> "list[Assignment]":
+        """Those that have come since."""
+        return self._those_served(self._unseen()) if any(map(is_pattern, self._names)) else []
+
+    def _unseen(self) -> list[str]:
+        found = [name for name in matching(self._names, self._store.list_studies()) if name not in self._seen]
+        self._seen.update(found)
+        return found
+
+    def _those_served(self, names: "Sequence[str]") -> "list[Assignment]":
+        """All but those that cannot be served here, which is told: a worker of many does not leave for one."""
+        found = []
+        for name in names:
+            try:
+                found.append(self._assignment(name))
+            except MapgroveError as error:
+                _log.error("study %s is not served: %s", name, error)
+        return found
+
+    def _assignment(self, name: str) -> "Assignment":
+        record = self._store.load_study(name)
+        return _assignment(decode(Study, record.settings, where=f"study {name}").with_store(self._url), record)
+
+
 def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
     """Keep a worker alive in each slot; pass on what this process is asked."""
     from trials_db.local_workers import LocalWorkers
     from trials_db.stopping import stop_or_drain
 
     # Told once, here, and not by each worker.
-    with open_study_store(load_study(options)) as store:
-        store.load_study(load_study(options).name)
+    home, names = load_studies(options)
+    with open_study_store(home) as store:
+        for name in matching(names, store.list_studies()):
+            store.load_study(name)
     with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
         say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
         draining = threading.Event()
@@ -130,7 +199,9 @@ def _slots(options: argparse.Namespace) -> "list[Slot]":
 
 def _command(options: argparse.Namespace) -> list[str]:
     """The command of each worker; the URL of a store, which may hold a password, is not part of it."""
-    command = [sys.executable, str(ENTRY), "worker", "--study", options.study]
+    command = [sys.executable, str(ENTRY), "worker"]
+    for name in options.studies:
+        command += ["--study", name]
     for assignment in options.assignments:
         command += ["--set", assignment]
     if options.max_trials is not None:
