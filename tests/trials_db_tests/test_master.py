@@ -12,7 +12,7 @@ from search_space.objective import Outcome
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import LimitSettings, SearchSettings
 from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError
-from trials_db.master import Master, Progress
+from trials_db.master import Master, Progress, lead_all
 from trials_db.records import StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.worker import Assignment, Worker
@@ -290,3 +290,49 @@ def test_a_poll_costs_no_more_after_many_trials(open_sqlite: Any, record: Any, m
     Master(store, record, SPACE, SETTINGS, LimitSettings(max_trials=31)).run(stop)
     assert read[0] == 30
     assert sorted(read[1:]) == [0] * (len(read) - 2) + [1]
+
+
+def test_one_process_leads_several_studies(open_sqlite: Any, record: StudyRecord) -> None:
+    store, alone = open_sqlite(), open_sqlite("alone")
+    run_here(alone, record, 5)
+    several = {name: max_trials for name, max_trials in (("demo", 5), ("demo/trees", 2))}
+    masters = []
+    for name, max_trials in several.items():
+        own = record.model_copy(update={"name": name})
+        store.create_study(own)
+        masters.append(Master(store, own, SPACE, SETTINGS, LimitSettings(max_trials=max_trials)))
+    told = []
+
+    def work(name: str, progress: Progress) -> None:
+        told.append(name)
+        # One trial after each change, so that the studies go on in turns.
+        if (claim := store.claim(name, "here", 60.0)) is not None:
+            trial = next(trial for trial in store.trials(name) if trial.number == claim.number)
+            store.finish(claim, Outcome(state="done", loss=synthetic_loss(trial.decoded())))
+
+    ends = lead_all(masters, threading.Event(), work)
+
+    assert {name: end.num_ended for name, end in ends.items()} == several
+    assert all(end.is_complete for end in ends.values())
+    assert _essence(store.trials("demo")) == _essence(alone.trials("demo"))
+    assert told[:4] == ["demo", "demo/trees"] * 2
+    assert [store.leader(name) for name in several] == [None, None]
+
+
+def test_workers_that_are_busy_with_another_study_want_nothing_here(open_sqlite: Any, record: StudyRecord) -> None:
+    store = open_sqlite()
+    for number in range(5):
+        elsewhere = "demo/trees" if number < 3 else ""
+        store.heartbeat(WorkerRecord(name=f"w{number}", host="h", pid=1, study="demo", elsewhere=elsewhere))
+    stop = threading.Event()
+
+    def enough(progress: Progress) -> None:
+        if progress.counts[TrialState.NEW] >= 2:
+            stop.set()
+
+    Master(store, record, SPACE, FOLLOWING, LimitSettings(max_trials=20)).run(stop, enough)
+    master = Master(store, record, SPACE, FOLLOWING, LimitSettings(max_trials=20))
+    with master.leading(threading.Event()):
+        for _ in range(5):
+            master.step()
+    assert store.counts("demo")[TrialState.NEW] == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -532,3 +533,52 @@ def until_said(process: "subprocess.Popen[str]", part: str) -> None:
         if part in line:
             return
     raise AssertionError(f"{part!r} was never said")
+
+
+@pytest.mark.slow
+def test_one_against_the_rest(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.folder, tmp_path, dirs_exist_ok=True)
+    few = ("--set", "limits.max_trials=2", "--set", "retrain.epochs=1")
+    begun = ("--one-vs-all", "--start-from", "study:tiny", *few)
+
+    told = job_in(tmp_path).run("search", "--workers", "2", *begun)
+
+    assert "4 trials have ended" in told
+    assert "worker --study 'tiny/*'" in job_in(tmp_path).run("search", *begun), "the same command goes on"
+    with open_store(f"sqlite:///{tmp_path}/runs/tiny/trials.sqlite", create=False) as store:
+        assert store.list_studies() == ["tiny", "tiny/bright", "tiny/dark"]
+        whole = [trial for trial in store.trials("tiny") if trial.outcome and trial.outcome.jaccard]
+        losses = {}
+        for name in ("bright", "dark"):
+            first, _ = store.trials(f"tiny/{name}")
+            assert first.outcome
+            assert set(first.outcome.jaccard) == {name}
+            best = max(whole, key=lambda trial: trial.outcome.jaccard[name] if trial.outcome else 0.0)
+            assert first.candidate == best.candidate
+            assert first.outcome.figures["num_parameters"] == best.outcome.figures["num_parameters"] - 5
+            every = {("", each.number): each.outcome.jaccard[name] for each in whole if each.outcome}
+            ended = [each for each in store.trials(f"tiny/{name}") if each.outcome and each.outcome.jaccard]
+            every |= {(f"tiny/{name}", each.number): each.outcome.jaccard[name] for each in ended if each.outcome}
+            losses[name] = every
+    job_in(tmp_path).run("retrain", "--per-class", *few)
+    members = json.loads((tmp_path / "runs/tiny/models/model_set.json").read_text())["members"]
+    for member in members:
+        every = losses[member["class_name"]]
+        assert every[member["study"], member["trial"]] == max(every.values())
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "run_search.py"), "status", "--study", "tiny/*", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_S,
+    )
+    assert [each["study"] for each in json.loads(shown.stdout)] == ["tiny/bright", "tiny/dark"]
+    assert "Classes: bright, dark" in job_in(tmp_path).run("search", "--one-vs-all", "--classes", "grey", code=2)
+
+
+def job_in(folder: Path) -> Job:
+    """The job whose files lie in a folder."""
+    job = object.__new__(Job)
+    job.folder = folder
+    return job
