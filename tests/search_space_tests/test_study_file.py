@@ -283,14 +283,12 @@ def test_the_study_of_a_class_is_the_whole_one_but_for_its_classes(file: Path) -
     assert read_study(file, ['study.store="mongodb://h/d"']).of_class(name).store_url == "mongodb://h/d"
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("tiny/", "letter"), ("tiny/a/b", "letter"), ("tiny/../x", "letter"), ("/a", "A-Z")]
-)
-def test_a_name_cannot_lead_elsewhere(file: Path, name: str, why: str) -> None:
-    with pytest.raises(MapgroveError, match=why):
+@pytest.mark.parametrize("name", ["tiny/", "tiny/a/b", "tiny/../x", "/a", "..", "tiny/.."])
+def test_a_name_cannot_lead_elsewhere(file: Path, name: str) -> None:
+    with pytest.raises(MapgroveError, match="must start with a letter"):
         read_study(file, [f'study.name="{name}"'])
 
 
 def test_only_known_classes_are_searched_for(file: Path) -> None:
-    with pytest.raises(MapgroveError, match="`study.classes` names a class that `data.classes` lacks, 'roads'"):
+    with pytest.raises(MapgroveError, match=r"`study\.classes` names a class that `data\.classes` lacks, 'roads'"):
         read_study(file, ['study.classes=["roads"]'])

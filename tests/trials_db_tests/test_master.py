@@ -295,7 +295,7 @@ def test_a_poll_costs_no_more_after_many_trials(open_sqlite: Any, record: Any, m
 def test_one_process_leads_several_studies(open_sqlite: Any, record: StudyRecord) -> None:
     store, alone = open_sqlite(), open_sqlite("alone")
     run_here(alone, record, 5)
-    several = {name: max_trials for name, max_trials in (("demo", 5), ("demo/trees", 2))}
+    several = {"demo": 5, "demo/trees": 2}
     masters = []
     for name, max_trials in several.items():
         own = record.model_copy(update={"name": name})
