@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import resource
 import shutil
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from search_space.decode import canonical_json
-from search_space.objective import EpochReport
+from search_space.objective import EpochReport, Outcome
 from trials_db import sqlite_file
 from trials_db.errors import StoreError, mask_url
 from trials_db.opening import open_store
@@ -363,6 +364,30 @@ class TestAFileThatIsGone:
             monkeypatch.chdir("/")
             store.create_study(study)
             assert store.list_studies() == ["demo"]
+
+
+def test_what_is_asked_often_goes_through_no_whole_table(tmp_path: Path, study: Any, new_trial: Any) -> None:
+    """Else a poll would take the longer, the more trials there have been."""
+    asked: list[str] = []
+    with SqliteStore(tmp_path / "t.sqlite") as store:
+        store.create_study(study)
+        for number in range(3):
+            store.add_trial("demo", new_trial(number))
+        _, cursor = store.changed_since("demo")
+        store._db.set_trace_callback(asked.append)
+        claim = store.claim("demo", "w", 60.0)
+        store.report(claim, EpochReport(epoch=1, training_loss=0.5, jaccard={"water": 0.5}))
+        store.renew(claim)
+        store.requeue_expired("demo")
+        assert [trial.number for trial in store.changed_since("demo", cursor)[0]] == [0]
+        store.finish(claim, Outcome(state="done", loss=0.5))
+        store._db.set_trace_callback(None)
+        about_trials = [line for line in asked if " trials" in line or " reports" in line]
+        plans = {line: store._db.execute(f"EXPLAIN QUERY PLAN {line}").fetchall() for line in about_trials}
+    assert len([line for line in plans if line.startswith("SELECT")]) >= 4
+    for line, steps in plans.items():
+        for step in steps:
+            assert not re.search(r"SCAN|\(study=\?\)", step["detail"]), (line, step["detail"])
 
 
 def open_and_close(url: str, gate: Any) -> None:
