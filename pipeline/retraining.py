@@ -128,6 +128,7 @@ class _Retraining:
     def _train(self, class_name: str, chosen: Chosen) -> ModelMember:
         study, data, candidate = self.study, self.data, chosen.candidate
         normalisation = data.normalisation(candidate.plan.scaling)
+        checkpoint = Checkpoint(self.folder / class_name / CHECKPOINT_FILE, {"key": self._key(candidate)})
         trained = train(
             candidate,
             data.scenes(data.fold.training, [class_name], normalisation),
@@ -138,7 +139,7 @@ class _Retraining:
             seed=study.study.seed + study.data.classes.index(class_name),
             limits=study.limits.of_one_network,
             on_epoch=lambda report: self.on_epoch(class_name, report),
-            checkpoint=Checkpoint(self.folder / class_name / CHECKPOINT_FILE, {"key": self._key(candidate)}),
+            checkpoint=checkpoint,
         )
         member = ModelMember(
             class_name=class_name,
@@ -165,6 +166,7 @@ class _Retraining:
             member=member,
         )
         write_json(self.folder / class_name / RUN_FILE, encode(record))
+        checkpoint.remove()
         return member
 
     def _ground(self) -> str:

@@ -77,7 +77,7 @@ def train(
         limits: How large a network may be, and where patches are cut.
         on_epoch: Told after each epoch that is trained here.
         checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
-            on one backend and machine, as without the interruption. It is removed at the end.
+            on one backend and machine, as without the interruption. Whoever has kept the result removes it.
 
     Returns:
         The model of the best epoch: highest mean validation Jaccard.
@@ -126,8 +126,6 @@ def train(
     if watcher.best is None:
         raise DivergedError("training ended without a validated epoch")
     model.set_weights(watcher.best.weights)
-    if checkpoint is not None:
-        checkpoint.remove()
     num_patches = budget.epochs * budget.steps_per_epoch * plan.batch_size
     figures = {
         "num_parameters": float(model.count_params()),

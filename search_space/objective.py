@@ -12,6 +12,10 @@ CHECKPOINT_FILE = "checkpoint.npz"
 """In a trial's folder: what the next attempt goes on from. Whoever runs trials removes it when one has ended."""
 
 
+MODEL_FILE = "model.keras"
+"""In a trial's folder: what it has trained. Whoever runs trials keeps it, if it is among the best, and removes it."""
+
+
 class EpochReport(Frozen):
     """What is known after one epoch.
 

@@ -137,6 +137,32 @@ class ModelMember(Frozen):
         return f"trial {self.trial} of {self.study}" if self.study else f"trial {self.trial}"
 
 
+class TrialModel(Frozen):
+    """What a trial's model needs beside its weights to be used.
+
+    Attributes:
+        study: Name of the study.
+        trial: Number of the trial.
+        classes: What it maps, in the order of its channels.
+        bands: The bands of the imagery that it reads, in order.
+        indices: The spectral indices computed from them, which follow the bands.
+        candidate: The architecture and training plan it was made from.
+        numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
+        thresholds: Per class; values at or above it are the class.
+        jaccard: Validation Jaccard per class at its threshold.
+    """
+
+    study: str
+    trial: Annotated[Whole, Field(ge=0)]
+    classes: Annotated[Names, Field(min_length=1)]
+    bands: Annotated[Names, Field(min_length=1)]
+    indices: Names = ()
+    candidate: Candidate
+    numbers: BandNumbers | None = None
+    thresholds: dict[str, Share]
+    jaccard: dict[str, Share]
+
+
 class ModelSet(Frozen):
     """`models/model_set.json`: all that prediction needs to know of the retrained models.
 

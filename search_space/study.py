@@ -18,6 +18,7 @@ from search_space.starting_points import FoundStart, Starts
 MAY_CHANGE = (
     "study.folder",
     "study.store",
+    "study.artifacts",
     "data.folder",
     "data.prepared",
     "retrain",
@@ -29,6 +30,8 @@ MAY_CHANGE = (
     "limits.trial_s",
     "limits.stuck_s",
     "search.lease_s",
+    "search.keep_models",
+    "search.checkpoint_s",
     "prediction",
 )
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
@@ -74,6 +77,8 @@ class StudySettings(Frozen):
         seed: Everything random derives from it.
         folder: Everything the study writes; `runs/<name>` unless given.
         store: URL of the trial store; a SQLite file in `folder` unless given.
+        artifacts: A folder for the large files of trials, such as one that all machines share; where it is empty they
+            are beside the store: in `artifacts/` beside its file, or in its database.
     """
 
     name: StudyName
@@ -81,6 +86,7 @@ class StudySettings(Frozen):
     seed: Annotated[Whole, Field(ge=0)] = 0
     folder: str = ""
     store: str = ""
+    artifacts: str = ""
 
 
 class DataSettings(Frozen):
@@ -275,6 +281,9 @@ class SearchSettings(Frozen):
         lease_s: A worker that is silent for longer loses its trial.
         start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
             itself, names of recipes, "recipes" for all of them, or "study:NAME" for the best of another study.
+        keep_models: So many of the best trials' models are kept, each with all that is needed to use it; 0 for none.
+        checkpoint_s: How often a trial's checkpoint is sent to `study.artifacts`, where workers on several machines
+            share no folder; 0 for only when it is handed back.
         found: The candidates that "study:NAME" stood for when the study began; `search` fills them in.
     """
 
@@ -284,6 +293,8 @@ class SearchSettings(Frozen):
     lookahead: Annotated[Whole, Field(ge=0)] = 0
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
     start_from: Starts = ()
+    keep_models: Annotated[Whole, Field(ge=0)] = 1
+    checkpoint_s: Annotated[float, Field(ge=0.0)] = 300.0
     found: Annotated[tuple[FoundStart, ...], ListAsTuple] = ()
 
 
@@ -364,6 +375,10 @@ class Study(Frozen):
     def with_store(self, url: str) -> "Study":
         """The same study in another store."""
         return self.model_copy(update={"study": self.study.model_copy(update={"store": url})})
+
+    def with_artifacts(self, place: str) -> "Study":
+        """The same study with its large files elsewhere."""
+        return self.model_copy(update={"study": self.study.model_copy(update={"artifacts": place})})
 
     @property
     def prepared(self) -> Path:

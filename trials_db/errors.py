@@ -21,6 +21,10 @@ class LeaseLostError(StoreError):
     """The lease ran out and someone else holds what it stood for: whoever lost it may not write any more."""
 
 
+class ArtifactError(StoreError):
+    """A large file cannot be kept or fetched; no trial fails of it."""
+
+
 class WorkerError(MapgroveError):
     """A worker cannot train at all, whatever the trial; the trial was handed back."""
 

@@ -47,10 +47,15 @@ INDEXES: dict[str, tuple[tuple[list[tuple[str, int]], dict[str, Any]], ...]] = {
         ([("study", ASCENDING), ("number", ASCENDING)], {"unique": True}),
         ([("study", ASCENDING), ("state", ASCENDING), ("priority", DESCENDING), ("number", ASCENDING)], {}),
         ([("study", ASCENDING), ("changed", ASCENDING)], {}),
+        (
+            [("study", ASCENDING), ("loss", ASCENDING), ("number", ASCENDING)],
+            {"partialFilterExpression": {"loss": {"$type": "number"}}},
+        ),
         ([("study", ASCENDING), ("token", ASCENDING)], {}),
     ),
 }
-"""One for every query: of a number, of the next new one and of those that run, of what changed, of a claim."""
+"""One for every query: of a number, of the next new one and of those that run, of what changed, of the best, of a
+claim."""
 
 REFUSED = {
     13: "it does not let this user in",

@@ -107,6 +107,7 @@ class MongoStore(TrialStore):
             "lost_workers": trial.lost_workers,
             "worker": {"$literal": trial.worker},
             "outcome": _json(trial.outcome) if trial.outcome else None,
+            "loss": trial.loss,
             "created": _moment(trial.created_s),
             "started": None if trial.started_s is None else _moment(trial.started_s),
             "finished": None if trial.finished_s is None else _moment(trial.finished_s),
@@ -168,6 +169,7 @@ class MongoStore(TrialStore):
         ended = {
             "state": TrialState(outcome.state).value,
             "outcome": _json(outcome),
+            "loss": outcome.loss,
             "finished": self._now,
             "lease_until": None,
             **self._change(),
@@ -219,6 +221,14 @@ class MongoStore(TrialStore):
             for each in found
         }
         return {number: score for number, score in best.items() if score is not None}
+
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        query = {"study": study, "loss": {"$type": "number"}}
+        order = [("loss", 1), ("number", 1)]
+        found = self._server.call(
+            lambda db: list(db.trials.find(query, {"number": 1, "loss": 1}).sort(order).limit(count))
+        )
+        return [(each["number"], each["loss"]) for each in found]
 
     def counts(self, study: str) -> dict[TrialState, int]:
         stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]

@@ -38,6 +38,7 @@ CREATE TABLE trials (
     token TEXT,
     lease_until_s REAL,
     outcome TEXT,
+    loss REAL,
     created_s REAL NOT NULL,
     started_s REAL,
     finished_s REAL,
@@ -46,6 +47,7 @@ CREATE TABLE trials (
 );
 CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
 CREATE INDEX trials_by_change ON trials (study, changed);
+CREATE INDEX trials_by_loss ON trials (study, loss, number) WHERE loss IS NOT NULL;
 CREATE TABLE reports (
     study TEXT NOT NULL,
     number INTEGER NOT NULL,
@@ -75,6 +77,9 @@ _UPGRADES = {
 ALTER TABLE trials ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 DROP INDEX trials_by_state;
 CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
+ALTER TABLE trials ADD COLUMN loss REAL;
+UPDATE trials SET loss = json_extract(outcome, '$.loss');
+CREATE INDEX trials_by_loss ON trials (study, loss, number) WHERE loss IS NOT NULL;
 ALTER TABLE reports ADD COLUMN jaccard REAL;
 UPDATE reports SET jaccard = (SELECT AVG(value) FROM json_each(document, '$.jaccard'));
 CREATE INDEX reports_by_epoch ON reports (study, epoch, number, jaccard)

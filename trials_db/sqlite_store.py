@@ -116,12 +116,12 @@ class SqliteStore(TrialStore):
                 study, trial.number, trial.priority, trial.state, canonical_json(trial.proposal), trial.created_s
             )
             db.execute(
-                "UPDATE trials SET attempts = ?, lost_workers = ?, worker = ?, outcome = ?, started_s = ?,"
+                "UPDATE trials SET attempts = ?, lost_workers = ?, worker = ?, outcome = ?, loss = ?, started_s = ?,"
                 " finished_s = ? WHERE study = ? AND number = ?",
                 (
                     *(trial.attempts, trial.lost_workers, trial.worker),
                     canonical_json(trial.outcome) if trial.outcome else None,
-                    *(trial.started_s, trial.finished_s, study, trial.number),
+                    *(trial.loss, trial.started_s, trial.finished_s, study, trial.number),
                 ),
             )
             for report in trial.reports:
@@ -176,8 +176,9 @@ class SqliteStore(TrialStore):
                 return
             self._update_claimed(
                 claim,
-                "state = ?, outcome = ?, finished_s = ?, lease_until_s = NULL, changed = ?",
-                *(TrialState(outcome.state), canonical_json(outcome), self.now(), self._next_change(claim.study)),
+                "state = ?, outcome = ?, loss = ?, finished_s = ?, lease_until_s = NULL, changed = ?",
+                *(TrialState(outcome.state), canonical_json(outcome), outcome.loss),
+                *(self.now(), self._next_change(claim.study)),
             )
 
     def release(self, claim: Claim) -> None:
@@ -223,6 +224,14 @@ class SqliteStore(TrialStore):
                 (study, epoch, epoch),
             ).fetchall()
         return {row["number"]: row["best"] for row in rows}
+
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT number, loss FROM trials WHERE study = ? AND loss IS NOT NULL ORDER BY loss, number LIMIT ?",
+                (study, count),
+            ).fetchall()
+        return [(row["number"], row["loss"]) for row in rows]
 
     def counts(self, study: str) -> dict[TrialState, int]:
         with self._reading() as db:
@@ -405,7 +414,8 @@ class SqliteStore(TrialStore):
     def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
         rows = self._db.execute(
             # Crossed, or SQLite would begin with all reports rather than with the few trials that changed.
-            "SELECT r.number, r.document FROM trials t CROSS JOIN reports r ON r.study = t.study AND r.number = t.number"
+            "SELECT r.number, r.document FROM trials t CROSS JOIN reports r"
+            " ON r.study = t.study AND r.number = t.number"
             " WHERE t.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
             (study, since),
         )

@@ -207,6 +207,10 @@ class TrialStore(ABC):
         """
 
     @abstractmethod
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        """Number and loss of the trials with the lowest losses, at most `count`, the best first, then the older."""
+
+    @abstractmethod
     def counts(self, study: str) -> dict[TrialState, int]:
         """Number of trials in each state, zeros included.
 

@@ -18,9 +18,11 @@ from pydantic import Field
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole, decode
 from search_space.errors import MalformedError
-from search_space.objective import CHECKPOINT_FILE, EpochReport, Objective, Outcome
+from search_space.objective import EpochReport, Objective, Outcome
+from trials_db.artifacts import FolderArtifacts
 from trials_db.child import Job, write_candidate
 from trials_db.errors import LeaseLostError, StoreError, WorkerError
+from trials_db.keeping import Keeper, Keeping
 from trials_db.process import TrialProcess, oom_kills, process_context
 from trials_db.pruning import Pruning
 from trials_db.records import Claim, StudyRecord, WorkerRecord
@@ -32,6 +34,9 @@ _log = logging.getLogger(__name__)
 POLL_S = 0.2
 FIND_S = 10.0
 """How often a worker looks for further studies."""
+
+HAND_BACK_S = 10.0
+"""How long a worker that was asked to stop takes for sending the checkpoint of its trial."""
 
 _SIGNAL_S = 0.5
 _MEMORY_POLL_S = 0.1
@@ -67,6 +72,7 @@ class Assignment:
             `traceback.txt` where it failed.
         limits: Time, memory and lease.
         pruning: Which trials end early; None for none.
+        keeping: What is kept of trials; None for nothing.
     """
 
     study: StudyRecord
@@ -74,6 +80,13 @@ class Assignment:
     folder: Path
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     pruning: Pruning | None = None
+    keeping: Keeping | None = None
+
+    @property
+    def kept(self) -> Keeping:
+        """What is kept of trials."""
+        here = FolderArtifacts(self.folder / "artifacts", carries_checkpoints=False)
+        return self.keeping or Keeping(here, num_models=0)
 
     def trial_folder(self, number: int) -> Path:
         """Where a trial's files go."""
@@ -100,6 +113,7 @@ class Worker:
     find_more: Callable[[], Sequence[Assignment]] = lambda: ()
     device: str = ""
     _served: list[Assignment] = field(default_factory=list, init=False)
+    _stop: Stop = field(default_factory=threading.Event, init=False)
     _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
 
@@ -131,6 +145,7 @@ class Worker:
                 opened or the disk is full. The trial was handed back.
             StoreError: The store failed.
         """
+        self._stop = stop
         self.store.heed(stop)
         for assignment in self.assignments:
             self._serve(assignment)
@@ -175,6 +190,7 @@ class Worker:
         stored = self.store.load_study(assignment.study.name)
         # Settings such as the number of trials may have been changed since this process read them.
         check_same_study(stored, assignment.study.model_copy(update={"settings": stored.settings}))
+        assignment.kept.artifacts.heed(self._stop)
         self._served.append(assignment)
 
     def _claim(self) -> tuple[Assignment, Claim] | None:
@@ -194,16 +210,26 @@ class Worker:
         """Run a claimed trial; return its outcome, None where it was handed back or lost."""
         told = self._told(claim)
         _log.info("%s: attempt %d", told, claim.attempt)
+        keeper = Keeper(assignment.kept, self.store, claim, assignment.trial_folder(claim.number))
+
+        def renew() -> None:
+            if self._heartbeat(claim):
+                self.store.renew(claim)
+
         try:
             self._heartbeat(claim, at_once=True)
-            with TrialProcess(context, _job(assignment, claim)) as process:
-                outcome = _Watch(self, assignment, claim, process).until_end(stop)
+            job = _job(assignment, claim, keeper, renew)
+            with TrialProcess(context, job) as process:
+                outcome = _Watch(self, assignment, claim, process, keeper).until_end(stop)
             if outcome is None:
+                keeper.hand_back(HAND_BACK_S, renew)
                 self._hand_back(claim)
                 return None
+            keeper.before_end(outcome, renew)
             self.store.finish(claim, outcome)
         except LeaseLostError as error:
             _log.warning("%s", error)
+            keeper.abandon()
             return None
         except MalformedError as error:
             self.store.finish(claim, Outcome(state="failed", reason=f"malformed: {error}"))
@@ -225,7 +251,7 @@ class Worker:
             raise
         finally:
             self._seen_at_s = float("-inf")
-        (assignment.trial_folder(claim.number) / CHECKPOINT_FILE).unlink(missing_ok=True)
+        keeper.after_end()
         _log.info("%s: %s", told, outcome.reason or f"loss {outcome.loss:.4f}")
         return outcome
 
@@ -262,13 +288,14 @@ class Worker:
         return True
 
 
-def _job(assignment: Assignment, claim: Claim) -> Job:
+def _job(assignment: Assignment, claim: Claim, keeper: Keeper, renew: Callable[[], None]) -> Job:
     decode(Candidate, claim.candidate, where=f"trial {claim.number}")
     folder = assignment.trial_folder(claim.number)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "traceback.txt").unlink(missing_ok=True)
         write_candidate(folder, claim.candidate)
+        keeper.begin(renew)
     except OSError as error:
         raise WorkerError(
             f"The trial's folder {folder} cannot be written",
@@ -289,11 +316,14 @@ def _wait(seconds: float, stop: Stop, drain: Stop) -> None:
 class _Watch:
     """Watches one trial's process to its end."""
 
-    def __init__(self, worker: Worker, assignment: Assignment, claim: Claim, process: TrialProcess) -> None:
+    def __init__(
+        self, worker: Worker, assignment: Assignment, claim: Claim, process: TrialProcess, keeper: Keeper
+    ) -> None:
         self._worker = worker
         self._assignment = assignment
         self._claim = claim
         self._process = process
+        self._keeper = keeper
         self._started_s = self._heard_s = time.monotonic()
         self._oom_kills = oom_kills()
         self._poll_s = min(_MEMORY_POLL_S if assignment.limits.trial_memory_mb else POLL_S, worker._lease_s / 4)
@@ -344,6 +374,7 @@ class _Watch:
         """Record an epoch; return the trial's end where others do better."""
         store, pruning = self._worker.store, self._assignment.pruning
         store.report(self._claim, report)
+        self._keeper.after_report()
         reason = pruning.judge(store, self._claim, report.epoch) if pruning else ""
         return Outcome(state="pruned", reason=reason) if reason else None
 

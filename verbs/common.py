@@ -17,6 +17,7 @@ from search_space.study_file import read_study
 if TYPE_CHECKING:
     from results.commands import StudyCommands
     from search_space.records import Split
+    from trials_db.artifacts import Artifacts
     from trials_db.store import TrialStore
 
 STUDY_FILE = "study.json"
@@ -142,6 +143,13 @@ def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
     from trials_db.opening import open_store
 
     return open_store(study.store_url, create=create)
+
+
+def open_study_artifacts(study: Study) -> "Artifacts":
+    """Open where the large files of the study's trials are."""
+    from trials_db.opening import open_artifacts
+
+    return open_artifacts(study.study.artifacts, study.store_url)
 
 
 def save_study(study: Study) -> None:

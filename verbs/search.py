@@ -28,6 +28,7 @@ from verbs.common import (
     at_least,
     checked_classes,
     load_study,
+    open_study_artifacts,
     open_study_store,
     save_study,
     say,
@@ -103,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
             if stop.is_set() and options.workers:
                 say("Stopping the workers; their trials are handed back ...")
         found = [Found(study, store.trials(name), progress[name]) for name, study in searched.items()]
+        _sweep(store, found)
     commands = study_commands(whole, options)
     tell_found(found)
     if all(each.progress.is_complete for each in found):
@@ -135,6 +137,16 @@ def _studies(whole: Study, fold: "Fold", options: argparse.Namespace) -> list[St
     if not studies:
         raise MapgroveError("no class can be searched for", remedy="Hold out other ground in [folds]")
     return studies
+
+
+def _sweep(store: "TrialStore", found: list[Found]) -> None:
+    """Drop the large files that nobody will ask for any more."""
+    from trials_db.keeping import Keeping
+
+    for each in found:
+        if each.progress.is_complete:
+            with open_study_artifacts(each.study) as artifacts:
+                Keeping(artifacts, each.study.search.keep_models).sweep(store, each.study.name, is_over=True)
 
 
 def _worker_line(whole: Study, options: argparse.Namespace) -> str:

@@ -19,6 +19,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from verbs.common import (
     is_pattern,
     load_studies,
     matching,
+    open_study_artifacts,
     open_study_store,
     say,
 )
@@ -40,6 +42,7 @@ from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trials_db.artifacts import Artifacts
     from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
@@ -53,6 +56,9 @@ SLOT_VARIABLE = "MAPGROVE_SLOT"
 
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """What keeps a framework from taking all of a GPU's memory for the first of several trials."""
+
+TIDY_S = 86_400.0
+"""What a writer has not finished for so long, it never will."""
 
 _POLL_S = 0.2
 
@@ -88,8 +94,8 @@ def _run_here(options: argparse.Namespace) -> int:
     from trials_db.worker import Worker
 
     home, names = load_studies(options)
-    with open_study_store(home) as store:
-        studies = _Studies(store, home.study.store, names)
+    with open_study_store(home) as store, ExitStack() as opened:
+        studies = _Studies(store, home.study.store, names, opened)
         worker = Worker(
             store,
             studies.find(),
@@ -107,11 +113,13 @@ def _run_here(options: argparse.Namespace) -> int:
 class _Studies:
     """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
 
-    def __init__(self, store: "TrialStore", store_url: str, names: "Sequence[str]") -> None:
+    def __init__(self, store: "TrialStore", store_url: str, names: "Sequence[str]", opened: ExitStack) -> None:
         self._store = store
         self._url = store_url
         self._names = names
+        self._opened = opened
         self._seen: set[str] = set()
+        self._artifacts: dict[str, Artifacts] = {}
 
     def find(self) -> "list[Assignment]":
         """Those there are at first.
@@ -150,7 +158,12 @@ class _Studies:
 
     def _assignment(self, name: str) -> "Assignment":
         record = self._store.load_study(name)
-        return _assignment(decode(Study, record.settings, where=f"study {name}").with_store(self._url), record)
+        study = decode(Study, record.settings, where=f"study {name}").with_store(self._url)
+        place = study.study.artifacts
+        if place not in self._artifacts:
+            self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
+            self._artifacts[place].tidy(TIDY_S)
+        return _assignment(study, record, self._artifacts[place])
 
 
 def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
@@ -211,8 +224,9 @@ def _command(options: argparse.Namespace) -> list[str]:
     return command
 
 
-def _assignment(study: Study, record: "StudyRecord") -> "Assignment":
+def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> "Assignment":
     from pipeline.objective import TrainingObjective
+    from trials_db.keeping import Keeping
     from trials_db.pruning import Pruning
     from trials_db.worker import Assignment, WorkerLimits
 
@@ -225,7 +239,8 @@ def _assignment(study: Study, record: "StudyRecord") -> "Assignment":
         trial_memory_mb=study.limits.trial_memory_mb,
     )
     pruning = Pruning(study.pruning, study.budget.epochs)
-    return Assignment(record, TrainingObjective(study), study.folder, limits, pruning)
+    keeping = Keeping(artifacts, study.search.keep_models, study.search.checkpoint_s)
+    return Assignment(record, TrainingObjective(study), study.folder, limits, pruning, keeping)
 
 
 def _gpus(text: str) -> list[str]:

@@ -252,6 +252,10 @@ class TestChanges:
             {"study": "demo", "changed": {"$gte": db.trials.find_one()["changed"]}},
             {"study": "demo", "token": "abc"},
         ]
+        best = db.trials.find({"study": "demo", "loss": {"$type": "number"}}).sort([("loss", 1), ("number", 1)])
+        plan = str(best.explain()["queryPlanner"]["winningPlan"])
+        assert "COLLSCAN" not in plan
+        assert "'SORT'" not in plan, "it reads all losses"
         for query in queries:
             plan = db.trials.find(query).sort("number", 1).explain()["queryPlanner"]["winningPlan"]
             assert "COLLSCAN" not in str(plan), query

@@ -180,6 +180,23 @@ class TestTrials:
             assert store.scores("demo", epoch) == pytest.approx(expected)
         assert store.scores("nemo", 1) == {}
 
+    def test_the_best_come_first_and_of_equals_the_older(self, store, study, new_trial) -> None:
+        losses = [0.5, None, 0.2, 0.5, 0.1, 0.2, None]
+        claims = []
+        for number in range(len(losses) + 1):
+            store.add_trial("demo", new_trial(number))
+            claims.append(_claim(store))
+        # The last one goes on.
+        for claim, loss in reversed(list(zip(claims, losses, strict=False))):
+            ended = Outcome(state="pruned", reason="no") if loss is None else Outcome(state="done", loss=loss)
+            store.finish(claim, ended)
+        expected = [(4, 0.1), (2, 0.2), (5, 0.2), (0, 0.5), (3, 0.5)]
+        assert store.best("demo", 99) == expected
+        assert store.best("demo", 2) == expected[:2]
+        assert store.best("nemo", 2) == []
+        store.restore_study(_changed(study, name="other"), store.trials("demo"))
+        assert store.best("other", 99) == expected
+
     def test_counts_hold_every_state(self, store, new_trial) -> None:
         for number in range(3):
             store.add_trial("demo", new_trial(number))
