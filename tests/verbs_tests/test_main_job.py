@@ -15,8 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.backend import use_backend
+from pipeline.normalisation import Normalisation
+from pipeline.trial_model import read_about
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.study_file import read_study
 from tests.mongod import database_url
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
@@ -533,6 +537,38 @@ def until_said(process: "subprocess.Popen[str]", part: str) -> None:
         if part in line:
             return
     raise AssertionError(f"{part!r} was never said")
+
+
+@pytest.mark.slow
+def test_the_best_model_of_a_search_can_be_used(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = job.run("trials", "model", "best.keras")
+    monkeypatch.chdir(job.folder)
+    about = read_about(Path("best.keras"))
+    best = next(each for each in job.trials() if each["number"] == about.trial)
+    assert f"the model of trial {about.trial}, validation Jaccard bright" in told
+    losses = [each["outcome"]["loss"] for each in job.trials() if each["state"] == "done"]
+    assert best["outcome"]["loss"] == min(losses)
+    assert about.candidate == decode(Candidate, best["candidate"], where="")
+
+    use_backend(1)
+    import keras
+
+    import pipeline.keras_layers  # noqa: F401
+    from pipeline.study_data import StudyData
+    from pipeline.validation import validate
+
+    data = StudyData.open(read_study(Path("tiny.toml")))
+    normalisation = Normalisation(about.candidate.plan.scaling, about.numbers)
+    scenes = data.scenes(data.fold.validation, about.classes, normalisation)
+    model = keras.models.load_model("best.keras")
+    plan, net = about.candidate.plan, about.candidate.architecture
+    again = validate(model, scenes, about.classes, tile_px=plan.patch_px, margin_px=net.margin_px)
+    assert again.jaccard == pytest.approx(best["outcome"]["jaccard"], abs=1e-3)
+    assert again.thresholds == pytest.approx(about.thresholds, abs=0.01)
+    other = next(each["number"] for each in job.trials() if each["number"] != about.trial)
+    message = job.run("trials", "model", "x.keras", "--trial", str(other), code=1)
+    assert f"no model of trial {other} was kept" in message
+    assert f"Kept are those of: {about.trial};" in message
 
 
 @pytest.mark.slow
