@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
         )
     whole = load_study(options)
-    _check_workers(options.workers, whole)
+    _check_workers(options.workers, whole, len(options.classes or whole.classes) if options.one_vs_all else 1)
     backend_name()
     dataset, fold = _checked_data(whole)
     space = space_for(resolve_space(whole.space), dataset.input_bands)
@@ -201,10 +201,11 @@ def _is_over(store: "TrialStore", study: Study) -> bool:
     return num_ended == len(trials) and bool(study_ending(study, trials, store.now()))
 
 
-def _check_workers(num_workers: int, study: Study) -> None:
-    if 0 < study.search.lookahead < num_workers:
+def _check_workers(num_workers: int, study: Study, num_studies: int) -> None:
+    if 0 < study.search.lookahead * num_studies < num_workers:
+        of_each = f" of {num_studies} studies" if num_studies > 1 else ""
         raise UsageError(
-            f"only search.lookahead = {study.search.lookahead} trials are in flight, so workers would idle",
+            f"only search.lookahead = {study.search.lookahead} trials{of_each} are in flight, so workers would idle",
             received=f"--workers {num_workers}",
             remedy="Raise search.lookahead in a new study (0 follows the workers), or start fewer workers",
         )
