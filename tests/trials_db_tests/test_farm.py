@@ -3,7 +3,7 @@
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from tests.mongod import database_url
 from tests.trials_db_tests.farm.farm import Farm, FarmError, Plan, Result
 from tests.trials_db_tests.farm.link import Faults
 from tests.trials_db_tests.farm.mongo import open_mongo
+from trials_db.mongo_store import MongoStore
 from trials_db.records import Claim, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
+from trials_db.stopping import AwakeGuard
 
 SMALL = {"num_workers": 20, "num_trials": 150}
 HARSH = Faults(crash=0.04, stall=0.02, cut=0.01)
+OUTAGES = Faults(crash=0.004, stall=0.001, cut=0.001, outage_every_s=150.0, outage_s=(100.0, 200.0))
 HAPPENED = (
     *("killed", "masters killed", "stalled", "cut off", "answers lost", "outages"),
     *("lives lost", "handed back", "writes refused", "workers left"),
@@ -40,9 +43,9 @@ def on_sqlite(folder: Path, plan: Plan, kind: type[SqliteStore] = SqliteStore) -
     return Farm(plan, lambda world, _: kind(path, clock=lambda: world.now_s), is_atomic=True).run()
 
 
-def on_mongodb(server: str, plan: Plan) -> Result:
+def on_mongodb(server: str, plan: Plan, kind: type[MongoStore] = MongoStore) -> Result:
     url = database_url(server, f"mapgrove_test_{uuid.uuid4().hex}")
-    return Farm(plan, lambda world, link_of: open_mongo(url, world, link_of), is_atomic=False).run()
+    return Farm(plan, lambda world, link_of: open_mongo(url, world, link_of, kind), is_atomic=False).run()
 
 
 def _num_ended(result: Result) -> int:
@@ -53,7 +56,7 @@ def _check_ends(results: Sequence[Result], num_trials: int) -> None:
     """Every trial ended, and all that can go wrong has: else nothing was shown."""
     for result in results:
         assert sum(count for name, count in result.counts.items() if name.startswith("ended ")) == num_trials
-    for what in (*HAPPENED, "ended lost"):
+    for what in HAPPENED:
         assert sum(result.counts.get(what, 0) for result in results) > 0, what
 
 
@@ -64,7 +67,7 @@ def test_every_trial_ends_once_in_a_file(tmp_path: Path) -> None:
 
 def test_every_trial_ends_once_on_a_server(mongo_url: str) -> None:
     """Answers are lost within the store's methods, too, which ask again."""
-    plans = [Plan(seed, num_workers=20, num_trials=100, faults=HARSH) for seed in range(2)]
+    plans = [Plan(seed, num_workers=20, num_trials=100, faults=faults) for seed, faults in enumerate((HARSH, OUTAGES))]
     _check_ends([on_mongodb(mongo_url, plan) for plan in plans], 100)
 
 
@@ -175,11 +178,11 @@ FAULTS: Sequence[tuple[type[SqliteStore], str]] = (
 )
 
 
-def _failure(folder: Path, kind: type[SqliteStore], seeds: Sequence[int]) -> FarmError:
+def _failure(run: Callable[[int], object], seeds: Sequence[int]) -> FarmError:
     """What the first of these seeds finds that finds anything."""
     for seed in seeds:
         try:
-            on_sqlite(folder, Plan(seed, **SMALL, faults=HARSH), kind)
+            run(seed)
         except FarmError as error:
             return error
     pytest.fail(f"none of {len(seeds)} seeds finds it")
@@ -189,8 +192,30 @@ def _failure(folder: Path, kind: type[SqliteStore], seeds: Sequence[int]) -> Far
 def test_a_store_that_breaks_a_promise_is_found_out_and_its_seed_replays_it(
     tmp_path: Path, kind: type[SqliteStore], told: str
 ) -> None:
-    first = _failure(tmp_path, kind, SEEDS)
+    def run(seed: int) -> Result:
+        return on_sqlite(tmp_path, Plan(seed, **SMALL, faults=HARSH), kind)
+
+    first = _failure(run, SEEDS)
     assert re.search(told, first.what), first.what
     assert str(first).startswith(f"seed {first.seed}, 20 workers, 150 trials, event {first.event}, after ")
-    again = _failure(tmp_path, kind, [first.seed])
+    again = _failure(run, [first.seed])
     assert (again.event, again.digest, str(again)) == (first.event, first.digest, str(first))
+
+
+class UnfencedMongo(MongoStore):
+    """Whoever once claimed a trial may write about it while it runs."""
+
+    def _update(self, collection: str, query: Any, values: Any) -> bool:
+        return super()._update(collection, {key: query[key] for key in query if key != "token"}, values)
+
+
+def test_a_server_without_fencing_is_found_out(mongo_url: str) -> None:
+    first = _failure(lambda seed: on_mongodb(mongo_url, Plan(seed, **SMALL, faults=HARSH), UnfencedMongo), SEEDS)
+    assert re.search("no longer holds trial .*, and could", first.what), first.what
+
+
+def test_who_judges_at_once_after_an_outage_is_found_out(mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that only the store kept waiting are about to renew."""
+    monkeypatch.setattr(AwakeGuard, "may_judge", lambda _: True)
+    first = _failure(lambda seed: on_mongodb(mongo_url, Plan(seed, **SMALL, faults=OUTAGES)), SEEDS)
+    assert first.what.endswith("which only the store kept waiting"), first.what

@@ -40,7 +40,9 @@ def _with_date(value: Any, now: datetime) -> Any:
     return now if value == "$$NOW" else value
 
 
-def open_mongo(url: str, world: World, link_of: Callable[[], Link | None]) -> MongoStore:
+def open_mongo(
+    url: str, world: World, link_of: Callable[[], Link | None], kind: type[MongoStore] = MongoStore
+) -> MongoStore:
     """A store of which every single question to the server may get lost, or its answer.
 
     It repeats them by itself, between two of which the world goes on.
@@ -49,8 +51,9 @@ def open_mongo(url: str, world: World, link_of: Callable[[], Link | None]) -> Mo
         url: Of the database.
         world: Its clock.
         link_of: The link that is asking; None outside of the world, where nothing goes wrong.
+        kind: The store, or one with a fault.
     """
-    store = MongoStore(url)
+    store = kind(url)
     server = store._server
     call = server.call
 
