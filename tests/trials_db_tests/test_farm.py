@@ -109,7 +109,7 @@ class Generous(SqliteStore):
 
     def _lowest_new(self, study: str) -> Any:
         with self._reading() as db:
-            columns = "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ?"
+            columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             running = db.execute(f"{columns} ORDER BY number LIMIT 1", (study, TrialState.RUNNING)).fetchone()
         return super()._lowest_new(study) or running
 
@@ -127,7 +127,7 @@ class Hasty(SqliteStore):
 
     def _expired(self, study: str) -> Any:
         with self._reading() as db:
-            columns = "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
+            columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             soon = (study, TrialState.RUNNING, self.now() + 60.0)
             return db.execute(f"{columns} AND lease_until_s < ? ORDER BY number", soon).fetchall()
 
@@ -161,7 +161,7 @@ class Unordered(SqliteStore):
 
     def _lowest_new(self, study: str) -> Any:
         with self._reading() as db:
-            columns = "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ?"
+            columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             return db.execute(f"{columns} ORDER BY number DESC LIMIT 1", (study, TrialState.NEW)).fetchone()
 
 

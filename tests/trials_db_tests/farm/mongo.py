@@ -13,7 +13,7 @@ from trials_db.mongo_store import MongoStore
 
 
 class _Dated:
-    """A database or collection whose server has the world's time where a query says `$$NOW`."""
+    """A database or collection whose server has the world's time where it is asked to write its own."""
 
     def __init__(self, real: Any, now: Callable[[], datetime]) -> None:
         self._real = real
@@ -34,6 +34,10 @@ class _Dated:
 
 def _with_date(value: Any, now: datetime) -> Any:
     if isinstance(value, dict):
+        if "$currentDate" in value:
+            dates = dict.fromkeys(value["$currentDate"], now)
+            value = {**value, "$set": {**value.get("$set", {}), **dates}}
+            del value["$currentDate"]
         return {key: _with_date(each, now) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_with_date(each, now) for each in value)
