@@ -6,7 +6,8 @@ clock agrees with another. Every answer of the store is checked when it comes, a
 end: every trial ended once, none was taken from who held it, no late write was let in. The same seed does the same
 again: one that finds a fault replays it.
 
-The time is the world's, so a disk only slows it down: TMPDIR=/dev/shm keeps the store in memory.
+The time is the world's, so a disk only slows it down: TMPDIR=/dev/shm keeps the store in memory. Needs
+requirements-dev.txt; it has the server, too.
 
   TMPDIR=/dev/shm python benchmarks/farm.py --seed 1 --workers 1000 --trials 100000
   TMPDIR=/dev/shm python benchmarks/farm.py --seed 1 --workers 200 --trials 10000 --store mongodb
