@@ -186,7 +186,12 @@ class MongoStore(TrialStore):
     def requeue_expired(self, study: str) -> list[int]:
         expired = {"study": study, "state": TrialState.RUNNING.value, **self._is_over}
         fields = {"number": 1, "token": 1, "worker": 1, "lost_workers": 1}
-        found = self._server.call(lambda db: list(db.trials.find(expired, fields).sort("number", 1)))
+
+        def look(db: Any) -> list[Plain]:
+            # A server that was away was so for the workers too: they are perhaps about to renew.
+            return [] if self._server.is_repeating else list(db.trials.find(expired, fields).sort("number", 1))
+
+        found = self._server.call(look)
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
             _log.warning("trial %d lost its worker %s", each["number"], each["worker"])

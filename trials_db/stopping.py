@@ -75,8 +75,8 @@ def stop_or_drain(*, finish: bool) -> Iterator[Asked]:
 class AwakeGuard:
     """Tells whether this process has been awake for a whole lease, so that it may judge who is silent.
 
-    After a laptop's sleep or a stopped process, the first to wake would else take trials from workers that slept
-    as well and are about to renew.
+    After a laptop's sleep, a stopped process, or a time without the store, the first to be back would else take trials
+    from workers that are about to renew. A new one knows nothing of the time before it, and begins with that lease.
 
     Args:
         lease_s: The lease of those who are judged.
@@ -85,12 +85,15 @@ class AwakeGuard:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._last_s = time.time()
-        self._blind_until_s = 0.0
+        self._blind_until_s = self._last_s + lease_s
 
     def may_judge(self) -> bool:
-        """Call at least every quarter of a lease; False for a lease after a gap between two calls."""
+        """Call at least every quarter of a lease; False for a lease after a gap between two calls.
+
+        A clock that was set back tells nothing of gaps, and counts as one.
+        """
         now_s = time.time()
-        if now_s - self._last_s > self._lease_s / 2:
+        if not 0.0 <= now_s - self._last_s <= self._lease_s / 2:
             self._blind_until_s = now_s + self._lease_s
         self._last_s = now_s
         return now_s >= self._blind_until_s

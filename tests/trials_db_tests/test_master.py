@@ -158,8 +158,10 @@ def test_a_second_master_waits_and_follows(open_sqlite: Any, record: Any) -> Non
 
 def test_trials_of_silent_workers_are_tried_again(open_sqlite: Any, record: Any) -> None:
     store = open_sqlite()
+    # It waits for a lease of its own before it judges others.
+    settings = SETTINGS.model_copy(update={"lease_s": 1.0})
     run_here(store, record, 1)
-    proposer = Master(store, record, SPACE, SETTINGS, LimitSettings(max_trials=2))
+    proposer = Master(store, record, SPACE, settings, LimitSettings(max_trials=2))
     stop = threading.Event()
 
     def claim_and_fall_silent(progress: Progress) -> None:
@@ -168,7 +170,7 @@ def test_trials_of_silent_workers_are_tried_again(open_sqlite: Any, record: Any)
 
     proposer.run(stop, claim_and_fall_silent)
     assert store.counts("demo")[TrialState.RUNNING] == 1
-    final = run_here(store, record, 2)
+    final = run_here(store, record, 2, settings)
     assert final.is_complete
     assert [trial.lost_workers for trial in store.trials("demo")] == [0, 1]
 

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 
 import pymongo
 import pytest
+from pymongo.errors import AutoReconnect
 
 from search_space.objective import EpochReport, Outcome
 from tests.mongod import MongoServer, database_url
@@ -21,6 +22,15 @@ from trials_db.records import NewTrial, StudyRecord, TrialState
 
 DONE = Outcome(state="done", loss=0.25)
 Maker = Callable[[int], NewTrial]
+
+
+class Clock:
+    """A server's clock that the test turns."""
+
+    now_s = 1e9
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @pytest.fixture
@@ -88,6 +98,38 @@ class TestServersThatGoAway:
             trials = store.trials("demo")
             assert [trial.state for trial in trials] == [TrialState.DONE, TrialState.DONE, TrialState.RUNNING]
             assert [trial.attempts for trial in trials] == [1, 1, 1]
+
+    def test_who_had_to_wait_for_the_server_takes_no_trial_away(
+        self, url: str, study: StudyRecord, new_trial: Maker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The workers had to wait as well; the next call takes what they have not renewed by then."""
+        monkeypatch.setattr(mongo_server, "PAUSE_S", 0.01)
+        clock = Clock()
+        with MongoStore(url, clock=clock) as store, MongoStore(url, clock=clock) as worker:
+            store.create_study(study)
+            for number in range(2):
+                store.add_trial("demo", new_trial(number))
+            about_to_renew = worker.claim("demo", "w", 60.0)
+            worker.claim("demo", "gone", 60.0)
+            assert about_to_renew is not None
+            db, answers = store._server._db, [AutoReconnect("away")]
+
+            class Away:
+                """The server, gone for longer than the lease when it is asked for the first time."""
+
+                def __getattr__(self, name: str) -> Any:
+                    if answers:
+                        clock.now_s += 100.0
+                        raise answers.pop()
+                    return getattr(db, name)
+
+                def __getitem__(self, name: str) -> Any:
+                    return db[name]
+
+            store._server._db = Away()
+            assert store.requeue_expired("demo") == []
+            worker.renew(about_to_renew)
+            assert store.requeue_expired("demo") == [1]
 
     def test_a_server_that_was_never_reached_is_told_at_once(self, tmp_path: Path) -> None:
         begun = time.monotonic()
