@@ -346,8 +346,8 @@ class SqliteStore(TrialStore):
 
     def _next_change(self, study: str) -> int:
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
-        self._refuse_missing(study)
-        self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,))
+        if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
+            raise no_such_study(study, self.list_studies())
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
         return int(row["changes"])
 
