@@ -362,9 +362,10 @@ class SqliteStore(TrialStore):
 
     def _expired(self, study: str) -> list[sqlite3.Row]:
         with self._reading() as db:
+            # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
-                " ORDER BY number",
+                " ORDER BY number + 0",
                 (study, TrialState.RUNNING, self.now()),
             ).fetchall()
 
@@ -403,9 +404,9 @@ class SqliteStore(TrialStore):
 
     def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
         rows = self._db.execute(
-            "SELECT r.number, r.document FROM reports r JOIN trials t ON t.study = r.study AND t.number = r.number"
-            " WHERE r.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
-            (study, since),
+            "SELECT number, document FROM reports WHERE study = ?"
+            " AND number IN (SELECT number FROM trials WHERE study = ? AND changed > ?) ORDER BY number, epoch",
+            (study, study, since),
         )
         found: dict[int, list[EpochReport]] = {}
         for row in rows:
