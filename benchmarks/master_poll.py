@@ -4,7 +4,7 @@ A study of the default space with that many finished trials of five epochs each,
 eight that run. `changed_since` is the store's part, asked from the newest change on. `Master.step` is all that a
 master does between two waits: it takes trials from workers that fell silent, reads what changed, and looks whether a
 proposal is wanted. Sizes and stores take turns, so that all meet the same machine; a number is the median of all turns.
-The first step, which reads the whole study, is told beside.
+The first step, which reads the whole study, is told beside, in time on the processor.
 
   python benchmarks/master_poll.py
   python benchmarks/master_poll.py --finished 100 1000 --turns 50
@@ -100,7 +100,7 @@ class Polled(NamedTuple):
         kind: Of store.
         num_finished: Trials that have ended.
         ways: What is timed, by name.
-        first_s: How long the first step took.
+        first_s: What the first step took of this process's time.
     """
 
     kind: str
@@ -115,9 +115,9 @@ def prepare(kind: str, store: TrialStore, clock: Clock, num_finished: int, held:
     limits = LimitSettings(max_trials=num_finished + NUM_RUNNING)
     master = Master(store, study, SPACE, SEARCH, limits)
     held.enter_context(master.leading(threading.Event()))
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     proposed, progress = master.step()
-    first_s = time.perf_counter() - begun_s
+    first_s = time.process_time() - begun_s
     if proposed or progress.num_ended != num_finished:
         raise SystemExit(f"{progress.num_ended} of {num_finished} trials ended")
     changed, cursor = store.changed_since(STUDY)
@@ -137,7 +137,7 @@ def measure(polled: Sequence[Polled], turns: int) -> None:
                 poll()
                 ms = 1000 * (time.perf_counter() - begun_s)
                 taken.setdefault((each.kind, each.num_finished, name), []).append(ms)
-    print("| store | finished trials | changed_since, ms | Master.step, ms | first step, s |")
+    print("| store | finished trials | changed_since, ms | Master.step, ms | first step, s of processor |")
     print("|---|---:|---:|---:|---:|")
     for each in polled:
         asked, step = (statistics.median(taken[each.kind, each.num_finished, name]) for name in each.ways)
