@@ -4,7 +4,7 @@ Workers run at the same time in a simulated clock, each trial as long as chance 
 as trainings are. Proposals are made by `trials_db.bridge.propose` as the master makes them: without a lookahead, from
 what has ended at that moment. The regret is the true value of the trial that looked best, beyond the least there is;
 the median over seeds. Trials under way are told as the worst (as `propose` does, and stock Hyperopt), as the median of
-what has ended, or not at all.
+what has ended, or not at all. `--time` tells time on the processor, as machines are shared.
 
   python benchmarks/proposals.py
   python benchmarks/proposals.py --trials 60 --seeds 4 --workers 8 --functions network
@@ -211,9 +211,9 @@ def measure_time(numbers: Sequence[int]) -> None:
 def _median_ms(do: Callable[[], object], times: int = 5) -> float:
     taken = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.process_time()
         do()
-        taken.append(1000 * (time.perf_counter() - start))
+        taken.append(1000 * (time.process_time() - start))
     return statistics.median(taken)
 
 

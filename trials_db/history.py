@@ -24,6 +24,7 @@ class History:
         self.next_number = 0
         self.first_open = 0
         self.num_since_best = 0
+        self._last_ended = -1
 
     @property
     def num_ended(self) -> int:
@@ -48,10 +49,16 @@ class History:
     def _take_end(self, trial: Trial) -> None:
         if trial.loss is not None and (self.best is None or _rank(trial) < _rank(self.best)):
             self.best = trial
-            later = (each for number, each in self.trials.items() if number > trial.number)
-            self.num_since_best = sum(each.state.is_final for each in later)
+            self.num_since_best = self._num_ended_after(trial.number)
         elif self.best is None or trial.number > self.best.number:
             self.num_since_best += 1
+        self._last_ended = max(self._last_ended, trial.number)
+
+    def _num_ended_after(self, number: int) -> int:
+        # Told by number, as a study is that is gone on with, each of ten thousand trials may be the best so far.
+        if number > self._last_ended:
+            return 0
+        return sum(trial.state.is_final for at, trial in self.trials.items() if at > number)
 
 
 def _rank(trial: Trial) -> tuple[float, int]:

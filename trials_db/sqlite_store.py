@@ -355,8 +355,8 @@ class SqliteStore(TrialStore):
 
     def _next_change(self, study: str) -> int:
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
-        self._refuse_missing(study)
-        self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,))
+        if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
+            raise no_such_study(study, self.list_studies())
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
         return int(row["changes"])
 
@@ -371,10 +371,10 @@ class SqliteStore(TrialStore):
 
     def _expired(self, study: str) -> list[sqlite3.Row]:
         with self._reading() as db:
+            # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
-                # With a plus, or SQLite would go through all trials rather than sort those that run.
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
-                " ORDER BY +number",
+                " ORDER BY number + 0",
                 (study, TrialState.RUNNING, self.now()),
             ).fetchall()
 
@@ -413,11 +413,9 @@ class SqliteStore(TrialStore):
 
     def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
         rows = self._db.execute(
-            # Crossed, or SQLite would begin with all reports rather than with the few trials that changed.
-            "SELECT r.number, r.document FROM trials t CROSS JOIN reports r"
-            " ON r.study = t.study AND r.number = t.number"
-            " WHERE t.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
-            (study, since),
+            "SELECT number, document FROM reports WHERE study = ?"
+            " AND number IN (SELECT number FROM trials WHERE study = ? AND changed > ?) ORDER BY number, epoch",
+            (study, study, since),
         )
         found: dict[int, list[EpochReport]] = {}
         for row in rows:

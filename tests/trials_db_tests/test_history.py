@@ -1,6 +1,7 @@
 """What is known of a study, kept up to date, is what its trials say, in whatever order they were told."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_any_order_gives_what_all_at_once_gives(seed: int) -> None:
     assert whole.first_open == next(
         number for number in range(31) if not any(each.number == number and each.state.is_final for each in final)
     )
+
+
+def test_better_and_better_trials_told_by_number_are_not_gone_through_for_each() -> None:
+    class Watched(dict[int, Trial]):
+        def items(self) -> Any:
+            raise AssertionError("all trials are gone through")
+
+    history = History()
+    history.trials = Watched()
+    history.update(trial(number, loss=1.0 / (number + 1)) for number in range(20))
+    assert history.best == trial(19, loss=1.0 / 20)
+    assert history.num_since_best == 0
 
 
 def test_with_a_lookahead_only_what_proposals_rest_on_is_known() -> None:
