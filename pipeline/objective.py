@@ -55,6 +55,7 @@ class TrainingObjective:
                 seed=trial.seed,
                 limits=self.study.limits,
                 on_epoch=trial.report,
+                on_restored=trial.restored,
                 checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
             )
         except DataError as error:

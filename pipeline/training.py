@@ -62,6 +62,7 @@ def train(
     seed: int,
     limits: LimitSettings,
     on_epoch: Callable[[EpochReport], None],
+    on_restored: Callable[[Sequence[EpochReport]], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a candidate from scratch, or from where it was cut off.
@@ -76,6 +77,7 @@ def train(
         seed: Of weights, patches and dropout.
         limits: How large a network may be, and where patches are cut.
         on_epoch: Told after each epoch that is trained here.
+        on_restored: Told of the epochs before them, where training goes on from a checkpoint.
         checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
             on one backend and machine, as without the interruption. Whoever has kept the result removes it.
 
@@ -117,6 +119,8 @@ def train(
             watcher,
         )
         begun_s = keeper.restore()
+        if watcher.reports:
+            on_restored(watcher.reports)
         callbacks.append(keeper)
     started = time.monotonic() - begun_s
     trainee.fit(

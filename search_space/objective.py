@@ -1,5 +1,6 @@
 """The contract between whoever runs a trial and whoever trains: what goes in, what comes out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, Self
 
@@ -83,6 +84,9 @@ class TrialContext(Protocol):
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""
+
+    def restored(self, reports: Sequence[EpochReport]) -> None:
+        """Tell again of the epochs that an earlier attempt had: it may have been cut off before they were recorded."""
 
 
 class Objective(Protocol):

@@ -362,6 +362,10 @@ class _Watch:
                 self._is_warm = True
             case "report", dict():
                 return self._take(decode(EpochReport, body, where=f"a report of {where}"))
+            case "restored", list():
+                # Not judged again: by now others may have left it behind.
+                for each in body:
+                    self._worker.store.report(self._claim, decode(EpochReport, each, where=f"a report of {where}"))
             case "outcome", dict():
                 return decode(Outcome, body, where=f"the outcome of {where}")
             case "malformed", _:

@@ -108,8 +108,10 @@ def test_epochs_that_were_kept_are_not_trained_again(tmp_path: Path) -> None:
         run(CANDIDATES["plain"], checkpoint, 2)
     assert checkpoint.path.read_bytes() == content
     # A training that had all its epochs, and was cut off before it told so.
-    finished = run(CANDIDATES["plain"], checkpoint, epochs=2)
+    told: list[EpochReport] = []
+    finished = run(CANDIDATES["plain"], checkpoint, epochs=2, on_restored=told.extend)
     assert [report.epoch for report in finished.reports] == [1, 2]
+    assert told == list(finished.reports), "whoever was cut off may not have told them"
 
 
 @pytest.mark.slow

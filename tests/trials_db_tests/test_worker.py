@@ -19,8 +19,10 @@ from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MalformedError
 from search_space.objective import Objective
+from search_space.study import PruningSettings
 from trials_db.errors import StudyConflictError, WorkerError
 from trials_db.process import oom_kills
+from trials_db.pruning import Pruning
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
 from trials_db.worker import Assignment, Worker, WorkerLimits
@@ -155,6 +157,30 @@ def test_a_trial_goes_on_from_what_the_attempt_before_it_left(
     assert [report.seconds for report in trial.reports] == [1.0, 1.0, 2.0, 2.0]
     assert (trial.attempts, trial.lost_workers, trial.outcome.figures["began_at"]) == (2, 0, 3.0)
     assert not checkpoint.exists()
+
+
+def test_an_epoch_that_was_kept_but_never_told_is_told_by_the_next_attempt(
+    store: SqliteStore, study: StudyRecord, tmp_path: Path
+) -> None:
+    """A worker is killed between the checkpoint and its report; what is told again is not judged again."""
+    folder = tmp_path / "trials" / "0000"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.npz").write_text("3")
+    (tmp_path / "go").touch()
+    judged: list[int] = []
+
+    class Rule(Pruning):
+        def judge(self, store: Any, claim: Any, epoch: int) -> str:
+            judged.append(epoch)
+            return ""
+
+    rule = Rule(PruningSettings(), epochs=4)
+    Worker(store, [Assignment(study, GoesOn(), tmp_path, pruning=rule)]).run(threading.Event(), max_trials=1)
+    trial = store.trials("demo")[0]
+    assert [report.epoch for report in trial.reports] == [1, 2, 3, 4]
+    assert trial.outcome
+    assert trial.outcome.figures["began_at"] == 4.0
+    assert judged == [4]
 
 
 def _epochs(store: SqliteStore) -> int:
