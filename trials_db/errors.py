@@ -9,6 +9,10 @@ class StoreError(MapgroveError):
     """The trial store cannot be reached, read or written."""
 
 
+class DamagedError(StoreError):
+    """A document of the store is not as this version writes it."""
+
+
 class StudyNotFoundError(StoreError):
     """The store holds no study of this name."""
 

@@ -154,6 +154,8 @@ def file_gone(path: Path) -> StoreError:
 
 def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     db.row_factory = sqlite3.Row
+    # What is no text is refused where it is read, and not with all that is read beside it.
+    db.text_factory = _text
     db.execute("PRAGMA foreign_keys = ON")
     version = _version_now(db, path)
     deadline = time.monotonic() + _MAKING_S
@@ -174,6 +176,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     elif version < SCHEMA_VERSION:
         _upgrade(db, path)
     db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _upgrade(db: sqlite3.Connection, path: Path) -> None:

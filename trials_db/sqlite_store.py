@@ -15,8 +15,16 @@ from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
-from trials_db.documents import Document, decode_document, parse_document
-from trials_db.errors import LeaseLostError
+from trials_db.errors import DamagedError, LeaseLostError
+from trials_db.reading import (
+    FINAL_STATES,
+    Reader,
+    StoredTrial,
+    all_counts,
+    damaged_outcome,
+    is_score,
+    lives_lost,
+)
 from trials_db.records import (
     MAX_LIVES,
     Claim,
@@ -33,7 +41,8 @@ from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
 
-_TRIAL_COLUMNS = "number, state, document, attempts, lost_workers, worker, outcome, created_s, started_s, finished_s"
+_TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "started_s", "finished_s")
+_TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
 
 
 class SqliteStore(TrialStore):
@@ -53,6 +62,7 @@ class SqliteStore(TrialStore):
         # One connection serves the threads of a process in turn.
         self._lock = threading.RLock()
         self._db = connect(path, create=create)
+        self._reader = Reader(str(path), self.now)
         self._place = path.absolute()
         self._identity = file_identity(self._place)
 
@@ -132,10 +142,9 @@ class SqliteStore(TrialStore):
         if self._lowest_new(study) is None:
             return None
         with self._writing() as db:
-            row = self._lowest_new(study)
-            if row is None:
+            new = self._readable_new(study)
+            if new is None:
                 return None
-            new = self._read(NewTrial, row["document"], f"trial {row['number']} of study {study!r}")
             claim = Claim(
                 study=study,
                 number=new.number,
@@ -143,7 +152,7 @@ class SqliteStore(TrialStore):
                 worker=worker,
                 candidate=new.candidate,
                 seed=new.seed,
-                attempt=row["attempts"] + 1,
+                attempt=new.attempts + 1,
                 lease_s=lease_s,
             )
             now = self.now()
@@ -194,7 +203,7 @@ class SqliteStore(TrialStore):
         with self._writing():
             expired = self._expired(study)
             for row in expired:
-                self._take_away(study, row["number"], row["lost_workers"] + 1)
+                self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
             _log.warning("trial %d lost its worker %s", row["number"], row["worker"])
         return [row["number"] for row in expired]
@@ -206,14 +215,13 @@ class SqliteStore(TrialStore):
         since = int(cursor or -1)
         with self._reading() as db:
             rows = db.execute(
-                f"SELECT {_TRIAL_COLUMNS}, changed FROM trials WHERE study = ? AND changed > ? ORDER BY number",
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND changed > ? ORDER BY number",
                 (study, since),
             ).fetchall()
-            if not rows:
-                self._refuse_missing(study)
-            reports = self._reports(study, since)
-        newest = max((row["changed"] for row in rows), default=since)
-        return [self._trial(study, row, reports.get(row["number"], [])) for row in rows], str(newest)
+            newest = self._num_changes(study)
+            reports = self._reports(study, since) if rows else {}
+        stored = [_stored(row, reports.get(row["number"], [])) for row in rows]
+        return self._reader.told(study, stored), str(newest)
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         with self._reading() as db:
@@ -222,7 +230,7 @@ class SqliteStore(TrialStore):
                 " HAVING MAX(epoch) = ? AND best IS NOT NULL",
                 (study, epoch, epoch),
             ).fetchall()
-        return {row["number"]: row["best"] for row in rows}
+        return {row["number"]: row["best"] for row in rows if is_score(row["best"])}
 
     def counts(self, study: str) -> dict[TrialState, int]:
         with self._reading() as db:
@@ -230,7 +238,7 @@ class SqliteStore(TrialStore):
             found = {row["state"]: row["n"] for row in rows}
             if not found:
                 self._refuse_missing(study)
-        return {state: found.get(state, 0) for state in TrialState}
+        return all_counts(found)
 
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
@@ -278,7 +286,8 @@ class SqliteStore(TrialStore):
     def workers(self, study: str) -> list[WorkerRecord]:
         with self._reading() as db:
             rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
-        return [self._read(WorkerRecord, row["document"], f"a worker of study {study!r}") for row in rows]
+        found = [self._reader.worker(study, row["document"]) for row in rows]
+        return [worker for worker in found if worker is not None]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -316,12 +325,9 @@ class SqliteStore(TrialStore):
         if file_identity(self._place) != self._identity:
             raise file_gone(self.path)
 
-    def _read(self, model: type[Document], text: str, where: str) -> Document:
-        return decode_document(model, parse_document(text, str(self.path), where), str(self.path), where)
-
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
-        return self._read(StudyRecord, row["document"], f"study {name!r}") if row else None
+        return self._reader.study(name, row["document"]) if row else None
 
     def _has(self, study: str, number: int) -> bool:
         row = self._db.execute("SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, number)).fetchone()
@@ -348,38 +354,61 @@ class SqliteStore(TrialStore):
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
         self._refuse_missing(study)
         self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,))
+        return self._num_changes(study)
+
+    def _num_changes(self, study: str) -> int:
+        """Number of the study's newest change."""
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
+        if row is None:
+            raise no_such_study(study, self.list_studies())
         return int(row["changes"])
 
     def _lowest_new(self, study: str) -> sqlite3.Row | None:
         with self._reading() as db:
             row: sqlite3.Row | None = db.execute(
-                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ?"
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?"
                 " ORDER BY priority DESC, number LIMIT 1",
                 (study, TrialState.NEW),
             ).fetchone()
         return row
 
+    def _readable_new(self, study: str) -> Trial | None:
+        """The new trial that is next; those before it that cannot be read are ended."""
+        while (row := self._lowest_new(study)) is not None:
+            try:
+                reports = self._reports_of(study, row["number"]) if row["attempts"] else []
+                return self._reader.trial(study, _stored(row, reports))
+            except DamagedError as error:
+                self._reader.warn(error)
+                self._end(study, row["number"], damaged_outcome(error))
+        return None
+
     def _expired(self, study: str) -> list[sqlite3.Row]:
         with self._reading() as db:
             return db.execute(
-                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
-                " ORDER BY number",
+                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
+                # What is no time would never have passed.
+                " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number",
                 (study, TrialState.RUNNING, self.now()),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:
         """Take a running trial from its worker: a life less, or the end."""
-        ended = lost >= MAX_LIVES
-        outcome = Outcome(state="failed", reason=f"lost {lost} workers") if ended else None
         self._db.execute(
-            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, lost_workers = ?, token = NULL,"
-            " lease_until_s = NULL, changed = ? WHERE study = ? AND number = ?",
+            "UPDATE trials SET state = ?, lost_workers = ?, token = NULL, lease_until_s = NULL, changed = ?"
+            " WHERE study = ? AND number = ?",
+            (TrialState.NEW, lost, self._next_change(study), study, number),
+        )
+        if lost >= MAX_LIVES:
+            self._end(study, number, Outcome(state="failed", reason=f"lost {lost} workers"))
+
+    def _end(self, study: str, number: int, outcome: Outcome) -> None:
+        """End a trial that nobody runs."""
+        self._db.execute(
+            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, changed = ? WHERE study = ? AND number = ?",
             (
-                TrialState.FAILED if ended else TrialState.NEW,
-                canonical_json(outcome) if outcome else None,
-                self.now() if ended else None,
-                *(lost, self._next_change(study), study, number),
+                *(TrialState(outcome.state), canonical_json(outcome), self.now()),
+                *(self._next_change(study), study, number),
             ),
         )
 
@@ -387,7 +416,7 @@ class SqliteStore(TrialStore):
         row = self._db.execute(
             "SELECT state, token FROM trials WHERE study = ? AND number = ?", (claim.study, claim.number)
         ).fetchone()
-        return row is not None and row["token"] == claim.token and TrialState(row["state"]).is_final
+        return row is not None and row["token"] == claim.token and row["state"] in FINAL_STATES
 
     def _update_claimed(self, claim: Claim, assignments: str, *values: Any) -> None:
         """Change a trial if, and only if, it still is the claim's."""
@@ -401,22 +430,25 @@ class SqliteStore(TrialStore):
                 remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
             )
 
-    def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
+    def _reports(self, study: str, since: int) -> dict[int, list[str]]:
+        """The reports of the trials that changed, by number and epoch, as they are stored."""
         rows = self._db.execute(
             "SELECT r.number, r.document FROM reports r JOIN trials t ON t.study = r.study AND t.number = r.number"
             " WHERE r.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
             (study, since),
         )
-        found: dict[int, list[EpochReport]] = {}
+        found: dict[int, list[str]] = {}
         for row in rows:
-            where = f"a report of trial {row['number']} of study {study!r}"
-            found.setdefault(row["number"], []).append(self._read(EpochReport, row["document"], where))
+            found.setdefault(row["number"], []).append(row["document"])
         return found
 
-    def _trial(self, study: str, row: sqlite3.Row, reports: list[EpochReport]) -> Trial:
-        where = f"trial {row['number']} of study {study!r}"
-        document = parse_document(row["document"], str(self.path), where)
-        columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
-        outcome = parse_document(row["outcome"], str(self.path), where) if row["outcome"] else None
-        plain = {**document, **columns, "outcome": outcome, "reports": reports}
-        return decode_document(Trial, plain, str(self.path), where)
+    def _reports_of(self, study: str, number: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT document FROM reports WHERE study = ? AND number = ? ORDER BY epoch", (study, number)
+        )
+        return [row["document"] for row in rows]
+
+
+def _stored(row: sqlite3.Row, reports: list[str]) -> StoredTrial:
+    fields = {name: row[name] for name in _TRIAL_FIELDS}
+    return StoredTrial(row["number"], row["document"], row["outcome"], reports, fields)
