@@ -187,7 +187,7 @@ class MongoStore(TrialStore):
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
             _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
-        return [each["number"] for each in taken if isinstance(each.get("number"), int)]
+        return [each["number"] for each in taken if _is_whole(each)]
 
     def trials(self, study: str) -> list[Trial]:
         return self.changed_since(study)[0]
@@ -217,7 +217,7 @@ class MongoStore(TrialStore):
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         query = {"study": study, f"reports.{epoch}": {"$exists": True}}
         found = self._server.call(lambda db: list(db.trials.find(query, {"number": 1, "scores": 1})))
-        best = {each["number"]: _best_score(each.get("scores"), epoch) for each in found if "number" in each}
+        best = {each["number"]: _best_score(each.get("scores"), epoch) for each in found if _is_whole(each)}
         return {number: score for number, score in best.items() if score is not None}
 
     def counts(self, study: str) -> dict[TrialState, int]:
@@ -406,6 +406,10 @@ def _stored(found: Plain) -> StoredTrial:
 
 def _is_epoch(key: str) -> bool:
     return key.isascii() and key.isdecimal() and len(key) < 10 and str(int(key)) == key
+
+
+def _is_whole(found: Plain) -> bool:
+    return isinstance(found.get("number"), int)
 
 
 def _is_dated(found: Plain) -> bool:

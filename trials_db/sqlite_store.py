@@ -3,6 +3,7 @@
 # The methods' docstrings are those of `TrialStore`.
 # ruff: noqa: D102
 
+import functools
 import logging
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
@@ -35,14 +36,29 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors
+from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors, until_there_is_room
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
 
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
 _TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "started_s", "finished_s")
 _TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
+
+
+def _patient(
+    method: Callable[Concatenate["SqliteStore", Given], Answer],
+) -> Callable[Concatenate["SqliteStore", Given], Answer]:
+    """Let a method wait for room on the disk; without any, it has changed nothing."""
+
+    @functools.wraps(method)
+    def repeated(store: "SqliteStore", /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
+        return until_there_is_room(lambda: method(store, *arguments, **named), store._stop)
+
+    return repeated
 
 
 class SqliteStore(TrialStore):
@@ -63,6 +79,7 @@ class SqliteStore(TrialStore):
         self._lock = threading.RLock()
         self._db = connect(path, create=create)
         self._reader = Reader(str(path), self.now)
+        self._stop: Stop = threading.Event()
         self._place = path.absolute()
         self._identity = file_identity(self._place)
 
@@ -71,7 +88,8 @@ class SqliteStore(TrialStore):
             self._db.close()
 
     def heed(self, stop: Stop) -> None:
-        """A file is never away."""
+        """A file is never away, but its disk may be full."""
+        self._stop = stop
 
     def now(self) -> float:
         # To the millisecond, as every store has it: so a study can move between them without loss.
@@ -110,6 +128,7 @@ class SqliteStore(TrialStore):
             db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
         return record
 
+    @_patient
     def add_trial(self, study: str, trial: NewTrial) -> bool:
         with self._writing():
             if self._has(study, trial.number):
@@ -138,6 +157,7 @@ class SqliteStore(TrialStore):
                 self._insert_report(study, trial.number, report)
         return True
 
+    @_patient
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         if self._lowest_new(study) is None:
             return None
@@ -166,10 +186,12 @@ class SqliteStore(TrialStore):
             )
         return claim
 
+    @_patient
     def renew(self, claim: Claim) -> None:
         with self._writing():
             self._update_claimed(claim, "lease_until_s = ?", self.now() + claim.lease_s)
 
+    @_patient
     def report(self, claim: Claim, report: EpochReport) -> None:
         with self._writing() as db:
             self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
@@ -179,6 +201,7 @@ class SqliteStore(TrialStore):
             )
             self._insert_report(claim.study, claim.number, report)
 
+    @_patient
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         with self._writing():
             if self._finished_by(claim):
@@ -189,6 +212,7 @@ class SqliteStore(TrialStore):
                 *(TrialState(outcome.state), canonical_json(outcome), self.now(), self._next_change(claim.study)),
             )
 
+    @_patient
     def release(self, claim: Claim) -> None:
         with self._writing():
             self._update_claimed(
@@ -197,6 +221,7 @@ class SqliteStore(TrialStore):
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
 
+    @_patient
     def requeue_expired(self, study: str) -> list[int]:
         if not self._expired(study):
             return []
@@ -205,7 +230,7 @@ class SqliteStore(TrialStore):
             for row in expired:
                 self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
-            _log.warning("trial %d lost its worker %s", row["number"], row["worker"])
+            _log.warning("trial %s lost its worker %s", row["number"], row["worker"])
         return [row["number"] for row in expired]
 
     def trials(self, study: str) -> list[Trial]:
@@ -240,6 +265,7 @@ class SqliteStore(TrialStore):
                 self._refuse_missing(study)
         return all_counts(found)
 
+    @_patient
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
         with self._writing() as db:
@@ -251,6 +277,7 @@ class SqliteStore(TrialStore):
             )
         return lead
 
+    @_patient
     def renew_lead(self, lead: Lead) -> None:
         with self._writing() as db:
             changed = db.execute(
@@ -260,6 +287,7 @@ class SqliteStore(TrialStore):
         if not changed:
             raise LeaseLostError(f"Another master leads the study {lead.study!r}")
 
+    @_patient
     def release_lead(self, lead: Lead) -> None:
         with self._writing() as db:
             db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
@@ -271,6 +299,7 @@ class SqliteStore(TrialStore):
             ).fetchone()
         return row["owner"] if row else None
 
+    @_patient
     def heartbeat(self, worker: WorkerRecord) -> None:
         seen = worker.model_copy(update={"last_seen_s": self.now()})
         with self._writing() as db:
@@ -279,6 +308,7 @@ class SqliteStore(TrialStore):
                 (worker.study, worker.name, canonical_json(seen)),
             )
 
+    @_patient
     def forget_worker(self, study: str, name: str) -> None:
         with self._writing() as db:
             db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
