@@ -19,6 +19,10 @@ from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome, TrialContext
 
 LEAD_LEASE_S = 0.5
+HOLD = "hold"
+HELD_FROM = 6
+"""While a file of this name is in the study's folder, trials from this number on go on and on."""
+
 SPACE = {
     "architecture.*": {"drop": True},
     "plan.*": {"drop": True},
@@ -36,7 +40,7 @@ GIVES = ("claim", "acquire_lead")
 
 @dataclass(frozen=True)
 class Quick:
-    """A loss that the candidate alone decides, after a moment."""
+    """A loss that the candidate alone decides, after a moment; from the seventh trial on while nothing holds it."""
 
     seconds: float = 0.02
 
@@ -48,6 +52,8 @@ class Quick:
 
         trial.report(EpochReport(epoch=1, training_loss=0.5))
         time.sleep(self.seconds)
+        while trial.number >= HELD_FROM and (trial.folder.parents[1] / HOLD).exists():
+            time.sleep(self.seconds)
         return Outcome(state="done", loss=synthetic_loss(candidate))
 
 

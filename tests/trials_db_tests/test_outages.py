@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import Clock
 from nursery import Nursery
+from nursery_process import HELD_FROM, HOLD
 from silent_line import SilentLine
 from test_kills import SPACE, calm, essence
 from trial_objectives import Synthetic
@@ -31,6 +32,7 @@ from trials_db.errors import StoreError, StoreFullError
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
+from trials_db.store import TrialStore
 from trials_db.worker import Assignment, Worker, WorkerLimits
 
 pytestmark = pytest.mark.timeout(900)
@@ -51,17 +53,23 @@ def record() -> StudyRecord:
 
 @pytest.mark.parametrize(("end", "replica_set"), [("stop", ""), ("kill", "tests")])
 def test_a_search_outlives_its_server(end: str, replica_set: str, tmp_path: Path) -> None:
-    """MongoDB stopped or killed for several leases while trials run, and started again with its data."""
-    num_trials = 24
+    """MongoDB stopped or killed for several leases while trials run and end, and started again with its data."""
+    num_trials = 16
+    hold = tmp_path / HOLD
+    hold.touch()
     with MongoServer(tmp_path / "mongod", replica_set=replica_set) as server:
         url = database_url(server.url, "trials")
-        with open_store(url) as store, Nursery(url, "demo", tmp_path, lease_s=LEASE_S) as nursery:
+        # A driver that waits for longer would ask no second time.
+        impatient = url + ("&" if "?" in url else "?") + "serverSelectionTimeoutMS=1000"
+        with open_store(url) as store, Nursery(impatient, "demo", tmp_path, lease_s=LEASE_S) as nursery:
             store.create_study(record())
             pids = [nursery.start("worker", max_trials=num_trials) for _ in range(2)]
             pids.append(nursery.start("master", max_trials=num_trials))
-            wait_for(lambda: store.counts("demo")[TrialState.DONE] >= 4, "the search to be under way")
+            wait_for(lambda: held(store) == 2, "both workers to run trials that are held")
             getattr(server, end)()
-            time.sleep(AWAY_S)
+            time.sleep(AWAY_S / 2)
+            hold.unlink()
+            time.sleep(AWAY_S / 2)
             assert not any(map(nursery.has_ended, pids)), nursery.log
             server.start()
             assert nursery.wait(pids[-1]) == 0, nursery.log
@@ -71,6 +79,11 @@ def test_a_search_outlives_its_server(end: str, replica_set: str, tmp_path: Path
         assert [len(trial.reports) for trial in trials] == [1] * num_trials
         assert nursery.log.count("is out of reach; trying again") >= 3
         assert "Traceback" not in nursery.log
+
+
+def held(store: TrialStore) -> int:
+    """How many trials run that are held."""
+    return sum(each.state is TrialState.RUNNING and each.number >= HELD_FROM for each in store.trials("demo"))
 
 
 def survive_a_cut(
@@ -271,15 +284,18 @@ def on_a_full_disk(folder: str) -> None:
     num_trials = 16
     disk = Path(folder) / "disk"
     disk.mkdir()
+    hold = Path(folder) / HOLD
+    hold.touch()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=True)
     url = f"sqlite:///{disk}/trials.sqlite"
     with open_store(url) as store, Nursery(url, "demo", Path(folder), lease_s=LEASE_S) as nursery:
         store.create_study(record())
         pids = [nursery.start("worker", max_trials=num_trials), nursery.start("master", max_trials=num_trials)]
-        wait_for(lambda: store.counts("demo")[TrialState.DONE] >= 4, "the search to be under way")
+        wait_for(lambda: held(store) == 1, "the worker to run a trial that is held")
         ballast = disk / "ballast"
         with ballast.open("wb") as file:
             fill(file)
+        hold.unlink()
         wait_for(lambda: nursery.log.count("cannot grow, the disk is full") == 2, "both to tell it")
         assert not any(map(nursery.has_ended, pids)), nursery.log
         assert store.counts("demo")[TrialState.DONE] < num_trials
