@@ -7,6 +7,7 @@ import pandas as pd
 
 from results.facts import figure, mean_jaccard, note, ordered_classes, ranked, training_s
 from results.phrases import (
+    NOTHING,
     activation_name,
     architecture_phrase,
     augmentation_words,
@@ -108,6 +109,7 @@ def all_trials(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.DataF
 
 def _cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
     per_class = trial.outcome.jaccard if trial.outcome else {}
+    candidate = trial.known()
     return {
         "trial": trial.number,
         "state": str(trial.state),
@@ -115,7 +117,7 @@ def _cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
         **{jaccard_column(name): per_class.get(name) for name in names},
         "num_parameters": figure(trial, "num_parameters"),
         "train_s": training_s(trial),
-        "architecture": architecture_phrase(trial.decoded().architecture),
+        "architecture": architecture_phrase(candidate.architecture) if candidate else NOTHING,
         "note": note(trial),
     }
 

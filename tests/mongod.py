@@ -25,10 +25,12 @@ class MongoServer:
     Args:
         folder: For data and log.
         replica_set: Name of the set of which it is the only member; empty for a standalone server.
+        addresses: At which it listens.
     """
 
-    def __init__(self, folder: Path, *, replica_set: str = "") -> None:
+    def __init__(self, folder: Path, *, replica_set: str = "", addresses: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.addresses = addresses
         self.replica_set = replica_set
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,7 +53,7 @@ class MongoServer:
         """Start it, or start it again with the data it had."""
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        words = ["--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+        words = ["--dbpath", str(data), "--port", str(self.port), "--bind_ip", self.addresses, "--nounixsocket"]
         words += ["--wiredTigerCacheSizeGB", "0.25", "--logpath", str(self.folder / "log.txt"), "--logappend"]
         if self.replica_set:
             words += ["--replSet", self.replica_set, "--oplogSize", "64"]

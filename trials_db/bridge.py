@@ -11,6 +11,7 @@ from hyperopt.base import JOB_STATE_DONE, Domain, Trials
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode, to_plain
+from search_space.dimensions import Choice, Dimension, Integer, Real
 from search_space.space import Space, hyperopt_space
 from search_space.starting_points import starting_points
 from search_space.study import SearchSettings
@@ -94,10 +95,26 @@ def new_trial(space: Space, history: Sequence[Trial], number: int, seed: int, se
     )
 
 
+def fits(space: Space, point: Point) -> bool:
+    """Whether the space could have proposed this point; the algorithms ask, and break on one it could not."""
+    return all(path in space and _fits(space[path], value) for path, value in point.items())
+
+
 def derived_seed(seed: int, number: int, purpose: str) -> int:
     """A seed in [0, 2**31) that depends on the study's seed, the trial's number and the purpose alone."""
     digest = hashlib.sha256(f"{seed}/{number}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4]) >> 1
+
+
+def _fits(dimension: Dimension, value: float) -> bool:
+    match dimension:
+        case Choice(options=options):
+            return value in range(len(options))
+        case Real(low=low, high=high) | Integer(low=low, high=high):
+            # Logarithms are not turned back to the last digit.
+            return low - 1e-6 * abs(low) <= value <= high + 1e-6 * abs(high)
+        case _:
+            return False
 
 
 class _Told(NamedTuple):
@@ -142,8 +159,10 @@ def _told(history: Sequence[Trial], number: int, lookahead: int) -> list[_Told]:
         ended = each < number - lookahead if lookahead else trial.state.is_final
         if ended and not trial.state.is_final:
             raise ValueError(f"trial {number} is proposed before trial {each} has ended")
-        pruned = _pruned(trial) if ended else None
-        told.append(_Told(each, trial.point, trial.loss if ended else None, ended, pruned))
+        # Without a point, as of a damaged trial, nothing is known of where its loss was reached.
+        knows = ended and bool(trial.point)
+        pruned = _pruned(trial) if knows else None
+        told.append(_Told(each, trial.point, trial.loss if knows else None, ended, pruned))
     return told
 
 

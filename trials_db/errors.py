@@ -9,6 +9,14 @@ class StoreError(MapgroveError):
     """The trial store cannot be reached, read or written."""
 
 
+class StoreFullError(StoreError):
+    """There is no room for what was to be written; nothing was."""
+
+
+class DamagedError(StoreError):
+    """A document of the store is not as this version writes it."""
+
+
 class StudyNotFoundError(StoreError):
     """The store holds no study of this name."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from search_space.space import Space, space_fingerprint
 from search_space.study import LimitSettings, SearchSettings
-from trials_db.bridge import new_trial
+from trials_db.bridge import fits, new_trial
 from trials_db.ending import ending, told_history
 from trials_db.errors import LeaseLostError
 from trials_db.history import History
@@ -177,8 +177,15 @@ class Master:
 
     def _refresh(self) -> None:
         changed, self._cursor = self.store.changed_since(self.study.name, self._cursor)
-        self._history.update(changed)
+        self._history.update([self._fitting(trial) for trial in changed])
         self._told = told_history(self._history, self.settings.lookahead, self._told)
+
+    def _fitting(self, trial: Trial) -> Trial:
+        """The trial, without its point where that is none of the space: someone changed it in the store."""
+        if fits(self.space, trial.point):
+            return trial
+        _log.warning("the point of trial %d is none of the study's space; nothing is learned from it", trial.number)
+        return trial.model_copy(update={"point": {}})
 
     def _propose_next(self) -> bool:
         """Add the next trial if one is wanted and all it rests on has ended; return whether it was added."""

@@ -70,17 +70,25 @@ Answer = TypeVar("Answer")
 
 
 def _client(url: str) -> MongoClient[dict[str, Any]]:
+    ours: dict[str, Any] = {
+        "appname": "mapgrove",
+        "connectTimeoutMS": CALL_MS,
+        "socketTimeoutMS": CALL_MS,
+        "serverSelectionTimeoutMS": int(1000 * REACH_S),
+    }
+    # Arguments go before what the URI says.
+    said = {option.partition("=")[0].lower() for option in url.partition("?")[2].split("&")}
     return MongoClient(
         url,
-        appname="mapgrove",
         tz_aware=True,
         w="majority",
         journal=True,
         # Standalone servers know none; every call of ours may be repeated.
         retryWrites=False,
-        connectTimeoutMS=CALL_MS,
-        socketTimeoutMS=CALL_MS,
-        serverSelectionTimeoutMS=int(1000 * REACH_S),
+        # What others wrote and Python has no value for is refused where it is read.
+        datetime_conversion="DATETIME_AUTO",
+        unicode_decode_error_handler="replace",
+        **{name: value for name, value in ours.items() if name.lower() not in said},
     )
 
 

@@ -6,6 +6,7 @@
 import json
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,9 +16,17 @@ from pymongo.errors import DuplicateKeyError
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
-from trials_db.documents import damaged, decode_document, parse_document
-from trials_db.errors import LeaseLostError
+from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.mongo_server import SCHEMA_VERSION, Server
+from trials_db.reading import (
+    FINAL_STATES,
+    Reader,
+    StoredTrial,
+    all_counts,
+    damaged_outcome,
+    is_score,
+    lives_lost,
+)
 from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
@@ -26,9 +35,21 @@ _log = logging.getLogger(__name__)
 
 Plain = Mapping[str, Any]
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 OVERLAP = timedelta(seconds=10)
 """How far behind the newest change `changed_since` looks again: writes may become visible in another order than their
 times, and a server that takes over after another may be behind it."""
+
+
+_ABOUT = {"_id", "study", "number", "proposal", "priority", "schema", "created", "changed", "version"}
+_LIFE = {"state", "attempts", "lost_workers", "worker", "token", "lease_until", "started", "finished", "outcome"}
+TRIAL_FIELDS = _ABOUT | _LIFE | {"reports", "scores", "loss"}
+"""All that a trial's document holds."""
+
+
+_IS_COUNT = {"$and": [{"$isNumber": "$attempts"}, {"$gte": ["$attempts", 0]}]}
+"""What is none stays as it is, and is refused by whoever reads it."""
 
 
 class MongoStore(TrialStore):
@@ -51,6 +72,7 @@ class MongoStore(TrialStore):
         # Studies that were found once; no method takes one away.
         self._known: set[str] = set()
         self.place = self._server.place
+        self._reader = Reader(self.place, self.now)
 
     def close(self) -> None:
         self._server.close()
@@ -82,11 +104,12 @@ class MongoStore(TrialStore):
         found = self._server.call(lambda db: db.studies.find_one({"_id": name}))
         if found is None:
             raise no_such_study(name, self.list_studies())
-        return self._study(found)
+        return self._reader.study(name, found.get("document"))
 
     def list_studies(self) -> list[str]:
         order = [("created", 1), ("_id", 1)]
-        return [each["_id"] for each in self._server.call(lambda db: list(db.studies.find({}, {"_id": 1}).sort(order)))]
+        found = self._server.call(lambda db: list(db.studies.find({}, {"_id": 1}).sort(order)))
+        return [each["_id"] for each in found if isinstance(each["_id"], str)]
 
     def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
         while True:
@@ -117,43 +140,24 @@ class MongoStore(TrialStore):
         return self._insert(study, trial.proposal, restored, trial.created_s)
 
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        token = uuid.uuid4().hex
-        taken = {
-            "state": TrialState.RUNNING.value,
-            "token": token,
-            "worker": {"$literal": worker},
-            "attempts": {"$add": ["$attempts", 1]},
-            "started": self._now,
-            "lease_until": self._later(lease_s),
-            **self._change(),
-        }
-
-        def take(db: Any) -> Plain | None:
-            # An answer that was lost on its way leaves a trial under this token.
-            ours = db.trials.find_one({"study": study, "token": token}) if self._server.is_repeating else None
-            taken_now: Plain | None = ours or db.trials.find_one_and_update(
-                {"study": study, "state": TrialState.NEW.value},
-                [{"$set": taken}],
-                {"number": 1, "proposal": 1, "attempts": 1},
-                sort=[("priority", -1), ("number", 1)],
-                return_document=ReturnDocument.AFTER,
+        while (found := self._claim_next(study, worker, lease_s)) is not None:
+            try:
+                trial = self._reader.trial(study, _stored(found))
+            except DamagedError as error:
+                self._reader.warn(error)
+                self._end_damaged(found, error)
+                continue
+            return Claim(
+                study=study,
+                number=trial.number,
+                token=found["token"],
+                worker=worker,
+                candidate=trial.candidate,
+                seed=trial.seed,
+                attempt=trial.attempts,
+                lease_s=lease_s,
             )
-            return taken_now
-
-        found = self._server.call(take)
-        if found is None:
-            return None
-        new = self._proposal(study, found)
-        return Claim(
-            study=study,
-            number=new.number,
-            token=token,
-            worker=worker,
-            candidate=new.candidate,
-            seed=new.seed,
-            attempt=found["attempts"],
-            lease_s=lease_s,
-        )
+        return None
 
     def renew(self, claim: Claim) -> None:
         self._update_claimed(claim, {"lease_until": self._later(claim.lease_s)})
@@ -167,14 +171,7 @@ class MongoStore(TrialStore):
         self._update_claimed(claim, {**values, **self._change()})
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
-        ended = {
-            "state": TrialState(outcome.state).value,
-            "outcome": _json(outcome),
-            "loss": outcome.loss,
-            "finished": self._now,
-            "lease_until": None,
-            **self._change(),
-        }
+        ended = {**self._ended(outcome), "lease_until": None, **self._change()}
         try:
             self._update_claimed(claim, ended)
         except LeaseLostError:
@@ -195,8 +192,8 @@ class MongoStore(TrialStore):
         found = self._server.call(look)
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
-            _log.warning("trial %d lost its worker %s", each["number"], each["worker"])
-        return [each["number"] for each in taken]
+            _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
+        return [each["number"] for each in taken if _is_whole(each)]
 
     def trials(self, study: str) -> list[Trial]:
         return self.changed_since(study)[0]
@@ -210,22 +207,23 @@ class MongoStore(TrialStore):
         found = self._server.call(lambda db: list(db.trials.find(query).sort("number", 1)))
         if not found:
             self._refuse_missing(study)
+        new = [each for each in found if since["told"].get(str(each["_id"])) != _version(each)]
+        if not new:
             return [], cursor
-        new = [each for each in found if since["told"].get(str(each.get("number"))) != each.get("version")]
-        trials = [self._trial(study, each) for each in new]
-        newest = max(each["changed"] for each in found)
-        told = {str(each["number"]): each["version"] for each in found if each["changed"] >= newest - OVERLAP}
+        # A time to come, which only a damaged document can have, would hide every change before it.
+        newest = min(max((each["changed"] for each in found if _is_dated(each)), default=_NEVER), _moment(self.now()))
+        told = {
+            str(each["_id"]): _version(each)
+            for each in found
+            if not _is_dated(each) or each["changed"] >= newest - OVERLAP
+        }
+        trials = self._reader.told(study, [_stored(each) for each in new])
         return trials, json.dumps({"at": _seconds(newest), "told": told})
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         query = {"study": study, f"reports.{epoch}": {"$exists": True}}
         found = self._server.call(lambda db: list(db.trials.find(query, {"number": 1, "scores": 1})))
-        best = {
-            each["number"]: max(
-                (score for at, score in each["scores"].items() if int(at) <= epoch and score is not None), default=None
-            )
-            for each in found
-        }
+        best = {each["number"]: _best_score(each.get("scores"), epoch) for each in found if _is_whole(each)}
         return {number: score for number, score in best.items() if score is not None}
 
     def best(self, study: str, count: int) -> list[tuple[int, float]]:
@@ -234,14 +232,16 @@ class MongoStore(TrialStore):
         found = self._server.call(
             lambda db: list(db.trials.find(query, {"number": 1, "loss": 1}).sort(order).limit(count))
         )
-        return [(each["number"], each["loss"]) for each in found]
+        return [(each["number"], each["loss"]) for each in found if _is_whole(each) and is_score(each["loss"])]
 
     def counts(self, study: str) -> dict[TrialState, int]:
         stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
-        found = {each["_id"]: each["n"] for each in self._server.call(lambda db: list(db.trials.aggregate(stages)))}
+        found: Counter[str] = Counter()
+        for each in self._server.call(lambda db: list(db.trials.aggregate(stages))):
+            found[str(each["_id"])] += each["n"]
         if not found:
             self._refuse_missing(study)
-        return {state: found.get(state.value, 0) for state in TrialState}
+        return all_counts(found)
 
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
@@ -252,7 +252,7 @@ class MongoStore(TrialStore):
             self._upsert("leads", {"_id": study, "owner": {"$exists": False}}, new)
         except DuplicateKeyError:
             held = self._server.call(lambda db: db.leads.find_one({"_id": study}))
-            return lead if held is not None and held["token"] == lead.token else None
+            return lead if held is not None and held.get("token") == lead.token else None
         return lead
 
     def renew_lead(self, lead: Lead) -> None:
@@ -267,7 +267,7 @@ class MongoStore(TrialStore):
         over = self._is_over["$expr"]
         query = {"_id": study, "$expr": {"$not": over}}
         found = self._server.call(lambda db: db.leads.find_one(query))
-        return str(found["owner"]) if found else None
+        return str(found.get("owner")) if found else None
 
     def heartbeat(self, worker: WorkerRecord) -> None:
         key = {"_id": {"study": worker.study, "name": worker.name}}
@@ -279,7 +279,11 @@ class MongoStore(TrialStore):
     def workers(self, study: str) -> list[WorkerRecord]:
         query = {"_id.study": study}
         found = self._server.call(lambda db: list(db.workers.find(query).sort("_id.name", 1)))
-        return [self._worker(study, each) for each in found]
+        told = [
+            self._reader.worker(study, each.get("document"), last_seen_s=_seconds(each.get("last_seen")))
+            for each in found
+        ]
+        return [worker for worker in told if worker is not None]
 
     @property
     def _now(self) -> Any:
@@ -291,11 +295,13 @@ class MongoStore(TrialStore):
 
     @property
     def _is_over(self) -> dict[str, Any]:
-        """A query for leases that ran out."""
-        return {"$expr": {"$lt": ["$lease_until", self._now]}}
+        """A query for leases that ran out; what is no time would never have passed."""
+        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", self._now]}]}
+        return {"$expr": is_over}
 
     def _change(self) -> Plain:
-        return {"changed": self._now, "version": {"$add": [{"$ifNull": ["$version", 0]}, 1]}}
+        version = {"$cond": [{"$isNumber": "$version"}, "$version", 0]}
+        return {"changed": self._now, "version": {"$add": [version, 1]}}
 
     def _anew(self) -> Plain:
         """What makes a trial new again."""
@@ -305,6 +311,36 @@ class MongoStore(TrialStore):
             "lease_until": None,
             **self._change(),
         }
+
+    def _ended(self, outcome: Outcome) -> dict[str, Any]:
+        """What ends a trial."""
+        return {"state": outcome.state, "outcome": _json(outcome), "loss": outcome.loss, "finished": self._now}
+
+    def _claim_next(self, study: str, worker: str, lease_s: float) -> Plain | None:
+        """The next new trial as it is stored, now under a token of this worker's."""
+        token = uuid.uuid4().hex
+        taken = {
+            "state": TrialState.RUNNING.value,
+            "token": token,
+            "worker": {"$literal": worker},
+            "attempts": {"$cond": [_IS_COUNT, {"$add": ["$attempts", 1]}, "$attempts"]},
+            "started": self._now,
+            "lease_until": self._later(lease_s),
+            **self._change(),
+        }
+
+        def take(db: Any) -> Plain | None:
+            # An answer that was lost on its way leaves a trial under this token.
+            ours = db.trials.find_one({"study": study, "token": token}) if self._server.is_repeating else None
+            taken_now: Plain | None = ours or db.trials.find_one_and_update(
+                {"study": study, "state": TrialState.NEW.value},
+                [{"$set": taken}],
+                sort=[("priority", -1), ("number", 1)],
+                return_document=ReturnDocument.AFTER,
+            )
+            return taken_now
+
+        return self._server.call(take)
 
     def _insert(self, study: str, proposal: NewTrial, values: Plain, created_s: float | None = None) -> bool:
         """Add a trial; return False where there is one of its number."""
@@ -349,61 +385,70 @@ class MongoStore(TrialStore):
 
     def _finished_by(self, claim: Claim) -> bool:
         found = self._server.call(lambda db: db.trials.find_one({**_key(claim), "token": claim.token}, {"state": 1}))
-        return found is not None and TrialState(found["state"]).is_final
+        return found is not None and found.get("state") in FINAL_STATES
 
     def _take_away(self, expired: Plain, found: Plain) -> bool:
         """Take a running trial from its worker, a life less or the end, unless it has been renewed meanwhile."""
-        lost = found["lost_workers"] + 1
+        lost = lives_lost(found.get("lost_workers"))
         values = {"lost_workers": lost, **self._anew()}
         if lost >= MAX_LIVES:
-            outcome = Outcome(state="failed", reason=f"lost {lost} workers")
-            values |= {"state": TrialState.FAILED.value, "outcome": _json(outcome), "finished": self._now}
-        return self._update("trials", {**expired, "number": found["number"], "token": found["token"]}, values)
+            values |= self._ended(Outcome(state="failed", reason=f"lost {lost} workers"))
+        # What was read may hold operators of queries.
+        same = {name: {"$eq": found.get(name)} for name in ("_id", "token")}
+        return self._update("trials", {**expired, **same}, values)
+
+    def _end_damaged(self, found: Plain, error: DamagedError) -> None:
+        """End a trial that was claimed and cannot be read."""
+        held = {"_id": {"$eq": found["_id"]}, "token": found["token"]}
+        self._update("trials", held, {**self._anew(), **self._ended(damaged_outcome(error))})
 
     def _refuse_missing(self, study: str) -> None:
         if self._server.call(lambda db: db.studies.find_one({"_id": study}, {"_id": 1})) is None:
             raise no_such_study(study, self.list_studies())
 
-    def _study(self, found: Plain) -> StudyRecord:
-        where = f"study {found['_id']!r}"
-        return decode_document(StudyRecord, parse_document(found.get("document"), self.place, where), self.place, where)
 
-    def _proposal(self, study: str, found: Plain) -> NewTrial:
-        where = f"trial {found['number']} of study {study!r}"
-        return decode_document(NewTrial, parse_document(found.get("proposal"), self.place, where), self.place, where)
+def _stored(found: Plain) -> StoredTrial:
+    """A trial's document, taken apart."""
+    reports = found.get("reports")
+    epochs = sorted(map(int, reports)) if isinstance(reports, dict) and all(map(_is_epoch, reports)) else None
+    unknown = sorted(found.keys() - TRIAL_FIELDS)
+    damage = ""
+    if unknown:
+        damage = f"unknown key {unknown[0][:60]!r}"
+    elif found.get("schema") != SCHEMA_VERSION:
+        damage = f"its version is {str(found.get('schema'))[:20]}, and this Mapgrove reads {SCHEMA_VERSION}"
+    elif not _is_dated(found) or not isinstance(found.get("version"), int):
+        damage = "when it changed is not told"
+    elif epochs is None:
+        damage = "its reports are not told by epoch"
+    fields = {name: found.get(name) for name in ("state", "attempts", "lost_workers", "worker")}
+    fields |= {f"{name}_s": _seconds(found.get(name)) for name in ("created", "started", "finished")}
+    texts = [reports[str(epoch)] for epoch in epochs] if isinstance(reports, dict) and epochs else []
+    return StoredTrial(found.get("number"), found.get("proposal"), found.get("outcome"), texts, fields, damage)
 
-    def _trial(self, study: str, found: Plain) -> Trial:
-        where = f"trial {found.get('number')} of study {study!r}"
-        outcome, reports = found.get("outcome"), found.get("reports")
-        if not isinstance(found.get("changed"), datetime) or not isinstance(found.get("version"), int):
-            raise damaged(self.place, where, "when it changed is not told")
-        if not isinstance(reports, dict) or not all(epoch.isdecimal() for epoch in reports):
-            raise damaged(self.place, where, "its reports are not told by epoch")
-        plain = {
-            **parse_document(found.get("proposal"), self.place, where),
-            "state": found.get("state"),
-            "attempts": found.get("attempts"),
-            "lost_workers": found.get("lost_workers"),
-            "worker": found.get("worker"),
-            "reports": [self._report(study, found["number"], reports[epoch]) for epoch in sorted(reports, key=int)],
-            "outcome": None if outcome is None else parse_document(outcome, self.place, where),
-            "created_s": _seconds(found.get("created")),
-            "started_s": _seconds(found.get("started")),
-            "finished_s": _seconds(found.get("finished")),
-        }
-        return decode_document(Trial, plain, self.place, where)
 
-    def _report(self, study: str, number: int, text: Any) -> EpochReport:
-        where = f"a report of trial {number} of study {study!r}"
-        return decode_document(EpochReport, parse_document(text, self.place, where), self.place, where)
+def _is_epoch(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 10 and str(int(key)) == key
 
-    def _worker(self, study: str, found: Plain) -> WorkerRecord:
-        where = f"a worker of study {study!r}"
-        plain = {
-            **parse_document(found.get("document"), self.place, where),
-            "last_seen_s": _seconds(found.get("last_seen")),
-        }
-        return decode_document(WorkerRecord, plain, self.place, where)
+
+def _is_whole(found: Plain) -> bool:
+    return isinstance(found.get("number"), int)
+
+
+def _is_dated(found: Plain) -> bool:
+    return isinstance(found.get("changed"), datetime)
+
+
+def _version(found: Plain) -> Any:
+    """What changes with every change, as JSON has it."""
+    version = found.get("version")
+    return version if isinstance(version, int) else str(version)[:60]
+
+
+def _best_score(scores: Any, epoch: int) -> float | None:
+    """The best of a trial's scores up to an epoch; those that are none are left out."""
+    known = scores.items() if isinstance(scores, dict) else ()
+    return max((score for at, score in known if is_score(score) and _is_epoch(at) and int(at) <= epoch), default=None)
 
 
 def _json(record: Any) -> Plain:
@@ -412,8 +457,10 @@ def _json(record: Any) -> Plain:
 
 
 def _with_epoch(field: str, epoch: int, value: Any) -> Plain:
-    """What was told of the epochs before, and of this one."""
-    earlier = {"$filter": {"input": {"$objectToArray": field}, "cond": {"$lt": [{"$toInt": "$$this.k"}, epoch]}}}
+    """What was told of the epochs before, and of this one; what is told of none is left out."""
+    told = {"$cond": [{"$eq": [{"$type": field}, "object"]}, {"$objectToArray": field}, []]}
+    at = {"$convert": {"input": "$$this.k", "to": "int", "onError": epoch}}
+    earlier = {"$filter": {"input": told, "cond": {"$lt": [at, epoch]}}}
     return {"$mergeObjects": [{"$arrayToObject": earlier}, {"$literal": {str(epoch): value}}]}
 
 

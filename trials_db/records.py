@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, decode, encode
+from search_space.errors import MalformedError
 from search_space.objective import EpochReport, Outcome
 
 MAX_LIVES = 3
@@ -44,7 +45,8 @@ def _as_state(value: Any) -> Any:
 
 State = Annotated[TrialState, BeforeValidator(_as_state)]
 Count = Annotated[Whole, Field(ge=0)]
-Point = dict[str, int | float]
+Coordinate = Annotated[int | float, Field(ge=-1e15, le=1e15)]
+Point = dict[str, Coordinate]
 """Label of each hyperparameter to its number; for a choice, the index of the option, as Hyperopt records it."""
 
 
@@ -120,6 +122,13 @@ class Trial(Frozen):
     created_s: float
     started_s: float | None = None
     finished_s: float | None = None
+
+    def known(self) -> Candidate | None:
+        """The candidate as an object; None where the store holds no readable one."""
+        try:
+            return self.decoded() if self.candidate else None
+        except MalformedError:
+            return None
 
     def decoded(self) -> Candidate:
         """The candidate as an object.

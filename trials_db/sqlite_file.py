@@ -1,13 +1,20 @@
 """The store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
 
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from trials_db.documents import RESTORE
-from trials_db.errors import StoreError
+from trials_db.errors import StoreError, StoreFullError
+from trials_db.stopping import Stop
+
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4D677276
@@ -15,6 +22,11 @@ APPLICATION_ID = 0x4D677276
 
 WAIT_S = 30.0
 """How long a writer waits for its turn."""
+
+PATIENCE_S = 600.0
+"""How long it waits for room on the disk."""
+
+PAUSE_S = 0.5
 
 _MAKING_S = 1.0
 """How long a reader waits for the tables of a file that another process is making."""
@@ -91,9 +103,11 @@ _NAME_ANOTHER = "Name another file: --store sqlite:///PATH, or study.store in th
 _CHECK_DISK = "Check free space (df) and rights there"
 _SEARCH_FIRST = "Run `run_search.py search` first"
 
+_FULL = "disk is full"
+
 _MEANINGS = (
     ("locked", "is locked by another process", "End the process that holds it, and try again"),
-    ("disk is full", "cannot grow, the disk is full", "Make room and run the same command again"),
+    (_FULL, "cannot grow, the disk is full", "Make room on it; `df` shows it"),
     ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
     ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
     ("not a database", "is not a SQLite file", _NAME_ANOTHER),
@@ -136,8 +150,33 @@ def store_errors(path: Path) -> Iterator[None]:
         text = str(error)
         for part, what, remedy in _MEANINGS:
             if part in text:
-                raise StoreError(f"The study store {path} {what}", received=text, remedy=remedy) from error
+                kind = StoreFullError if part == _FULL else StoreError
+                raise kind(f"The study store {path} {what}", received=text, remedy=remedy) from error
         raise StoreError(f"The study store {path} failed", received=text, remedy=_CHECK_DISK) from error
+
+
+def until_there_is_room(write: Callable[[], Answer], stop: Stop) -> Answer:
+    """Write; again and again while the disk is full, so that what took hours to find is not lost for want of room.
+
+    Raises:
+        StoreFullError: There was no room for `PATIENCE_S`, or when `stop` was set.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    is_full = False
+    while True:
+        try:
+            answer = write()
+        except StoreFullError as error:
+            if stop.is_set() or time.monotonic() > deadline:
+                raise
+            if not is_full:
+                _log.warning("%s Trying again for %.0f s.", error, PATIENCE_S)
+            is_full = True
+            stop.wait(PAUSE_S)
+        else:
+            if is_full:
+                _log.warning("there is room again for the store")
+            return answer
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -159,6 +198,8 @@ def file_gone(path: Path) -> StoreError:
 
 def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     db.row_factory = sqlite3.Row
+    # What is no text is refused where it is read, and not with all that is read beside it.
+    db.text_factory = _text
     db.execute("PRAGMA foreign_keys = ON")
     version = _version_now(db, path)
     deadline = time.monotonic() + _MAKING_S
@@ -179,6 +220,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     elif version < SCHEMA_VERSION:
         _upgrade(db, path)
     db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _upgrade(db: sqlite3.Connection, path: Path) -> None:

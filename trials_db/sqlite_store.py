@@ -3,6 +3,7 @@
 # The methods' docstrings are those of `TrialStore`.
 # ruff: noqa: D102
 
+import functools
 import logging
 import sqlite3
 import threading
@@ -11,12 +12,20 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
-from trials_db.documents import Document, decode_document, parse_document
-from trials_db.errors import LeaseLostError
+from trials_db.errors import DamagedError, LeaseLostError
+from trials_db.reading import (
+    FINAL_STATES,
+    Reader,
+    StoredTrial,
+    all_counts,
+    damaged_outcome,
+    is_score,
+    lives_lost,
+)
 from trials_db.records import (
     MAX_LIVES,
     Claim,
@@ -27,13 +36,29 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors
+from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors, until_there_is_room
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
 
-_TRIAL_COLUMNS = "number, state, document, attempts, lost_workers, worker, outcome, created_s, started_s, finished_s"
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+_TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "started_s", "finished_s")
+_TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
+
+
+def _patient(
+    method: Callable[Concatenate["SqliteStore", Given], Answer],
+) -> Callable[Concatenate["SqliteStore", Given], Answer]:
+    """Let a method wait for room on the disk; without any, it has changed nothing."""
+
+    @functools.wraps(method)
+    def repeated(store: "SqliteStore", /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
+        return until_there_is_room(lambda: method(store, *arguments, **named), store._stop)
+
+    return repeated
 
 
 class SqliteStore(TrialStore):
@@ -53,6 +78,8 @@ class SqliteStore(TrialStore):
         # One connection serves the threads of a process in turn.
         self._lock = threading.RLock()
         self._db = connect(path, create=create)
+        self._reader = Reader(str(path), self.now)
+        self._stop: Stop = threading.Event()
         self._place = path.absolute()
         self._identity = file_identity(self._place)
 
@@ -61,7 +88,8 @@ class SqliteStore(TrialStore):
             self._db.close()
 
     def heed(self, stop: Stop) -> None:
-        """A file is never away."""
+        """A file is never away, but its disk may be full."""
+        self._stop = stop
 
     def now(self) -> float:
         # To the millisecond, as every store has it: so a study can move between them without loss.
@@ -100,6 +128,7 @@ class SqliteStore(TrialStore):
             db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
         return record
 
+    @_patient
     def add_trial(self, study: str, trial: NewTrial) -> bool:
         with self._writing():
             if self._has(study, trial.number):
@@ -128,14 +157,14 @@ class SqliteStore(TrialStore):
                 self._insert_report(study, trial.number, report)
         return True
 
+    @_patient
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         if self._lowest_new(study) is None:
             return None
         with self._writing() as db:
-            row = self._lowest_new(study)
-            if row is None:
+            new = self._readable_new(study)
+            if new is None:
                 return None
-            new = self._read(NewTrial, row["document"], f"trial {row['number']} of study {study!r}")
             claim = Claim(
                 study=study,
                 number=new.number,
@@ -143,7 +172,7 @@ class SqliteStore(TrialStore):
                 worker=worker,
                 candidate=new.candidate,
                 seed=new.seed,
-                attempt=row["attempts"] + 1,
+                attempt=new.attempts + 1,
                 lease_s=lease_s,
             )
             now = self.now()
@@ -157,10 +186,12 @@ class SqliteStore(TrialStore):
             )
         return claim
 
+    @_patient
     def renew(self, claim: Claim) -> None:
         with self._writing():
             self._update_claimed(claim, "lease_until_s = ?", self.now() + claim.lease_s)
 
+    @_patient
     def report(self, claim: Claim, report: EpochReport) -> None:
         with self._writing() as db:
             self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
@@ -170,6 +201,7 @@ class SqliteStore(TrialStore):
             )
             self._insert_report(claim.study, claim.number, report)
 
+    @_patient
     def finish(self, claim: Claim, outcome: Outcome) -> None:
         with self._writing():
             if self._finished_by(claim):
@@ -181,6 +213,7 @@ class SqliteStore(TrialStore):
                 *(self.now(), self._next_change(claim.study)),
             )
 
+    @_patient
     def release(self, claim: Claim) -> None:
         with self._writing():
             self._update_claimed(
@@ -189,15 +222,16 @@ class SqliteStore(TrialStore):
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
 
+    @_patient
     def requeue_expired(self, study: str) -> list[int]:
         if not self._expired(study):
             return []
         with self._writing():
             expired = self._expired(study)
             for row in expired:
-                self._take_away(study, row["number"], row["lost_workers"] + 1)
+                self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
-            _log.warning("trial %d lost its worker %s", row["number"], row["worker"])
+            _log.warning("trial %s lost its worker %s", row["number"], row["worker"])
         return [row["number"] for row in expired]
 
     def trials(self, study: str) -> list[Trial]:
@@ -207,14 +241,13 @@ class SqliteStore(TrialStore):
         since = int(cursor or -1)
         with self._reading() as db:
             rows = db.execute(
-                f"SELECT {_TRIAL_COLUMNS}, changed FROM trials WHERE study = ? AND changed > ? ORDER BY number",
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND changed > ? ORDER BY number",
                 (study, since),
             ).fetchall()
-            if not rows:
-                self._refuse_missing(study)
-            reports = self._reports(study, since)
-        newest = max((row["changed"] for row in rows), default=since)
-        return [self._trial(study, row, reports.get(row["number"], [])) for row in rows], str(newest)
+            newest = self._num_changes(study)
+            reports = self._reports(study, since) if rows else {}
+        stored = [_stored(row, reports.get(row["number"], [])) for row in rows]
+        return self._reader.told(study, stored), str(newest)
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         with self._reading() as db:
@@ -223,7 +256,7 @@ class SqliteStore(TrialStore):
                 " HAVING MAX(epoch) = ? AND best IS NOT NULL",
                 (study, epoch, epoch),
             ).fetchall()
-        return {row["number"]: row["best"] for row in rows}
+        return {row["number"]: row["best"] for row in rows if is_score(row["best"])}
 
     def best(self, study: str, count: int) -> list[tuple[int, float]]:
         with self._reading() as db:
@@ -231,7 +264,7 @@ class SqliteStore(TrialStore):
                 "SELECT number, loss FROM trials WHERE study = ? AND loss IS NOT NULL ORDER BY loss, number LIMIT ?",
                 (study, count),
             ).fetchall()
-        return [(row["number"], row["loss"]) for row in rows]
+        return [(row["number"], row["loss"]) for row in rows if is_score(row["loss"])]
 
     def counts(self, study: str) -> dict[TrialState, int]:
         with self._reading() as db:
@@ -239,8 +272,9 @@ class SqliteStore(TrialStore):
             found = {row["state"]: row["n"] for row in rows}
             if not found:
                 self._refuse_missing(study)
-        return {state: found.get(state, 0) for state in TrialState}
+        return all_counts(found)
 
+    @_patient
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
         with self._writing() as db:
@@ -252,6 +286,7 @@ class SqliteStore(TrialStore):
             )
         return lead
 
+    @_patient
     def renew_lead(self, lead: Lead) -> None:
         with self._writing() as db:
             changed = db.execute(
@@ -261,6 +296,7 @@ class SqliteStore(TrialStore):
         if not changed:
             raise LeaseLostError(f"Another master leads the study {lead.study!r}")
 
+    @_patient
     def release_lead(self, lead: Lead) -> None:
         with self._writing() as db:
             db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
@@ -272,6 +308,7 @@ class SqliteStore(TrialStore):
             ).fetchone()
         return row["owner"] if row else None
 
+    @_patient
     def heartbeat(self, worker: WorkerRecord) -> None:
         seen = worker.model_copy(update={"last_seen_s": self.now()})
         with self._writing() as db:
@@ -280,6 +317,7 @@ class SqliteStore(TrialStore):
                 (worker.study, worker.name, canonical_json(seen)),
             )
 
+    @_patient
     def forget_worker(self, study: str, name: str) -> None:
         with self._writing() as db:
             db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
@@ -287,7 +325,8 @@ class SqliteStore(TrialStore):
     def workers(self, study: str) -> list[WorkerRecord]:
         with self._reading() as db:
             rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
-        return [self._read(WorkerRecord, row["document"], f"a worker of study {study!r}") for row in rows]
+        found = [self._reader.worker(study, row["document"]) for row in rows]
+        return [worker for worker in found if worker is not None]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -325,12 +364,9 @@ class SqliteStore(TrialStore):
         if file_identity(self._place) != self._identity:
             raise file_gone(self.path)
 
-    def _read(self, model: type[Document], text: str, where: str) -> Document:
-        return decode_document(model, parse_document(text, str(self.path), where), str(self.path), where)
-
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
-        return self._read(StudyRecord, row["document"], f"study {name!r}") if row else None
+        return self._reader.study(name, row["document"]) if row else None
 
     def _has(self, study: str, number: int) -> bool:
         row = self._db.execute("SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, number)).fetchone()
@@ -357,39 +393,62 @@ class SqliteStore(TrialStore):
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
         if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
             raise no_such_study(study, self.list_studies())
+        return self._num_changes(study)
+
+    def _num_changes(self, study: str) -> int:
+        """Number of the study's newest change."""
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
+        if row is None:
+            raise no_such_study(study, self.list_studies())
         return int(row["changes"])
 
     def _lowest_new(self, study: str) -> sqlite3.Row | None:
         with self._reading() as db:
             row: sqlite3.Row | None = db.execute(
-                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ?"
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?"
                 " ORDER BY priority DESC, number LIMIT 1",
                 (study, TrialState.NEW),
             ).fetchone()
         return row
 
+    def _readable_new(self, study: str) -> Trial | None:
+        """The new trial that is next; those before it that cannot be read are ended."""
+        while (row := self._lowest_new(study)) is not None:
+            try:
+                reports = self._reports_of(study, row["number"]) if row["attempts"] else []
+                return self._reader.trial(study, _stored(row, reports))
+            except DamagedError as error:
+                self._reader.warn(error)
+                self._end(study, row["number"], damaged_outcome(error))
+        return None
+
     def _expired(self, study: str) -> list[sqlite3.Row]:
         with self._reading() as db:
             # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
-                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
-                " ORDER BY number + 0",
+                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
+                # What is no time would never have passed.
+                " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number + 0",
                 (study, TrialState.RUNNING, self.now()),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:
         """Take a running trial from its worker: a life less, or the end."""
-        ended = lost >= MAX_LIVES
-        outcome = Outcome(state="failed", reason=f"lost {lost} workers") if ended else None
         self._db.execute(
-            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, lost_workers = ?, token = NULL,"
-            " lease_until_s = NULL, changed = ? WHERE study = ? AND number = ?",
+            "UPDATE trials SET state = ?, lost_workers = ?, token = NULL, lease_until_s = NULL, changed = ?"
+            " WHERE study = ? AND number = ?",
+            (TrialState.NEW, lost, self._next_change(study), study, number),
+        )
+        if lost >= MAX_LIVES:
+            self._end(study, number, Outcome(state="failed", reason=f"lost {lost} workers"))
+
+    def _end(self, study: str, number: int, outcome: Outcome) -> None:
+        """End a trial that nobody runs."""
+        self._db.execute(
+            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, changed = ? WHERE study = ? AND number = ?",
             (
-                TrialState.FAILED if ended else TrialState.NEW,
-                canonical_json(outcome) if outcome else None,
-                self.now() if ended else None,
-                *(lost, self._next_change(study), study, number),
+                *(TrialState(outcome.state), canonical_json(outcome), self.now()),
+                *(self._next_change(study), study, number),
             ),
         )
 
@@ -397,7 +456,7 @@ class SqliteStore(TrialStore):
         row = self._db.execute(
             "SELECT state, token FROM trials WHERE study = ? AND number = ?", (claim.study, claim.number)
         ).fetchone()
-        return row is not None and row["token"] == claim.token and TrialState(row["state"]).is_final
+        return row is not None and row["token"] == claim.token and row["state"] in FINAL_STATES
 
     def _update_claimed(self, claim: Claim, assignments: str, *values: Any) -> None:
         """Change a trial if, and only if, it still is the claim's."""
@@ -411,22 +470,25 @@ class SqliteStore(TrialStore):
                 remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
             )
 
-    def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
+    def _reports(self, study: str, since: int) -> dict[int, list[str]]:
+        """The reports of the trials that changed, by number and epoch, as they are stored."""
         rows = self._db.execute(
             "SELECT number, document FROM reports WHERE study = ?"
             " AND number IN (SELECT number FROM trials WHERE study = ? AND changed > ?) ORDER BY number, epoch",
             (study, study, since),
         )
-        found: dict[int, list[EpochReport]] = {}
+        found: dict[int, list[str]] = {}
         for row in rows:
-            where = f"a report of trial {row['number']} of study {study!r}"
-            found.setdefault(row["number"], []).append(self._read(EpochReport, row["document"], where))
+            found.setdefault(row["number"], []).append(row["document"])
         return found
 
-    def _trial(self, study: str, row: sqlite3.Row, reports: list[EpochReport]) -> Trial:
-        where = f"trial {row['number']} of study {study!r}"
-        document = parse_document(row["document"], str(self.path), where)
-        columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
-        outcome = parse_document(row["outcome"], str(self.path), where) if row["outcome"] else None
-        plain = {**document, **columns, "outcome": outcome, "reports": reports}
-        return decode_document(Trial, plain, str(self.path), where)
+    def _reports_of(self, study: str, number: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT document FROM reports WHERE study = ? AND number = ? ORDER BY epoch", (study, number)
+        )
+        return [row["document"] for row in rows]
+
+
+def _stored(row: sqlite3.Row, reports: list[str]) -> StoredTrial:
+    fields = {name: row[name] for name in _TRIAL_FIELDS}
+    return StoredTrial(row["number"], row["document"], row["outcome"], reports, fields)

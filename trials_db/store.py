@@ -38,6 +38,9 @@ class TrialStore(ABC):
     - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
       that is released loses no life. It keeps its reports: the next attempt goes on after the last checkpoint.
     - **A final state never changes**, and is told by `changed_since` like every change before it.
+    - **A damaged trial is one failed trial.** What is stored of a trial and cannot be read is told as one that failed,
+      its reason names the damage; `claim` ends it and takes the next. A damaged worker is left out, and both are
+      warned of once. A damaged study is refused with `DamagedError`; the others go on.
     - **Time is the store's own**, not that of the machine that asks.
     """
 

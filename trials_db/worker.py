@@ -218,6 +218,10 @@ class Worker:
 
         try:
             self._heartbeat(claim, at_once=True)
+            if damage := _damage(claim):
+                self.store.finish(claim, damage)
+                _log.error("%s: %s", told, damage.reason)
+                return damage
             job = _job(assignment, claim, keeper, renew)
             with TrialProcess(context, job) as process:
                 outcome = _Watch(self, assignment, claim, process, keeper).until_end(stop)
@@ -288,8 +292,16 @@ class Worker:
         return True
 
 
+def _damage(claim: Claim) -> Outcome | None:
+    """The end of a trial whose candidate is none: the master stored one, so this happened to it in the store."""
+    try:
+        decode(Candidate, claim.candidate, where="damaged in the store: its candidate")
+    except MalformedError as error:
+        return Outcome(state="failed", reason=error.what)
+    return None
+
+
 def _job(assignment: Assignment, claim: Claim, keeper: Keeper, renew: Callable[[], None]) -> Job:
-    decode(Candidate, claim.candidate, where=f"trial {claim.number}")
     folder = assignment.trial_folder(claim.number)
     try:
         folder.mkdir(parents=True, exist_ok=True)

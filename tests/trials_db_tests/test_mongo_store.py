@@ -195,6 +195,19 @@ class TestUrls:
         with pytest.raises(StoreError, match="has version 99, this Mapgrove reads 1"):
             open_store(url)
 
+    def test_timeouts_that_the_uri_names_go_before_ours(self, url: str) -> None:
+        options = "socketTimeoutMS=1500&CONNECTTIMEOUTMS=1600&serverSelectionTimeoutMS=1700&appName=mine"
+        for said, expected in (("", (20.0, 20.0, 10.0, "mapgrove")), (f"?{options}", (1.5, 1.6, 1.7, "mine"))):
+            with MongoStore(url + said) as opened:
+                found = opened._server._client.options
+                pool = found.pool_options
+                assert (
+                    pool.socket_timeout,
+                    pool.connect_timeout,
+                    found.server_selection_timeout,
+                    pool.appname,
+                ) == expected
+
     def test_a_wrong_password_is_told_and_not_shown(self, tmp_path: Path) -> None:
         """A password with every character that has a meaning in URIs."""
         password = "p@ss:w/o?r#d%&"
@@ -228,10 +241,19 @@ class TestDocumentsOfOthers:
             ({"$set": {"reports": {"one": "{}"}}}, "reports"),
             ({"$set": {"created": "yesterday"}}, "created"),
             ({"$unset": {"created": ""}}, "created"),
+            ({"$set": {"evil": 1}}, "unknown key 'evil'"),
+            ({"$set": {"schema": 99}}, "its version is 99, and this Mapgrove reads 1"),
         ],
     )
     def test_damaged_ones_are_named_and_the_others_live(
-        self, store: MongoStore, raw: Any, new_trial: Maker, study: StudyRecord, change: dict[str, Any], told: str
+        self,
+        store: MongoStore,
+        raw: Any,
+        new_trial: Maker,
+        study: StudyRecord,
+        change: dict[str, Any],
+        told: str,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         for number in range(2):
             store.add_trial("demo", new_trial(number))
@@ -239,11 +261,13 @@ class TestDocumentsOfOthers:
         store.add_trial("other", new_trial(0))
         raw.trials.update_one({"study": "demo", "number": 0}, change)
 
-        with pytest.raises(StoreError, match="trial 0 of study 'demo'") as caught:
-            store.trials("demo")
-
-        assert told in str(caught.value)
-        assert "Restore the store" in str(caught.value)
+        bad, good = store.trials("demo")
+        assert (bad.state, good.state) == (TrialState.FAILED, TrialState.NEW)
+        assert bad.outcome is not None
+        assert "trial 0 of study 'demo'" in str(bad.outcome.reason)
+        assert told in str(bad.outcome.reason)
+        assert told in caplog.text
+        assert "Restore the store" in caplog.text
         assert [trial.state for trial in store.trials("other")] == [TrialState.NEW]
 
     def test_names_are_only_names(self, store: MongoStore, study: StudyRecord, new_trial: Maker) -> None:
