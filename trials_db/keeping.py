@@ -118,6 +118,10 @@ class Keeper:
         """Drop what the end of the trial has superseded."""
         study, number = self.claim.study, self.claim.number
         ours = self._artifact(MODEL_FILE)
+        for file in (CHECKPOINT_FILE, ATTEMPT_FILE):
+            (self.folder / file).unlink(missing_ok=True)
+        if not (self.keeping.num_models or self._carries):
+            return
         try:
             best = {each for each, _ in self.store.best(study, self.keeping.num_models)}
             if number in best and ours not in self.keeping.artifacts.held(study, number):
@@ -129,8 +133,7 @@ class Keeper:
             self.keeping.sweep(self.store, study)
         except StoreError as error:
             _log.warning("files that are no longer wanted stay: %s", error)
-        for file in (CHECKPOINT_FILE, MODEL_FILE, ATTEMPT_FILE):
-            (self.folder / file).unlink(missing_ok=True)
+        (self.folder / MODEL_FILE).unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Drop what this attempt has kept: the trial was taken from it."""

@@ -14,8 +14,9 @@ from trials_db.bridge import fits, new_trial
 from trials_db.ending import ending, told_history
 from trials_db.errors import LeaseLostError
 from trials_db.history import History
-from trials_db.records import Lead, StudyRecord, Trial, TrialState
-from trials_db.stopping import AwakeGuard, Stop
+from trials_db.reaping import Reaper
+from trials_db.records import Lead, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 POLL_S = 0.2
 LEAD_LEASE_S = 15.0
 COUNT_WORKERS_S = 2.0
+FORGET_S = 86_400.0
+"""A worker that was not heard of for so long is taken off the list."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Master:
     _told: History = field(default_factory=History, init=False)
     _cursor: str = field(default="", init=False)
     _lead: Lead | None = field(default=None, init=False)
-    _guard: AwakeGuard = field(init=False)
+    _reaper: Reaper = field(init=False)
     _renew_at_s: float = field(default=0.0, init=False)
     _num_workers: int = field(default=0, init=False)
     _count_workers_at_s: float = field(default=0.0, init=False)
@@ -115,7 +118,8 @@ class Master:
         """
         self.store.heed(stop)
         self._check_study()
-        self._guard = AwakeGuard(self.settings.lease_s)
+        self._reaper = Reaper(self.store)
+        self._reaper.watch(self.study.name, self.settings.lease_s)
         try:
             yield
         finally:
@@ -134,9 +138,10 @@ class Master:
             StoreError: The store failed.
         """
         self._take_lead()
-        may_judge = self._guard.may_judge()
-        if self._lead and may_judge:
-            self.store.requeue_expired(self.study.name)
+        if self._lead:
+            self._reaper.look(self.study.name)
+        else:
+            self._reaper.stay_awake()
         self._refresh()
         proposed = self._lead is not None and self._propose_next()
         return proposed, self._progress(None if self._lead else self.store.leader(self.study.name))
@@ -209,10 +214,20 @@ class Master:
         Without those that are busy with another study: of several served in turn, each needs but its share.
         """
         if time.monotonic() >= self._count_workers_at_s:
-            workers = self.store.live_workers(self.study.name, self.settings.lease_s)
-            self._num_workers = sum(not worker.elsewhere for worker in workers)
+            live, dead = self._workers()
+            for worker in dead:
+                self.store.forget_worker(self.study.name, worker.name)
+            self._num_workers = sum(not worker.elsewhere for worker in live)
             self._count_workers_at_s = time.monotonic() + COUNT_WORKERS_S
         return self._num_workers
+
+    def _workers(self) -> tuple[list[WorkerRecord], list[WorkerRecord]]:
+        """The workers that were heard of within their lease, and those that were not for a day."""
+        workers = self.store.workers(self.study.name)
+        now_s = self.store.now() if workers else 0.0
+        live = [worker for worker in workers if worker.last_seen_s >= now_s - self.settings.lease_s]
+        dead = [worker for worker in workers if worker.last_seen_s < now_s - max(FORGET_S, self.settings.lease_s)]
+        return live, dead
 
 
 def lead_all(

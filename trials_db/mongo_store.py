@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.mongo_server import SCHEMA_VERSION, Server
 from trials_db.reading import (
@@ -181,15 +182,11 @@ class MongoStore(TrialStore):
     def release(self, claim: Claim) -> None:
         self._update_claimed(claim, self._anew())
 
-    def requeue_expired(self, study: str) -> list[int]:
-        expired = {"study": study, "state": TrialState.RUNNING.value, **self._is_over}
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
+        is_over = self._is_over if at_s is None else self._is_over_at(_moment(at_s))
+        expired = {"study": study, "state": TrialState.RUNNING.value, **is_over}
         fields = {"number": 1, "token": 1, "worker": 1, "lost_workers": 1}
-
-        def look(db: Any) -> list[Plain]:
-            # A server that was away was so for the workers too: they are perhaps about to renew.
-            return [] if self._server.is_repeating else list(db.trials.find(expired, fields).sort("number", 1))
-
-        found = self._server.call(look)
+        found = self._server.call(lambda db: list(db.trials.find(expired, fields).sort("number", 1)))
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
             _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
@@ -222,11 +219,17 @@ class MongoStore(TrialStore):
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         query = {"study": study, f"reports.{epoch}": {"$exists": True}}
-        found = self._server.call(lambda db: list(db.trials.find(query, {"number": 1, "scores": 1})))
+        newest = [("number", -1)]
+        found = self._server.call(
+            lambda db: list(db.trials.find(query, {"number": 1, "scores": 1}).sort(newest).limit(store.MOST_SCORES))
+        )
         best = {each["number"]: _best_score(each.get("scores"), epoch) for each in found if _is_whole(each)}
         return {number: score for number, score in best.items() if score is not None}
 
     def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        if not count:
+            # To the server, no limit.
+            return []
         query = {"study": study, "loss": {"$type": "number"}}
         order = [("loss", 1), ("number", 1)]
         found = self._server.call(
@@ -296,7 +299,10 @@ class MongoStore(TrialStore):
     @property
     def _is_over(self) -> dict[str, Any]:
         """A query for leases that ran out; what is no time would never have passed."""
-        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", self._now]}]}
+        return self._is_over_at(self._now)
+
+    def _is_over_at(self, moment: Any) -> dict[str, Any]:
+        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", moment]}]}
         return {"$expr": is_over}
 
     def _change(self) -> Plain:

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.reading import (
     FINAL_STATES,
@@ -223,11 +224,12 @@ class SqliteStore(TrialStore):
             )
 
     @_patient
-    def requeue_expired(self, study: str) -> list[int]:
-        if not self._expired(study):
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
+        at_s = self.now() if at_s is None else at_s
+        if not self._expired(study, at_s):
             return []
         with self._writing():
-            expired = self._expired(study)
+            expired = self._expired(study, at_s)
             for row in expired:
                 self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
@@ -252,9 +254,10 @@ class SqliteStore(TrialStore):
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         with self._reading() as db:
             rows = db.execute(
-                "SELECT number, MAX(jaccard) AS best FROM reports WHERE study = ? AND epoch <= ? GROUP BY number"
-                " HAVING MAX(epoch) = ? AND best IS NOT NULL",
-                (study, epoch, epoch),
+                "SELECT number, (SELECT MAX(jaccard) FROM reports"
+                " WHERE study = told.study AND number = told.number AND epoch <= told.epoch) AS best"
+                " FROM reports told WHERE study = ? AND epoch = ? ORDER BY number DESC LIMIT ?",
+                (study, epoch, store.MOST_SCORES),
             ).fetchall()
         return {row["number"]: row["best"] for row in rows if is_score(row["best"])}
 
@@ -422,14 +425,14 @@ class SqliteStore(TrialStore):
                 self._end(study, row["number"], damaged_outcome(error))
         return None
 
-    def _expired(self, study: str) -> list[sqlite3.Row]:
+    def _expired(self, study: str, at_s: float) -> list[sqlite3.Row]:
         with self._reading() as db:
             # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
                 # What is no time would never have passed.
                 " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number + 0",
-                (study, TrialState.RUNNING, self.now()),
+                (study, TrialState.RUNNING, at_s),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:

@@ -20,6 +20,9 @@ from trials_db.records import (
 )
 from trials_db.stopping import Stop
 
+MOST_SCORES = 1000
+"""Against so many others a trial is judged: more would change no verdict, and cost as the study grows."""
+
 
 class TrialStore(ABC):
     """Studies with their trials, shared by one master and many workers in several processes.
@@ -169,11 +172,16 @@ class TrialStore(ABC):
         """
 
     @abstractmethod
-    def requeue_expired(self, study: str) -> list[int]:
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
         """Take every trial whose lease ran out from its worker; return their numbers, lowest first.
 
         A caller that was itself cut off or asleep for long must first wait a whole lease: the workers were perhaps
         cut off with it, and are about to renew.
+
+        Args:
+            study: Name of the study.
+            at_s: Take those whose lease had run out at this moment of the store's time, when the caller made sure
+                that it is awake; None for now.
         """
 
     @abstractmethod
@@ -206,7 +214,7 @@ class TrialStore(ABC):
 
         Returns:
             By number, the best mean Jaccard up to `epoch` of every trial that reported this epoch, however it
-            stands now; without those that reported none.
+            stands now; without those that reported none. Of more than `MOST_SCORES` trials the newest.
         """
 
     @abstractmethod
@@ -252,12 +260,6 @@ class TrialStore(ABC):
     @abstractmethod
     def workers(self, study: str) -> list[WorkerRecord]:
         """All workers that have not left, by name; the dead show by `last_seen_s`."""
-
-    def live_workers(self, study: str, lease_s: float) -> list[WorkerRecord]:
-        """The workers that were heard of within the last `lease_s` seconds, by name."""
-        workers = self.workers(study)
-        since_s = self.now() - lease_s if workers else 0.0
-        return [worker for worker in workers if worker.last_seen_s >= since_s]
 
     @abstractmethod
     def probe(self) -> None:

@@ -25,8 +25,9 @@ from trials_db.errors import LeaseLostError, StoreError, WorkerError
 from trials_db.keeping import Keeper, Keeping
 from trials_db.process import TrialProcess, oom_kills, process_context
 from trials_db.pruning import Pruning
+from trials_db.reaping import Reaper
 from trials_db.records import Claim, StudyRecord, WorkerRecord
-from trials_db.stopping import AwakeGuard, Stop
+from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study
 
 _log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Worker:
     find_more: Callable[[], Sequence[Assignment]] = lambda: ()
     device: str = ""
     _served: list[Assignment] = field(default_factory=list, init=False)
+    _reaper: Reaper = field(init=False)
     _stop: Stop = field(default_factory=threading.Event, init=False)
     _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
@@ -146,13 +148,13 @@ class Worker:
             StoreError: The store failed.
         """
         self._stop = stop
+        self._reaper = Reaper(self.store)
         self.store.heed(stop)
         for assignment in self.assignments:
             self._serve(assignment)
         # Of workers that start together, not all begin with the same study.
         self._turn = zlib.crc32(self.name.encode())
         context = process_context(self.preload, stop)
-        guard = AwakeGuard(self._lease_s)
         num_ended, idle_since_s, looked_at_s = 0, time.monotonic(), time.monotonic()
         drain = drain or threading.Event()
         try:
@@ -170,8 +172,7 @@ class Worker:
                         num_ended += 1
                         on_end(claim.study, claim.number, outcome)
                     idle_since_s = time.monotonic()
-                    guard = AwakeGuard(self._lease_s)
-                elif guard.may_judge() and self._requeue_expired():
+                elif self._take_from_silent():
                     continue
                 elif idle_exit_s is not None and time.monotonic() - idle_since_s >= idle_exit_s:
                     break
@@ -191,6 +192,7 @@ class Worker:
         # Settings such as the number of trials may have been changed since this process read them.
         check_same_study(stored, assignment.study.model_copy(update={"settings": stored.settings}))
         assignment.kept.artifacts.heed(self._stop)
+        self._reaper.watch(assignment.study.name, assignment.limits.lease_s)
         self._served.append(assignment)
 
     def _claim(self) -> tuple[Assignment, Claim] | None:
@@ -203,8 +205,8 @@ class Worker:
                 return assignment, claim
         return None
 
-    def _requeue_expired(self) -> bool:
-        return bool([number for each in self._served for number in self.store.requeue_expired(each.study.name)])
+    def _take_from_silent(self) -> bool:
+        return bool([number for each in self._served for number in self._reaper.look(each.study.name)])
 
     def _attempt(self, assignment: Assignment, claim: Claim, context: ForkServerContext, stop: Stop) -> Outcome | None:
         """Run a claimed trial; return its outcome, None where it was handed back or lost."""
@@ -246,6 +248,7 @@ class Worker:
             if len(self._served) == 1:
                 raise
             self._served.remove(assignment)
+            self._reaper.forget(assignment.study.name)
             self.store.forget_worker(claim.study, self.name)
             _log.error("%s no longer serves %s: %s", self.name, claim.study, error)
             return None
@@ -350,6 +353,7 @@ class _Watch:
             WorkerError: The process could not warm up, or met what any other trial would meet.
         """
         while not stop.is_set():
+            self._worker._reaper.stay_awake()
             # Asked first: what was sent before the end is then received below.
             has_ended = self._process.has_ended
             for message in self._process.receive(0.0 if has_ended else self._poll_s):

@@ -112,10 +112,10 @@ class Forgetful(SqliteStore):
 class Hasty(SqliteStore):
     """A lease runs out sooner than was said."""
 
-    def _expired(self, study: str) -> Any:
+    def _expired(self, study: str, at_s: float) -> Any:
         with self._reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
-            soon = (study, TrialState.RUNNING, self.now() + 60.0)
+            soon = (study, TrialState.RUNNING, at_s + 60.0)
             return db.execute(f"{columns} AND lease_until_s < ? ORDER BY number", soon).fetchall()
 
 

@@ -341,7 +341,7 @@ def test_a_damaged_worker_is_left_out(store: TrialStore, planter: Planter, caplo
         store.heartbeat(WorkerRecord(name=name, host="here", pid=1, study="demo"))
     planter.set_worker("[]")
     for _ in range(3):
-        assert [worker.name for worker in store.live_workers("demo", LEASE_S)] == ["good"]
+        assert [worker.name for worker in store.workers("demo")] == ["good"]
     assert caplog.text.count("a worker of study 'demo': it is no JSON mapping") == 1
 
 
@@ -372,7 +372,7 @@ def test_every_field_that_the_store_writes_is_known(store: TrialStore, planter: 
 
 @pytest.mark.parametrize("harness", ["mongodb"], indirect=True)
 def test_a_field_that_is_missing_ends_at_most_its_trial(store: TrialStore, planter: Planter, new_trial: Maker) -> None:
-    may_lack = {"priority", "worker", "token", "lease_until", "started", "finished", "outcome", "scores"}
+    may_lack = {"priority", "worker", "token", "lease_until", "started", "finished", "outcome", "scores", "loss"}
     # Written anew by the claim.
     may_lack |= {"version", "changed"}
     found = {}

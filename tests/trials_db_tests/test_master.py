@@ -321,6 +321,22 @@ def test_one_process_leads_several_studies(open_sqlite: Any, record: StudyRecord
     assert [store.leader(name) for name in several] == [None, None]
 
 
+def test_workers_that_died_long_ago_are_taken_off_the_list(open_sqlite: Any, record: StudyRecord) -> None:
+    clock = Clock()
+    store = open_sqlite(clock=clock)
+    store.heartbeat(WorkerRecord(name="killed", host="h", pid=1, study="demo"))
+    clock.now_s += 86_000.0
+    store.heartbeat(WorkerRecord(name="away", host="h", pid=1, study="demo"))
+    clock.now_s += 1_000.0
+    store.heartbeat(WorkerRecord(name="here", host="h", pid=1, study="demo"))
+    master = Master(store, record, SPACE, FOLLOWING, LimitSettings(max_trials=20))
+    with master.leading(threading.Event()):
+        for _ in range(3):
+            master.step()
+    assert [worker.name for worker in store.workers("demo")] == ["away", "here"]
+    assert store.counts("demo")[TrialState.NEW] == 1
+
+
 def test_workers_that_are_busy_with_another_study_want_nothing_here(open_sqlite: Any, record: StudyRecord) -> None:
     store = open_sqlite()
     for number in range(5):

@@ -14,11 +14,13 @@ from pymongo.errors import AutoReconnect
 
 from search_space.objective import EpochReport, Outcome
 from tests.mongod import MongoServer, database_url
-from trials_db import mongo_server
+from trials_db import mongo_server, reaping
 from trials_db.errors import StoreError
 from trials_db.mongo_store import OVERLAP, MongoStore
 from trials_db.opening import open_store
+from trials_db.reaping import Reaper
 from trials_db.records import NewTrial, StudyRecord, TrialState
+from trials_db.stopping import AwakeGuard
 
 DONE = Outcome(state="done", loss=0.25)
 Maker = Callable[[int], NewTrial]
@@ -126,10 +128,14 @@ class TestServersThatGoAway:
                 def __getitem__(self, name: str) -> Any:
                     return db[name]
 
+            monkeypatch.setattr(AwakeGuard, "may_judge", lambda _: True)
+            monkeypatch.setattr(reaping, "MOST_OFTEN_S", 0.0)
+            reaper = Reaper(store)
+            reaper.watch("demo", 60.0)
             store._server._db = Away()
-            assert store.requeue_expired("demo") == []
+            assert reaper.look("demo") == [], "it had made sure of being awake before the server went"
             worker.renew(about_to_renew)
-            assert store.requeue_expired("demo") == [1]
+            assert reaper.look("demo") == [1]
 
     def test_a_server_that_was_never_reached_is_told_at_once(self, tmp_path: Path) -> None:
         begun = time.monotonic()

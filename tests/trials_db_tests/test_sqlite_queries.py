@@ -50,6 +50,8 @@ CALLS: dict[str, Callable[[SqliteStore], object]] = {
     "poll": lambda store: store.changed_since("demo", "1"),
     "requeue": lambda store: store.requeue_expired("demo"),
     "run": _run_one,
+    "judge": lambda store: store.scores("demo", 1),
+    "keep": lambda store: store.best("demo", 3),
 }
 
 

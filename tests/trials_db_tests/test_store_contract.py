@@ -166,6 +166,17 @@ class TestTrials:
         assert store.scores("demo", 3) == {0: 0.02}
         assert store.scores("demo", 10) == {}
 
+    def test_of_many_scores_the_newest_are_told(self, store, new_trial, monkeypatch) -> None:
+        monkeypatch.setattr("trials_db.store.MOST_SCORES", 3)
+        for number in range(6):
+            store.add_trial("demo", new_trial(number))
+            claim = _claim(store)
+            for epoch in range(1, 3 if number % 2 else 2):
+                score = {"water": (10 * number + epoch) / 100}
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard=score))
+        assert store.scores("demo", 1) == pytest.approx({3: 0.31, 4: 0.41, 5: 0.51})
+        assert store.scores("demo", 2) == pytest.approx({1: 0.12, 3: 0.32, 5: 0.52})
+
     def test_scores_are_the_best_up_to_an_epoch_of_all_that_reported_it(self, store, new_trial) -> None:
         told = {0: {1: 0.3, 2: 0.2, 3: 0.4}, 1: {1: 0.1, 2: 0.5}, 2: {1: 0.9}, 3: {1: None, 2: None}, 4: {}}
         for number, epochs in told.items():
@@ -193,6 +204,7 @@ class TestTrials:
         expected = [(4, 0.1), (2, 0.2), (5, 0.2), (0, 0.5), (3, 0.5)]
         assert store.best("demo", 99) == expected
         assert store.best("demo", 2) == expected[:2]
+        assert store.best("demo", 0) == []
         assert store.best("nemo", 2) == []
         store.restore_study(_changed(study, name="other"), store.trials("demo"))
         assert store.best("other", 99) == expected

@@ -267,14 +267,14 @@ class Farm:
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         with ExitStack() as stack:
-            for module in ("worker", "master", "stopping", "mongo_server"):
+            for module in ("worker", "master", "reaping", "stopping", "mongo_server", "keeping"):
                 stack.enter_context(patch(f"trials_db.{module}.time", time))
             for name, value in PACE.items():
                 stack.enter_context(patch(name, value))
             stack.enter_context(patch("trials_db.master.new_trial", self._new_trial))
             stack.enter_context(patch("trials_db.worker.process_context", lambda *_: None))
             stack.enter_context(patch("trials_db.worker.oom_kills", lambda: 0))
-            stack.enter_context(patch("trials_db.worker._job", lambda _, claim: claim))
+            stack.enter_context(patch("trials_db.worker._job", lambda _, claim, *__: claim))
             stack.enter_context(patch("trials_db.worker.TrialProcess", self._process))
             try:
                 yield
