@@ -150,9 +150,9 @@ def test_a_master_killed_at_each_step_leaves_a_search_like_any_other(
     expected = calm(record.seed, num_trials)
     with Nursery(harness.url, "demo", tmp_path, lease_s=1.0) as nursery:
         for death in MASTER_DEATHS:
-            # It releases the lead at the end, and renews it while there is nothing to do.
+            # It releases the lead at the end; it renews it, and looks for silent workers, while there is nothing to do.
             most = 6 if death.startswith("re") else num_trials - 1
-            role = "master" if death.startswith("renew") else "alone"
+            role = "master" if death.startswith(("renew", "requeue")) else "alone"
             wait_for(lambda: shared.leader("demo") is None, "the dead master's lease to run out")
             pid = nursery.start(role, max_trials=most, death=death)
             assert nursery.wait(pid) == -signal.SIGKILL, f"{death}: {nursery.log}"
