@@ -7,7 +7,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,39 +18,33 @@ from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
 from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
-from trials_db.mongo_server import SCHEMA_VERSION, Server
-from trials_db.reading import (
-    FINAL_STATES,
-    Reader,
-    StoredTrial,
-    all_counts,
-    damaged_outcome,
-    is_score,
-    lives_lost,
+from trials_db.mongo_documents import (
+    IS_COUNT,
+    Plain,
+    as_text,
+    best_score,
+    is_dated,
+    is_whole,
+    key_of,
+    moment_of,
+    seconds_of,
+    stored_trial,
+    version_of,
+    with_epoch,
 )
+from trials_db.mongo_server import SCHEMA_VERSION, Server
+from trials_db.reading import FINAL_STATES, Reader, all_counts, damaged_outcome, is_score, lives_lost
 from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
 
-Plain = Mapping[str, Any]
-
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 OVERLAP = timedelta(seconds=10)
 """How far behind the newest change `changed_since` looks again: writes may become visible in another order than their
 times, and a server that takes over after another may be behind it."""
-
-
-_ABOUT = {"_id", "study", "number", "proposal", "priority", "schema", "created", "changed", "version"}
-_LIFE = {"state", "attempts", "lost_workers", "worker", "token", "lease_until", "started", "finished", "outcome"}
-TRIAL_FIELDS = _ABOUT | _LIFE | {"reports", "scores", "loss"}
-"""All that a trial's document holds."""
-
-
-_IS_COUNT = {"$and": [{"$isNumber": "$attempts"}, {"$gte": ["$attempts", 0]}]}
-"""What is none stays as it is, and is refused by whoever reads it."""
 
 
 class MongoStore(TrialStore):
@@ -84,7 +78,7 @@ class MongoStore(TrialStore):
     def now(self) -> float:
         if self._clock is not None:
             return self._clock()
-        return float(_seconds(self._server.call(lambda db: db.command("hello")["localTime"])))
+        return float(seconds_of(self._server.call(lambda db: db.command("hello")["localTime"])))
 
     def probe(self) -> None:
         key = {"_id": uuid.uuid4().hex}
@@ -96,7 +90,7 @@ class MongoStore(TrialStore):
             self._upsert(
                 "studies",
                 {"_id": record.name, "document": {"$exists": False}},
-                {"document": _json(record), "schema": SCHEMA_VERSION, "created": self._now},
+                {"document": as_text(record), "schema": SCHEMA_VERSION, "created": self._now},
             )
         except DuplicateKeyError:
             check_same_study(self.load_study(record.name), record)
@@ -117,7 +111,7 @@ class MongoStore(TrialStore):
             stored = self.load_study(record.name)
             check_same_study(stored, record, may_change)
             unchanged = {"_id": record.name, "document": canonical_json(stored)}
-            if self._update("studies", unchanged, {"document": _json(record)}):
+            if self._update("studies", unchanged, {"document": as_text(record)}):
                 return record
 
     def add_trial(self, study: str, trial: NewTrial) -> bool:
@@ -133,8 +127,8 @@ class MongoStore(TrialStore):
             "worker": trial.worker,
             "outcome": canonical_json(trial.outcome) if trial.outcome else None,
             "loss": trial.loss,
-            "started": None if trial.started_s is None else _moment(trial.started_s),
-            "finished": None if trial.finished_s is None else _moment(trial.finished_s),
+            "started": None if trial.started_s is None else moment_of(trial.started_s),
+            "finished": None if trial.finished_s is None else moment_of(trial.finished_s),
             "reports": {str(each.epoch): canonical_json(each) for each in trial.reports},
             "scores": {str(each.epoch): each.mean_jaccard for each in trial.reports if each.mean_jaccard is not None},
         }
@@ -143,7 +137,7 @@ class MongoStore(TrialStore):
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         while (found := self._claim_next(study, worker, lease_s)) is not None:
             try:
-                trial = self._reader.trial(study, _stored(found))
+                trial = self._reader.trial(study, stored_trial(found))
             except DamagedError as error:
                 self._reader.warn(error)
                 self._end_damaged(found, error)
@@ -166,8 +160,8 @@ class MongoStore(TrialStore):
     def report(self, claim: Claim, report: EpochReport) -> None:
         score = report.mean_jaccard
         values = {
-            "reports": _with_epoch("$reports", report.epoch, canonical_json(report)),
-            "scores": _with_epoch("$scores", report.epoch, score),
+            "reports": with_epoch("$reports", report.epoch, canonical_json(report)),
+            "scores": with_epoch("$scores", report.epoch, score),
         }
         self._update_claimed(claim, {**values, **self._change()})
 
@@ -183,14 +177,14 @@ class MongoStore(TrialStore):
         self._update_claimed(claim, self._anew())
 
     def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
-        is_over = self._is_over if at_s is None else self._is_over_at(_moment(at_s))
+        is_over = self._is_over if at_s is None else self._is_over_at(moment_of(at_s))
         expired = {"study": study, "state": TrialState.RUNNING.value, **is_over}
         fields = {"number": 1, "token": 1, "worker": 1, "lost_workers": 1}
         found = self._server.call(lambda db: list(db.trials.find(expired, fields).sort("number", 1)))
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
             _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
-        return [each["number"] for each in taken if _is_whole(each)]
+        return [each["number"] for each in taken if is_whole(each)]
 
     def trials(self, study: str) -> list[Trial]:
         return self.changed_since(study)[0]
@@ -200,22 +194,22 @@ class MongoStore(TrialStore):
         since = json.loads(cursor) if cursor else {"at": None, "told": {}}
         query: dict[str, Any] = {"study": study}
         if since["at"] is not None:
-            query["changed"] = {"$gte": _moment(since["at"]) - OVERLAP}
+            query["changed"] = {"$gte": moment_of(since["at"]) - OVERLAP}
         found = self._server.call(lambda db: list(db.trials.find(query).sort("number", 1)))
         if not found:
             self._refuse_missing(study)
-        new = [each for each in found if since["told"].get(str(each["_id"])) != _version(each)]
+        new = [each for each in found if since["told"].get(str(each["_id"])) != version_of(each)]
         if not new:
             return [], cursor
         # A time to come, which only a damaged document can have, would hide every change before it.
-        newest = min(max((each["changed"] for each in found if _is_dated(each)), default=_NEVER), _moment(self.now()))
+        newest = min(max((each["changed"] for each in found if is_dated(each)), default=_NEVER), moment_of(self.now()))
         told = {
-            str(each["_id"]): _version(each)
+            str(each["_id"]): version_of(each)
             for each in found
-            if not _is_dated(each) or each["changed"] >= newest - OVERLAP
+            if not is_dated(each) or each["changed"] >= newest - OVERLAP
         }
-        trials = self._reader.told(study, [_stored(each) for each in new])
-        return trials, json.dumps({"at": _seconds(newest), "told": told})
+        trials = self._reader.told(study, [stored_trial(each) for each in new])
+        return trials, json.dumps({"at": seconds_of(newest), "told": told})
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
         query = {"study": study, f"reports.{epoch}": {"$exists": True}}
@@ -223,7 +217,7 @@ class MongoStore(TrialStore):
         found = self._server.call(
             lambda db: list(db.trials.find(query, {"number": 1, "scores": 1}).sort(newest).limit(store.MOST_SCORES))
         )
-        best = {each["number"]: _best_score(each.get("scores"), epoch) for each in found if _is_whole(each)}
+        best = {each["number"]: best_score(each.get("scores"), epoch) for each in found if is_whole(each)}
         return {number: score for number, score in best.items() if score is not None}
 
     def best(self, study: str, count: int) -> list[tuple[int, float]]:
@@ -235,7 +229,7 @@ class MongoStore(TrialStore):
         found = self._server.call(
             lambda db: list(db.trials.find(query, {"number": 1, "loss": 1}).sort(order).limit(count))
         )
-        return [(each["number"], each["loss"]) for each in found if _is_whole(each) and is_score(each["loss"])]
+        return [(each["number"], each["loss"]) for each in found if is_whole(each) and is_score(each["loss"])]
 
     def counts(self, study: str) -> dict[TrialState, int]:
         stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
@@ -274,7 +268,7 @@ class MongoStore(TrialStore):
 
     def heartbeat(self, worker: WorkerRecord) -> None:
         key = {"_id": {"study": worker.study, "name": worker.name}}
-        self._upsert("workers", key, {"document": _json(worker), "last_seen": self._now})
+        self._upsert("workers", key, {"document": as_text(worker), "last_seen": self._now})
 
     def forget_worker(self, study: str, name: str) -> None:
         self._server.call(lambda db: db.workers.delete_one({"_id": {"study": study, "name": name}}))
@@ -283,7 +277,7 @@ class MongoStore(TrialStore):
         query = {"_id.study": study}
         found = self._server.call(lambda db: list(db.workers.find(query).sort("_id.name", 1)))
         told = [
-            self._reader.worker(study, each.get("document"), last_seen_s=_seconds(each.get("last_seen")))
+            self._reader.worker(study, each.get("document"), last_seen_s=seconds_of(each.get("last_seen")))
             for each in found
         ]
         return [worker for worker in told if worker is not None]
@@ -291,7 +285,7 @@ class MongoStore(TrialStore):
     @property
     def _now(self) -> Any:
         """The time at which the server writes, for pipelines."""
-        return "$$NOW" if self._clock is None else _moment(self._clock())
+        return "$$NOW" if self._clock is None else moment_of(self._clock())
 
     def _later(self, seconds: float) -> Plain:
         return {"$add": [self._now, 1000.0 * seconds]}
@@ -320,7 +314,7 @@ class MongoStore(TrialStore):
 
     def _ended(self, outcome: Outcome) -> dict[str, Any]:
         """What ends a trial."""
-        return {"state": outcome.state, "outcome": _json(outcome), "loss": outcome.loss, "finished": self._now}
+        return {"state": outcome.state, "outcome": as_text(outcome), "loss": outcome.loss, "finished": self._now}
 
     def _claim_next(self, study: str, worker: str, lease_s: float) -> Plain | None:
         """The next new trial as it is stored, now under a token of this worker's."""
@@ -329,7 +323,7 @@ class MongoStore(TrialStore):
             "state": TrialState.RUNNING.value,
             "token": token,
             "worker": {"$literal": worker},
-            "attempts": {"$cond": [_IS_COUNT, {"$add": ["$attempts", 1]}, "$attempts"]},
+            "attempts": {"$cond": [IS_COUNT, {"$add": ["$attempts", 1]}, "$attempts"]},
             "started": self._now,
             "lease_until": self._later(lease_s),
             **self._change(),
@@ -357,7 +351,7 @@ class MongoStore(TrialStore):
         about = {"proposal": canonical_json(proposal), "priority": proposal.priority, "schema": SCHEMA_VERSION}
         now_s = None if self._clock is None else self._clock()
         times = {"changed": now_s, "created": now_s if created_s is None else created_s}
-        given = {name: _moment(at_s) for name, at_s in times.items() if at_s is not None}
+        given = {name: moment_of(at_s) for name, at_s in times.items() if at_s is not None}
         change: dict[str, Any] = {"$set": {**about, **values, **given, "version": 1}}
         if len(given) < len(times):
             change["$currentDate"] = {name: True for name in times if name not in given}
@@ -382,7 +376,7 @@ class MongoStore(TrialStore):
 
     def _update_claimed(self, claim: Claim, values: Plain) -> None:
         """Change a trial if, and only if, it still is the claim's."""
-        held = {**_key(claim), "token": claim.token, "state": TrialState.RUNNING.value}
+        held = {**key_of(claim), "token": claim.token, "state": TrialState.RUNNING.value}
         if not self._update("trials", held, values):
             raise LeaseLostError(
                 f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
@@ -390,7 +384,7 @@ class MongoStore(TrialStore):
             )
 
     def _finished_by(self, claim: Claim) -> bool:
-        found = self._server.call(lambda db: db.trials.find_one({**_key(claim), "token": claim.token}, {"state": 1}))
+        found = self._server.call(lambda db: db.trials.find_one({**key_of(claim), "token": claim.token}, {"state": 1}))
         return found is not None and found.get("state") in FINAL_STATES
 
     def _take_away(self, expired: Plain, found: Plain) -> bool:
@@ -411,73 +405,3 @@ class MongoStore(TrialStore):
     def _refuse_missing(self, study: str) -> None:
         if self._server.call(lambda db: db.studies.find_one({"_id": study}, {"_id": 1})) is None:
             raise no_such_study(study, self.list_studies())
-
-
-def _stored(found: Plain) -> StoredTrial:
-    """A trial's document, taken apart."""
-    reports = found.get("reports")
-    epochs = sorted(map(int, reports)) if isinstance(reports, dict) and all(map(_is_epoch, reports)) else None
-    unknown = sorted(found.keys() - TRIAL_FIELDS)
-    damage = ""
-    if unknown:
-        damage = f"unknown key {unknown[0][:60]!r}"
-    elif found.get("schema") != SCHEMA_VERSION:
-        damage = f"its version is {str(found.get('schema'))[:20]}, and this Mapgrove reads {SCHEMA_VERSION}"
-    elif not _is_dated(found) or not isinstance(found.get("version"), int):
-        damage = "when it changed is not told"
-    elif epochs is None:
-        damage = "its reports are not told by epoch"
-    fields = {name: found.get(name) for name in ("state", "attempts", "lost_workers", "worker")}
-    fields |= {f"{name}_s": _seconds(found.get(name)) for name in ("created", "started", "finished")}
-    texts = [reports[str(epoch)] for epoch in epochs] if isinstance(reports, dict) and epochs else []
-    return StoredTrial(found.get("number"), found.get("proposal"), found.get("outcome"), texts, fields, damage)
-
-
-def _is_epoch(key: str) -> bool:
-    return key.isascii() and key.isdecimal() and len(key) < 10 and str(int(key)) == key
-
-
-def _is_whole(found: Plain) -> bool:
-    return isinstance(found.get("number"), int)
-
-
-def _is_dated(found: Plain) -> bool:
-    return isinstance(found.get("changed"), datetime)
-
-
-def _version(found: Plain) -> Any:
-    """What changes with every change, as JSON has it."""
-    version = found.get("version")
-    return version if isinstance(version, int) else str(version)[:60]
-
-
-def _best_score(scores: Any, epoch: int) -> float | None:
-    """The best of a trial's scores up to an epoch; those that are none are left out."""
-    known = scores.items() if isinstance(scores, dict) else ()
-    return max((score for at, score in known if is_score(score) and _is_epoch(at) and int(at) <= epoch), default=None)
-
-
-def _json(record: Any) -> Plain:
-    """A record as text, which no pipeline takes for an expression."""
-    return {"$literal": canonical_json(record)}
-
-
-def _with_epoch(field: str, epoch: int, value: Any) -> Plain:
-    """What was told of the epochs before, and of this one; what is told of none is left out."""
-    told = {"$cond": [{"$eq": [{"$type": field}, "object"]}, {"$objectToArray": field}, []]}
-    at = {"$convert": {"input": "$$this.k", "to": "int", "onError": epoch}}
-    earlier = {"$filter": {"input": told, "cond": {"$lt": [at, epoch]}}}
-    return {"$mergeObjects": [{"$arrayToObject": earlier}, {"$literal": {str(epoch): value}}]}
-
-
-def _key(claim: Claim) -> dict[str, Any]:
-    return {"study": claim.study, "number": claim.number}
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _seconds(moment: Any) -> Any:
-    """Seconds since the epoch; what is no moment stays as it is, and is refused where it is read."""
-    return moment.timestamp() if isinstance(moment, datetime) else moment

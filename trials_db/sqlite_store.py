@@ -3,16 +3,13 @@
 # The methods' docstrings are those of `TrialStore`.
 # ruff: noqa: D102
 
-import functools
 import logging
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
@@ -37,72 +34,29 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import connect, file_gone, file_identity, store_errors, until_there_is_room
-from trials_db.stopping import Stop
-from trials_db.store import TrialStore, check_same_study, no_such_study
+from trials_db.sqlite_connection import SqliteConnection, patient
+from trials_db.store import check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
-
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
 
 _TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "started_s", "finished_s")
 _TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
 
 
-def _patient(
-    method: Callable[Concatenate["SqliteStore", Given], Answer],
-) -> Callable[Concatenate["SqliteStore", Given], Answer]:
-    """Let a method wait for room on the disk; without any, it has changed nothing."""
-
-    @functools.wraps(method)
-    def repeated(store: "SqliteStore", /, *arguments: Given.args, **named: Given.kwargs) -> Answer:
-        return until_there_is_room(lambda: method(store, *arguments, **named), store._stop)
-
-    return repeated
-
-
-class SqliteStore(TrialStore):
+class SqliteStore(SqliteConnection):
     """See `TrialStore` for what it promises.
 
     Writers take turns: each method is one `BEGIN IMMEDIATE` transaction. Readers never wait (write-ahead log).
 
-    Args:
-        path: The file.
-        create: Make the file and its folder where they are missing; else that is an error.
-        clock: Tells seconds since the epoch. The file lies on one machine, so this machine's clock is the store's.
+    Its arguments are those of `SqliteConnection`.
     """
 
     def __init__(self, path: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
-        self._clock = clock
-        # One connection serves the threads of a process in turn.
-        self._lock = threading.RLock()
-        self._db = connect(path, create=create)
+        super().__init__(path, create=create, clock=clock)
         self._reader = Reader(str(path), self.now)
-        self._stop: Stop = threading.Event()
-        self._place = path.absolute()
-        self._identity = file_identity(self._place)
-
-    def close(self) -> None:
-        with self._lock, store_errors(self.path):
-            self._db.close()
-
-    def heed(self, stop: Stop) -> None:
-        """A file is never away, but its disk may be full."""
-        self._stop = stop
-
-    def now(self) -> float:
-        # To the millisecond, as every store has it: so a study can move between them without loss.
-        return round(self._clock(), 3)
-
-    def probe(self) -> None:
-        with self._writing() as db:
-            db.execute("CREATE TABLE probe (id INTEGER)")
-            db.execute("DROP TABLE probe")
 
     def create_study(self, record: StudyRecord) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             stored = self._find_study(record.name)
             if stored is None:
                 db.execute(
@@ -113,25 +67,25 @@ class SqliteStore(TrialStore):
                 check_same_study(stored, record)
 
     def load_study(self, name: str) -> StudyRecord:
-        with self._reading():
+        with self.reading():
             stored = self._find_study(name)
         if stored is None:
             raise no_such_study(name, self.list_studies())
         return stored
 
     def list_studies(self) -> list[str]:
-        with self._reading() as db:
+        with self.reading() as db:
             return [row["name"] for row in db.execute("SELECT name FROM studies ORDER BY created_s, name")]
 
     def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
-        with self._writing() as db:
+        with self.writing() as db:
             check_same_study(self.load_study(record.name), record, may_change)
             db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
         return record
 
-    @_patient
+    @patient
     def add_trial(self, study: str, trial: NewTrial) -> bool:
-        with self._writing():
+        with self.writing():
             if self._has(study, trial.number):
                 return False
             self._insert(study, trial.number, trial.priority, TrialState.NEW, canonical_json(trial), self.now())
@@ -139,7 +93,7 @@ class SqliteStore(TrialStore):
 
     def restore_trial(self, study: str, trial: Trial) -> bool:
         trial = trial.as_new()
-        with self._writing() as db:
+        with self.writing() as db:
             if self._has(study, trial.number):
                 return False
             self._insert(
@@ -158,11 +112,11 @@ class SqliteStore(TrialStore):
                 self._insert_report(study, trial.number, report)
         return True
 
-    @_patient
+    @patient
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         if self._lowest_new(study) is None:
             return None
-        with self._writing() as db:
+        with self.writing() as db:
             new = self._readable_new(study)
             if new is None:
                 return None
@@ -187,14 +141,14 @@ class SqliteStore(TrialStore):
             )
         return claim
 
-    @_patient
+    @patient
     def renew(self, claim: Claim) -> None:
-        with self._writing():
+        with self.writing():
             self._update_claimed(claim, "lease_until_s = ?", self.now() + claim.lease_s)
 
-    @_patient
+    @patient
     def report(self, claim: Claim, report: EpochReport) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
             db.execute(
                 "DELETE FROM reports WHERE study = ? AND number = ? AND epoch >= ?",
@@ -202,9 +156,9 @@ class SqliteStore(TrialStore):
             )
             self._insert_report(claim.study, claim.number, report)
 
-    @_patient
+    @patient
     def finish(self, claim: Claim, outcome: Outcome) -> None:
-        with self._writing():
+        with self.writing():
             if self._finished_by(claim):
                 return
             self._update_claimed(
@@ -214,21 +168,21 @@ class SqliteStore(TrialStore):
                 *(self.now(), self._next_change(claim.study)),
             )
 
-    @_patient
+    @patient
     def release(self, claim: Claim) -> None:
-        with self._writing():
+        with self.writing():
             self._update_claimed(
                 claim,
                 "state = ?, token = NULL, lease_until_s = NULL, changed = ?",
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
 
-    @_patient
+    @patient
     def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
         at_s = self.now() if at_s is None else at_s
         if not self._expired(study, at_s):
             return []
-        with self._writing():
+        with self.writing():
             expired = self._expired(study, at_s)
             for row in expired:
                 self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
@@ -241,7 +195,7 @@ class SqliteStore(TrialStore):
 
     def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
         since = int(cursor or -1)
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(
                 f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND changed > ? ORDER BY number",
                 (study, since),
@@ -252,7 +206,7 @@ class SqliteStore(TrialStore):
         return self._reader.told(study, stored), str(newest)
 
     def scores(self, study: str, epoch: int) -> dict[int, float]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(
                 "SELECT number, (SELECT MAX(jaccard) FROM reports"
                 " WHERE study = told.study AND number = told.number AND epoch <= told.epoch) AS best"
@@ -262,7 +216,7 @@ class SqliteStore(TrialStore):
         return {row["number"]: row["best"] for row in rows if is_score(row["best"])}
 
     def best(self, study: str, count: int) -> list[tuple[int, float]]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(
                 "SELECT number, loss FROM trials WHERE study = ? AND loss IS NOT NULL ORDER BY loss, number LIMIT ?",
                 (study, count),
@@ -270,17 +224,17 @@ class SqliteStore(TrialStore):
         return [(row["number"], row["loss"]) for row in rows if is_score(row["loss"])]
 
     def counts(self, study: str) -> dict[TrialState, int]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT state, COUNT(*) AS n FROM trials WHERE study = ? GROUP BY state", (study,))
             found = {row["state"]: row["n"] for row in rows}
             if not found:
                 self._refuse_missing(study)
         return all_counts(found)
 
-    @_patient
+    @patient
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
-        with self._writing() as db:
+        with self.writing() as db:
             if self.leader(study) is not None:
                 return None
             db.execute(
@@ -289,9 +243,9 @@ class SqliteStore(TrialStore):
             )
         return lead
 
-    @_patient
+    @patient
     def renew_lead(self, lead: Lead) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             changed = db.execute(
                 "UPDATE leads SET lease_until_s = ? WHERE study = ? AND token = ?",
                 (self.now() + lead.lease_s, lead.study, lead.token),
@@ -299,73 +253,37 @@ class SqliteStore(TrialStore):
         if not changed:
             raise LeaseLostError(f"Another master leads the study {lead.study!r}")
 
-    @_patient
+    @patient
     def release_lead(self, lead: Lead) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
 
     def leader(self, study: str) -> str | None:
-        with self._reading() as db:
+        with self.reading() as db:
             row = db.execute(
                 "SELECT owner FROM leads WHERE study = ? AND lease_until_s > ?", (study, self.now())
             ).fetchone()
         return row["owner"] if row else None
 
-    @_patient
+    @patient
     def heartbeat(self, worker: WorkerRecord) -> None:
         seen = worker.model_copy(update={"last_seen_s": self.now()})
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO workers (study, name, document) VALUES (?, ?, ?)",
                 (worker.study, worker.name, canonical_json(seen)),
             )
 
-    @_patient
+    @patient
     def forget_worker(self, study: str, name: str) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
 
     def workers(self, study: str) -> list[WorkerRecord]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
         found = [self._reader.worker(study, row["document"]) for row in rows]
         return [worker for worker in found if worker is not None]
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """All queries of the block see the store at one moment."""
-        with self._lock, store_errors(self.path), self._file_in_place():
-            if self._db.in_transaction:
-                yield self._db
-                return
-            self._db.execute("BEGIN")
-            try:
-                yield self._db
-            finally:
-                self._db.rollback()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block or, where it raises, nothing."""
-        with self._lock, store_errors(self.path), self._file_in_place():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.rollback()
-                raise
-
-    @contextmanager
-    def _file_in_place(self) -> Iterator[None]:
-        """Refuse to work on a file that was deleted: SQLite would go on, and all be lost on closing."""
-        self._check_file()
-        yield
-        self._check_file()
-
-    def _check_file(self) -> None:
-        if file_identity(self._place) != self._identity:
-            raise file_gone(self.path)
 
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
@@ -406,7 +324,7 @@ class SqliteStore(TrialStore):
         return int(row["changes"])
 
     def _lowest_new(self, study: str) -> sqlite3.Row | None:
-        with self._reading() as db:
+        with self.reading() as db:
             row: sqlite3.Row | None = db.execute(
                 f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?"
                 " ORDER BY priority DESC, number LIMIT 1",
@@ -426,7 +344,7 @@ class SqliteStore(TrialStore):
         return None
 
     def _expired(self, study: str, at_s: float) -> list[sqlite3.Row]:
-        with self._reading() as db:
+        with self.reading() as db:
             # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trials_db.artifacts import Artifacts
+    from trials_db.assignment import Assignment
     from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
-    from trials_db.worker import Assignment
 
 _log = logging.getLogger(__name__)
 
@@ -226,9 +226,9 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> "Assignment":
     from pipeline.objective import TrainingObjective
+    from trials_db.assignment import Assignment, WorkerLimits
     from trials_db.keeping import Keeping
     from trials_db.pruning import Pruning
-    from trials_db.worker import Assignment, WorkerLimits
 
     _check_software(record)
     _check_data(study, record)

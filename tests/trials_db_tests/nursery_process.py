@@ -134,7 +134,8 @@ def run(role: str, death: str, url: str, study: str, folder: str, lease_s: float
 
 
 def _work(store: Any, record: Any, folder: Path, lease_s: float, max_trials: int, stop: Any) -> None:
-    from trials_db.worker import Assignment, Worker, WorkerLimits
+    from trials_db.assignment import Assignment, WorkerLimits
+    from trials_db.worker import Worker
 
     Worker(store, [Assignment(record, Quick(), folder, WorkerLimits(lease_s=lease_s))], f"w{os.getpid()}").run(stop)
 

@@ -16,13 +16,14 @@ from waiting import wait_for
 from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome
 from tests.mongod import database_url
 from trials_db.artifacts import Artifact, Artifacts, FolderArtifacts, parse_artifact
+from trials_db.assignment import Assignment
 from trials_db.errors import ArtifactError
 from trials_db.keeping import Keeper, Keeping
 from trials_db.mongo_artifacts import MongoArtifacts
 from trials_db.opening import open_artifacts
 from trials_db.records import NewTrial, StudyRecord, TrialState
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Assignment, Worker
+from trials_db.worker import Worker
 
 Maker = Callable[[int], NewTrial]
 

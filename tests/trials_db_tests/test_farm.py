@@ -73,7 +73,7 @@ class Unfenced(SqliteStore):
     """Whoever once claimed a trial may end it."""
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             token = db.execute("SELECT token FROM trials WHERE number = ?", (claim.number,)).fetchone()["token"]
         super().finish(claim.model_copy(update={"token": token or claim.token}), outcome)
 
@@ -86,7 +86,7 @@ class SameToken(SqliteStore):
         if found is None:
             return None
         token = f"trial {found.number}"
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("UPDATE trials SET token = ? WHERE number = ?", (token, found.number))
         return found.model_copy(update={"token": token})
 
@@ -95,7 +95,7 @@ class Generous(SqliteStore):
     """Where nothing is new, a trial is given away that runs."""
 
     def _lowest_new(self, study: str) -> Any:
-        with self._reading() as db:
+        with self.reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             running = db.execute(f"{columns} ORDER BY number LIMIT 1", (study, TrialState.RUNNING)).fetchone()
         return super()._lowest_new(study) or running
@@ -113,7 +113,7 @@ class Hasty(SqliteStore):
     """A lease runs out sooner than was said."""
 
     def _expired(self, study: str, at_s: float) -> Any:
-        with self._reading() as db:
+        with self.reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             soon = (study, TrialState.RUNNING, at_s + 60.0)
             return db.execute(f"{columns} AND lease_until_s < ? ORDER BY number", soon).fetchall()
@@ -131,7 +131,7 @@ class Costly(SqliteStore):
 
     def release(self, claim: Claim) -> None:
         super().release(claim)
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("UPDATE trials SET lost_workers = lost_workers + 1 WHERE number = ?", (claim.number,))
 
 
@@ -147,7 +147,7 @@ class Unordered(SqliteStore):
     """The newest trial is tried first."""
 
     def _lowest_new(self, study: str) -> Any:
-        with self._reading() as db:
+        with self.reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             return db.execute(f"{columns} ORDER BY number DESC LIMIT 1", (study, TrialState.NEW)).fetchone()
 

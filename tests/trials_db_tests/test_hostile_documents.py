@@ -22,13 +22,14 @@ from search_space.decode import canonical_json, encode
 from search_space.objective import EpochReport, Outcome
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import LimitSettings, SearchSettings
+from trials_db.assignment import Assignment
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.master import Master
-from trials_db.mongo_store import TRIAL_FIELDS
+from trials_db.mongo_documents import TRIAL_FIELDS
 from trials_db.records import Claim, NewTrial, StudyRecord, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.store import TrialStore
-from trials_db.worker import Assignment, Worker
+from trials_db.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 DONE = Outcome(state="done", loss=0.25)

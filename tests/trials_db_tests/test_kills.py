@@ -22,12 +22,13 @@ from search_space.objective import Outcome
 from search_space.space import space_fingerprint
 from search_space.study import LimitSettings
 from tests.mongod import MongoServer, database_url
+from trials_db.assignment import Assignment
 from trials_db.master import Master
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
 from trials_db.store import TrialStore
-from trials_db.worker import Assignment, Worker
+from trials_db.worker import Worker
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -11,11 +11,12 @@ from trial_objectives import Synthetic, synthetic_loss
 from search_space.objective import Outcome
 from search_space.space import resolve_space, space_fingerprint
 from search_space.study import LimitSettings, SearchSettings
+from trials_db.assignment import Assignment
 from trials_db.errors import StoreError, StudyConflictError, StudyNotFoundError
 from trials_db.master import Master, Progress, lead_all
 from trials_db.records import StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Assignment, Worker
+from trials_db.worker import Worker
 
 SPACE = resolve_space({})
 SETTINGS = SearchSettings(startup_trials=4, lookahead=2)

@@ -28,12 +28,13 @@ from search_space.objective import EpochReport, Outcome
 from search_space.space import space_fingerprint
 from tests.mongod import MongoServer, database_url, mongod_path
 from trials_db import sqlite_file
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.errors import StoreError, StoreFullError
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.store import TrialStore
-from trials_db.worker import Assignment, Worker, WorkerLimits
+from trials_db.worker import Worker
 
 pytestmark = pytest.mark.timeout(900)
 

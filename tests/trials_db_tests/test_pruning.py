@@ -11,10 +11,11 @@ from trial_objectives import Curve
 
 from search_space.objective import EpochReport
 from search_space.study import PruningSettings, SearchSettings
+from trials_db.assignment import Assignment
 from trials_db.bridge import propose
 from trials_db.pruning import Pruning
 from trials_db.records import Trial, TrialState
-from trials_db.worker import Assignment, Worker
+from trials_db.worker import Worker
 
 HALVING = PruningSettings(kind="halving", from_epoch=1, factor=3, least_trials=1)
 

@@ -20,12 +20,13 @@ from search_space.decode import encode
 from search_space.errors import MalformedError
 from search_space.objective import Objective
 from search_space.study import PruningSettings
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.errors import StudyConflictError, WorkerError
 from trials_db.process import oom_kills
 from trials_db.pruning import Pruning
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Assignment, Worker, WorkerLimits
+from trials_db.worker import Worker
 
 Maker = Callable[[int], NewTrial]
 
@@ -127,7 +128,7 @@ def test_a_trial_that_the_system_killed_for_want_of_memory_is_infeasible(
     work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([0, 1, 1, 1])
-    monkeypatch.setattr("trials_db.worker.oom_kills", lambda: next(counts))
+    monkeypatch.setattr("trials_db.watch.oom_kills", lambda: next(counts))
     bad, good = work(Synthetic("killed", numbers=(0,)))
     assert (bad.state, bad.outcome.reason) == (
         TrialState.INFEASIBLE,

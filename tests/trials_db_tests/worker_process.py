@@ -8,10 +8,11 @@ from pathlib import Path
 
 from trial_objectives import Waits
 
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.local_workers import follow_master
 from trials_db.opening import open_store
 from trials_db.stopping import stop_on_signals
-from trials_db.worker import Assignment, Worker, WorkerLimits
+from trials_db.worker import Worker
 
 
 def main(url: str, study: str, folder: str, gate: str, lease_s: str, *preload: str) -> None:

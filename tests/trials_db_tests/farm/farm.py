@@ -20,6 +20,7 @@ from search_space.study import LimitSettings, PruningSettings, SearchSettings
 from tests.trials_db_tests.farm.audit import Audit
 from tests.trials_db_tests.farm.link import Faults, Killed, Link, Weather
 from tests.trials_db_tests.farm.world import BEGIN_S, HOUR_S, Actor, AskedAt, Violation, World, WorldTime
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.bridge import derived_seed
 from trials_db.child import Message
 from trials_db.errors import StoreError, WorkerError
@@ -27,7 +28,7 @@ from trials_db.master import Master, Progress
 from trials_db.pruning import Pruning
 from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState
 from trials_db.store import TrialStore
-from trials_db.worker import Assignment, Worker, WorkerLimits
+from trials_db.worker import Worker
 
 SPACE = resolve_space({})
 STUDY = "farm"
@@ -41,6 +42,7 @@ KILLED_MASTERS = 10
 
 PACE = {
     "trials_db.worker.POLL_S": 8.0,
+    "trials_db.watch.POLL_S": 8.0,
     "trials_db.master.COUNT_WORKERS_S": 20.0,
     "trials_db.mongo_server.PAUSE_S": 2.5,
 }
@@ -267,13 +269,13 @@ class Farm:
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         with ExitStack() as stack:
-            for module in ("worker", "master", "reaping", "stopping", "mongo_server", "keeping"):
+            for module in ("worker", "watch", "master", "reaping", "stopping", "mongo_server", "keeping"):
                 stack.enter_context(patch(f"trials_db.{module}.time", time))
             for name, value in PACE.items():
                 stack.enter_context(patch(name, value))
             stack.enter_context(patch("trials_db.master.new_trial", self._new_trial))
             stack.enter_context(patch("trials_db.worker.process_context", lambda *_: None))
-            stack.enter_context(patch("trials_db.worker.oom_kills", lambda: 0))
+            stack.enter_context(patch("trials_db.watch.oom_kills", lambda: 0))
             stack.enter_context(patch("trials_db.worker._job", lambda _, claim, *__: claim))
             stack.enter_context(patch("trials_db.worker.TrialProcess", self._process))
             try:
