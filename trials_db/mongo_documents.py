@@ -13,7 +13,7 @@ Plain = Mapping[str, Any]
 
 _ABOUT = {"_id", "study", "number", "proposal", "priority", "schema", "created", "changed", "version"}
 _LIFE = {"state", "attempts", "lost_workers", "worker", "token", "lease_until", "started", "finished", "outcome"}
-TRIAL_FIELDS = _ABOUT | _LIFE | {"reports", "scores", "loss"}
+TRIAL_FIELDS = _ABOUT | _LIFE | {"reports", "last_epoch", "scores", "loss"}
 """All that a trial's document holds."""
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -115,7 +115,14 @@ class MongoStore(TrialStore):
                 return record
 
     def add_trial(self, study: str, trial: NewTrial) -> bool:
-        new = {"state": TrialState.NEW.value, "attempts": 0, "lost_workers": 0, "reports": {}, "scores": {}}
+        new = {
+            "state": TrialState.NEW.value,
+            "attempts": 0,
+            "lost_workers": 0,
+            "reports": {},
+            "last_epoch": 0,
+            "scores": {},
+        }
         return self._insert(study, trial, new)
 
     def restore_trial(self, study: str, trial: Trial) -> bool:
@@ -130,6 +137,7 @@ class MongoStore(TrialStore):
             "started": None if trial.started_s is None else moment_of(trial.started_s),
             "finished": None if trial.finished_s is None else moment_of(trial.finished_s),
             "reports": {str(each.epoch): canonical_json(each) for each in trial.reports},
+            "last_epoch": max((each.epoch for each in trial.reports), default=0),
             "scores": {str(each.epoch): each.mean_jaccard for each in trial.reports if each.mean_jaccard is not None},
         }
         return self._insert(study, trial.proposal, restored, trial.created_s)
@@ -158,14 +166,18 @@ class MongoStore(TrialStore):
         self._update_claimed(claim, {"lease_until": self._later(claim.lease_s)})
 
     def report(self, claim: Claim, report: EpochReport) -> None:
-        score = report.mean_jaccard
-        values = {
-            "reports": with_epoch("$reports", report.epoch, canonical_json(report)),
-            "scores": with_epoch("$scores", report.epoch, score),
-        }
-        self._update_claimed(claim, {**values, **self._change()})
+        epoch, text, score = report.epoch, canonical_json(report), report.mean_jaccard
+        values = {f"reports.{epoch}": text, f"scores.{epoch}": score, "last_epoch": epoch}
+        is_next = {"last_epoch": {"$lte": epoch}, "reports": {"$type": "object"}, "scores": {"$type": "object"}}
+        if self._update_plainly(claim, values, {}, is_next):
+            return
+        anew = {"reports": with_epoch("$reports", epoch, text), "scores": with_epoch("$scores", epoch, score)}
+        self._update_claimed(claim, {**anew, "last_epoch": epoch, **self._change()})
 
     def finish(self, claim: Claim, outcome: Outcome) -> None:
+        values = {"state": outcome.state, "outcome": canonical_json(outcome), "loss": outcome.loss, "lease_until": None}
+        if self._update_plainly(claim, values, {"finished": None}):
+            return
         ended = {**self._ended(outcome), "lease_until": None, **self._change()}
         try:
             self._update_claimed(claim, ended)
@@ -349,13 +361,7 @@ class MongoStore(TrialStore):
             self._known.add(study)
         key = {"study": study, "number": proposal.number, "proposal": {"$exists": False}}
         about = {"proposal": canonical_json(proposal), "priority": proposal.priority, "schema": SCHEMA_VERSION}
-        now_s = None if self._clock is None else self._clock()
-        times = {"changed": now_s, "created": now_s if created_s is None else created_s}
-        given = {name: moment_of(at_s) for name, at_s in times.items() if at_s is not None}
-        change: dict[str, Any] = {"$set": {**about, **values, **given, "version": 1}}
-        if len(given) < len(times):
-            change["$currentDate"] = {name: True for name in times if name not in given}
-        # Plain operators: the server takes twice as long to insert through a pipeline.
+        change = self._dated({**about, **values, "version": 1}, {"changed": None, "created": created_s})
         try:
             self._server.call(lambda db: db.trials.update_one(key, change, upsert=True))
         except DuplicateKeyError:
@@ -376,12 +382,34 @@ class MongoStore(TrialStore):
 
     def _update_claimed(self, claim: Claim, values: Plain) -> None:
         """Change a trial if, and only if, it still is the claim's."""
-        held = {**key_of(claim), "token": claim.token, "state": TrialState.RUNNING.value}
-        if not self._update("trials", held, values):
+        if not self._update("trials", _held(claim), values):
             raise LeaseLostError(
                 f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
                 remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
             )
+
+    def _update_plainly(
+        self, claim: Claim, values: Plain, times: Mapping[str, float | None], only_if: Plain | None = None
+    ) -> bool:
+        """Change a trial of the claim's that is as this version writes it; return whether it is."""
+        held = {**_held(claim), "version": {"$type": "number"}, **(only_if or {})}
+        change = {**self._dated(values, {"changed": None, **times}), "$inc": {"version": 1}}
+        return bool(self._server.call(lambda db: db.trials.update_one(held, change)).matched_count)
+
+    def _dated(self, values: Plain, times: Mapping[str, float | None]) -> dict[str, Any]:
+        """A change by plain operators, through which the server is twice as fast as through a pipeline.
+
+        Args:
+            values: What is set.
+            times: In seconds since the epoch; None for now.
+        """
+        now_s = None if self._clock is None else self._clock()
+        moments = {name: now_s if at_s is None else at_s for name, at_s in times.items()}
+        given = {name: moment_of(at_s) for name, at_s in moments.items() if at_s is not None}
+        change: dict[str, Any] = {"$set": {**values, **given}}
+        if len(given) < len(times):
+            change["$currentDate"] = {name: True for name in times if name not in given}
+        return change
 
     def _finished_by(self, claim: Claim) -> bool:
         found = self._server.call(lambda db: db.trials.find_one({**key_of(claim), "token": claim.token}, {"state": 1}))
@@ -405,3 +433,8 @@ class MongoStore(TrialStore):
     def _refuse_missing(self, study: str) -> None:
         if self._server.call(lambda db: db.studies.find_one({"_id": study}, {"_id": 1})) is None:
             raise no_such_study(study, self.list_studies())
+
+
+def _held(claim: Claim) -> dict[str, Any]:
+    """A query for a trial, if it still is the claim's."""
+    return {**key_of(claim), "token": claim.token, "state": TrialState.RUNNING.value}

@@ -373,7 +373,18 @@ def test_every_field_that_the_store_writes_is_known(store: TrialStore, planter: 
 
 @pytest.mark.parametrize("harness", ["mongodb"], indirect=True)
 def test_a_field_that_is_missing_ends_at_most_its_trial(store: TrialStore, planter: Planter, new_trial: Maker) -> None:
-    may_lack = {"priority", "worker", "token", "lease_until", "started", "finished", "outcome", "scores", "loss"}
+    may_lack = {
+        "priority",
+        "worker",
+        "token",
+        "lease_until",
+        "started",
+        "finished",
+        "outcome",
+        "scores",
+        "loss",
+        "last_epoch",
+    }
     # Written anew by the claim.
     may_lack |= {"version", "changed"}
     found = {}
