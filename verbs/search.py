@@ -24,6 +24,7 @@ from search_space.space import Space, resolve_space, space_fingerprint, space_fo
 from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
+    STUDY_FILE,
     add_study,
     at_least,
     checked_classes,
@@ -84,10 +85,9 @@ def run(options: argparse.Namespace) -> int:
     space = space_for(resolve_space(whole.space), dataset.input_bands)
     check_weights(space)
     with open_study_store(whole, create=True) as store:
-        save_study(whole)
         masters, searched = [], {}
-        for wished in _studies(whole, fold, options):
-            study = with_found_starts(wished, store)
+        # All are seen to be in order before the first is begun.
+        for study in [with_found_starts(each, store) for each in _studies(whole, fold, options)]:
             record = store.open_study(_study_record(study, space, dataset.fingerprint), MAY_CHANGE)
             save_study(study)
             say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
@@ -95,6 +95,9 @@ def run(options: argparse.Namespace) -> int:
                 say(line)
             searched[study.name] = study
             masters.append(Master(store, record, space, study.search, study.limits))
+        if options.one_vs_all and not (whole.folder / STUDY_FILE).is_file():
+            # So that it can be named without its file.
+            save_study(whole)
         if not options.workers and not any(store.workers(name) for name in searched):
             say(f"No worker serves it yet. Start some: {_worker_line(whole, options)}")
         is_over = all(_is_over(store, study) for study in searched.values())

@@ -231,12 +231,14 @@ def wait_for_a_running_trial(path: Path, study: str = "tiny") -> WorkerRecord:
 )
 def test_a_study_that_exists_with_other_settings_is_refused(job: Job, assignment: str, told: str) -> None:
     before = job.trials()
+    saved = (job.folder / "runs" / "tiny" / "study.json").read_bytes()
 
     message = job.run("search", "--set", assignment, code=1)
 
     assert told in message
     assert "another name" in message
     assert job.trials() == before
+    assert (job.folder / "runs" / "tiny" / "study.json").read_bytes() == saved
 
 
 @pytest.mark.slow
