@@ -391,7 +391,7 @@ def test_a_search_without_any_result_fails(job: Job) -> None:
         code=1,
     )
 
-    assert "2 trials ended, none with a result" in told
+    assert "2 trials of hopeless ended, none with a result" in told
     assert "more than limits.max_parameters = 10" in told
     assert "Next: run_search.py retrain" not in told
 
