@@ -22,7 +22,7 @@ from search_space.objective import Outcome
 from search_space.space import space_fingerprint
 from search_space.study import LimitSettings
 from tests.mongod import MongoServer, database_url
-from trials_db.assignment import Assignment
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.master import Master
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
@@ -115,7 +115,12 @@ def test_workers_killed_in_a_claim_in_training_and_while_finishing(
     ended_by_dead = {names[trial.worker] for trial in shared.trials("demo") if trial.state.is_final}
 
     left = len(WORKER_DEATHS) - len(ended_by_dead)
-    assert Worker(shared, [Assignment(record, Quick(), tmp_path)]).run(threading.Event(), max_trials=left) == left
+    assert (
+        Worker(shared, [Assignment(record, Quick(), tmp_path, WorkerLimits(lease_s=1.0))]).run(
+            threading.Event(), max_trials=left
+        )
+        == left
+    )
 
     trials = shared.trials("demo")
     assert [trial.state for trial in trials] == [TrialState.DONE] * len(WORKER_DEATHS)

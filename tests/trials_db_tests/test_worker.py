@@ -453,7 +453,7 @@ class TestWorkerProcess:
         process.wait()
         wait_for(lambda: are_gone(pids), "the orphans to end")
         assert store.trials("demo")[0].state is TrialState.RUNNING
-        second = Worker(store, [Assignment(study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0))], name="second")
+        second = Worker(store, [Assignment(study, Synthetic(), tmp_path, WorkerLimits(lease_s=1.0))], name="second")
         assert second.run(threading.Event(), max_trials=2) == 2
         first, other = store.trials("demo")
         assert (first.state, first.worker, first.attempts, first.lost_workers) == (TrialState.DONE, "second", 2, 1)
