@@ -60,6 +60,14 @@ class Artifacts(ABC):
     carries_checkpoints: bool
 
     @abstractmethod
+    def probe(self) -> None:
+        """Write, and take it back.
+
+        Raises:
+            ArtifactError: Nothing can be kept.
+        """
+
+    @abstractmethod
     def put(self, study: str, artifact: Artifact, source: Path) -> None:
         """Keep a copy of a file.
 
@@ -125,6 +133,13 @@ class FolderArtifacts(Artifacts):
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def probe(self) -> None:
+        """See `Artifacts`."""
+        probe = self.folder / ".probe"
+        with whole_file(probe, f"{self.folder} cannot be written") as beside:
+            beside.touch()
+        probe.unlink(missing_ok=True)
 
     def put(self, study: str, artifact: Artifact, source: Path) -> None:
         """See `Artifacts`."""

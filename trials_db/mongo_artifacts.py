@@ -40,6 +40,13 @@ class MongoArtifacts(Artifacts):
     def close(self) -> None:
         self._server.close()
 
+    def probe(self) -> None:
+        def write(db: Any) -> None:
+            bucket = GridFSBucket(db, BUCKET)
+            bucket.delete(bucket.upload_from_stream(".probe", b"probe"))
+
+        self._server.call(write)
+
     def put(self, study: str, artifact: Artifact, source: Path) -> None:
         def upload(db: Any) -> Any:
             with source.open("rb") as stream:

@@ -17,7 +17,15 @@ from pathlib import Path
 
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, load_study, open_study_store, refuse_set_without_study, say, split_text
+from verbs.common import (
+    add_study,
+    load_study,
+    open_study_artifacts,
+    open_study_store,
+    refuse_set_without_study,
+    say,
+    split_text,
+)
 
 LEAST_FREE_GB = 2.0
 CLOCK_S = 5.0
@@ -122,6 +130,8 @@ def _store(study: Study) -> str:
     try:
         with open_study_store(study) as store:
             store.probe()
+            with open_study_artifacts(study) as artifacts:
+                artifacts.probe()
             apart_s = abs(store.now() - time.time())
             # Only the store's time decides; a clock far off still confuses whoever reads logs.
             clock = f", its clock is {apart_s:.0f} s from this machine's" if apart_s > CLOCK_S else ""

@@ -148,6 +148,15 @@ class TestContract:
         with pytest.raises(ArtifactError, match=r"cannot be (fetched|written)"):
             place.artifacts.fetch("demo", MODEL, tmp_path / "file" / "target")
 
+    def test_a_probe_leaves_nothing_and_tells_where_nothing_can_be_kept(self, place: Place, tmp_path: Path) -> None:
+        place.artifacts.put("demo", MODEL, written(tmp_path, "x"))
+        before = _everything(place)
+        place.artifacts.probe()
+        assert _everything(place) == before
+        (tmp_path / "file").touch()
+        with pytest.raises(ArtifactError, match=r"file/within cannot be written"):
+            FolderArtifacts(tmp_path / "file" / "within", carries_checkpoints=False).probe()
+
     def test_only_what_was_long_left_half_done_is_tidied_up(self, place: Place, tmp_path: Path) -> None:
         place.artifacts.put("demo", MODEL, written(tmp_path, "x"))
         before = _everything(place)
