@@ -11,9 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from search_space.errors import MapgroveError, UsageError
+from search_space.version import COMPATIBLE
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_VARIABLE = "MAPGROVE_BACKEND"
+PRECISION_VARIABLE = "KERAS_FLOATX"
+"""Keras's own."""
+
+NVIDIA_LIBRARIES = {
+    "tensorflow": 'Run .venv/bin/python -m pip install "tensorflow[and-cuda]"',
+    "jax": 'Run .venv/bin/python -m pip install "jax[cuda12]"',
+    "torch": "Install a build of PyTorch for CUDA, as pytorch.org tells",
+}
+"""How to make a backend see an NVIDIA GPU."""
 
 
 def backend_name() -> str:
@@ -30,6 +40,19 @@ def backend_name() -> str:
             remedy=f"Unset it, or `export {BACKEND_VARIABLE}={BACKENDS[0]}`",
         )
     return name
+
+
+def software() -> dict[str, str]:
+    """What the losses of a study depend on beside its settings, without importing the framework.
+
+    Returns:
+        `mapgrove`, the version as far as it matters; `backend`; `precision`, the type that Keras computes in.
+    """
+    return {
+        "mapgrove": COMPATIBLE,
+        "backend": backend_name(),
+        "precision": os.environ.get(PRECISION_VARIABLE) or "float32",
+    }
 
 
 def use_backend(num_threads: int = 0) -> str:

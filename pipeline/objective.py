@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
-from search_space.objective import Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome, TrialContext
+from search_space.records import TrialModel
 from search_space.study import Study
 
 
@@ -24,7 +25,7 @@ class TrainingObjective:
         use_backend(self.study.limits.trial_threads)
 
     def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
-        """Train and validate.
+        """Train and validate; go on where an earlier attempt was cut off.
 
         Raises:
             InfeasibleError: No network can be built from the candidate within the study's limits.
@@ -33,14 +34,17 @@ class TrainingObjective:
         """
         candidate.check_feasible()
         self.warm_up()
+        from pipeline.checkpoint import Checkpoint
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
+        from pipeline.trial_model import write_trial_model
 
         try:
             data = StudyData.open(self.study)
-            classes = self.study.data.classes
+            classes = self.study.classes
             normalisation = data.normalisation(candidate.plan.scaling)
+            depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
             trained = train(
                 candidate,
                 data.scenes(data.fold.training, classes, normalisation),
@@ -51,14 +55,30 @@ class TrainingObjective:
                 seed=trial.seed,
                 limits=self.study.limits,
                 on_epoch=trial.report,
+                on_restored=trial.restored,
+                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
             )
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.
             raise UnableError(f"the prepared data cannot be used: {error}") from error
+        validation = trained.validation
+        if self.study.search.keep_models:
+            about = TrialModel(
+                study=self.study.name,
+                trial=trial.number,
+                classes=classes,
+                bands=tuple(band for band in data.dataset.bands if band not in self.study.data.indices),
+                indices=self.study.data.indices,
+                candidate=candidate,
+                numbers=normalisation.numbers,
+                thresholds=validation.thresholds,
+                jaccard=validation.jaccard,
+            )
+            write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
         return Outcome(
             state="done",
-            loss=1.0 - trained.validation.mean_jaccard,
-            jaccard=trained.validation.jaccard,
-            thresholds=trained.validation.thresholds,
+            loss=1.0 - validation.mean_jaccard,
+            jaccard=validation.jaccard,
+            thresholds=validation.thresholds,
             figures=trained.figures,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backend import free_device_bytes
+from pipeline.checkpoint import Checkpoint
 from pipeline.files import sha256_of, sole_writer, write_json, written_beside
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.study_data import StudyData
@@ -15,7 +16,7 @@ from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
 from search_space.network.cost import check_cost
-from search_space.objective import EpochReport
+from search_space.objective import CHECKPOINT_FILE, EpochReport
 from search_space.records import Chosen, ModelMember, ModelSet
 from search_space.study import Study
 
@@ -53,7 +54,7 @@ def retrain(
 
     Each class ends in `folder/<class>/`: `model.keras`, `run.json` (the resolved study, the candidate, the reports).
     The model set is written after every class. A class that was already trained from the same candidate, data and
-    settings is kept, so an interrupted retraining goes on where it stopped; models of other data or folds leave the
+    settings is kept, and one that was cut off goes on after its last epoch; models of other data or folds leave the
     set, as their thresholds and scores could not be compared. Each model keeps the numbers that scale its bands.
 
     Args:
@@ -99,7 +100,7 @@ class _Retraining:
             if class_name not in kept or kept[class_name].key != self._key(each.candidate):
                 members[class_name] = self._train(class_name, each)
                 self._write(members)
-            told = {"trial": each.trial, "recipe": each.recipe, "prediction": each.prediction}
+            told = {name: getattr(each, name) for name in ("trial", "study", "recipe", "prediction")}
             members[class_name] = members[class_name].model_copy(update=told)
         return self._write(members)
 
@@ -127,6 +128,7 @@ class _Retraining:
     def _train(self, class_name: str, chosen: Chosen) -> ModelMember:
         study, data, candidate = self.study, self.data, chosen.candidate
         normalisation = data.normalisation(candidate.plan.scaling)
+        checkpoint = Checkpoint(self.folder / class_name / CHECKPOINT_FILE, {"key": self._key(candidate)})
         trained = train(
             candidate,
             data.scenes(data.fold.training, [class_name], normalisation),
@@ -137,6 +139,7 @@ class _Retraining:
             seed=study.study.seed + study.data.classes.index(class_name),
             limits=study.limits.of_one_network,
             on_epoch=lambda report: self.on_epoch(class_name, report),
+            checkpoint=checkpoint,
         )
         member = ModelMember(
             class_name=class_name,
@@ -145,6 +148,7 @@ class _Retraining:
             threshold=trained.validation.thresholds[class_name],
             numbers=normalisation.numbers,
             trial=chosen.trial,
+            study=chosen.study,
             recipe=chosen.recipe,
             prediction=chosen.prediction,
             validation_jaccard=trained.validation.jaccard[class_name],
@@ -162,6 +166,7 @@ class _Retraining:
             member=member,
         )
         write_json(self.folder / class_name / RUN_FILE, encode(record))
+        checkpoint.remove()
         return member
 
     def _ground(self) -> str:

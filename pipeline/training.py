@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backend import free_device_bytes
 from pipeline.builder import build_model
+from pipeline.checkpoint import Best, Checkpoint, Snapshot, fits
 from pipeline.losses import MixedLoss
 from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
 from pipeline.patches.sampler import PatchSampler
@@ -60,8 +62,10 @@ def train(
     seed: int,
     limits: LimitSettings,
     on_epoch: Callable[[EpochReport], None],
+    on_restored: Callable[[Sequence[EpochReport]], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Train a candidate from scratch.
+    """Train a candidate from scratch, or from where it was cut off.
 
     Args:
         candidate: What to build and how to train it.
@@ -72,7 +76,10 @@ def train(
         budget: Epochs and steps.
         seed: Of weights, patches and dropout.
         limits: How large a network may be, and where patches are cut.
-        on_epoch: Told after each epoch.
+        on_epoch: Told after each epoch that is trained here.
+        on_restored: Told of the epochs before them, where training goes on from a checkpoint.
+        checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
+            on one backend and machine, as without the interruption. Whoever has kept the result removes it.
 
     Returns:
         The model of the best epoch: highest mean validation Jaccard.
@@ -103,8 +110,22 @@ def train(
     batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
     watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, architecture.margin_px, on_epoch)
     callbacks = [_Feeder(batches, sampler, records_losses), watcher]
-    started = time.monotonic()
-    trainee.fit(batches, epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    begun_s = 0.0
+    if checkpoint is not None:
+        keeper = _Keeper(
+            checkpoint.with_more(_essence(candidate, class_names, bands, budget, seed, cutter is not None)),
+            trainee,
+            sampler,
+            watcher,
+        )
+        begun_s = keeper.restore()
+        if watcher.reports:
+            on_restored(watcher.reports)
+        callbacks.append(keeper)
+    started = time.monotonic() - begun_s
+    trainee.fit(
+        batches, initial_epoch=len(watcher.reports), epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks
+    )
     seconds = time.monotonic() - started
     if watcher.best is None:
         raise DivergedError("training ended without a validated epoch")
@@ -176,13 +197,6 @@ class _Feeder(keras.callbacks.Callback):  # type: ignore[misc]
             self._sampler.record(self._batches.number(batch), self.model.patch_losses)
 
 
-@dataclass(frozen=True)
-class _Best:
-    epoch: int
-    validation: Validation
-    weights: list[NDArray[Any]]
-
-
 class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
     """Validates after each epoch, reports, and keeps the best weights."""
 
@@ -196,7 +210,7 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         on_epoch: Callable[[EpochReport], None],
     ) -> None:
         super().__init__()
-        self.best: _Best | None = None
+        self.best: Best | None = None
         self.reports: list[EpochReport] = []
         self._network = network
         self._scenes = scenes
@@ -225,8 +239,78 @@ class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         )
         self.reports.append(report)
         if self.best is None or validation.mean_jaccard > self.best.validation.mean_jaccard:
-            self.best = _Best(epoch + 1, validation, self._network.get_weights())
+            self.best = Best(epoch + 1, validation, self._network.get_weights())
         self._on_epoch(report)
+
+
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps a checkpoint after each epoch; the last of the callbacks."""
+
+    def __init__(self, checkpoint: Checkpoint, trainee: Trainee, sampler: PatchSampler, watcher: _EpochWatcher) -> None:
+        super().__init__()
+        self._checkpoint = checkpoint
+        self._trainee = trainee
+        self._sampler = sampler
+        self._watcher = watcher
+        self._started = time.monotonic()
+
+    def restore(self) -> float:
+        """Go on from the checkpoint where there is one of this training; return how long that took, in seconds."""
+        snapshot = self._checkpoint.load()
+        optimizer = self._trainee.optimizer
+        optimizer.build(self._trainee.trainable_variables)
+        if snapshot is None or not fits(snapshot, _values(self._trainee.variables), _values(optimizer.variables)):
+            return 0.0
+        for variables, values in (
+            (self._trainee.variables, snapshot.variables),
+            (optimizer.variables, snapshot.optimizer),
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        self._sampler.seen_losses = snapshot.patch_losses
+        self._watcher.best = snapshot.best
+        self._watcher.reports[:] = snapshot.reports
+        self._started -= snapshot.train_s
+        return snapshot.train_s
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Write all that the next epoch depends on."""
+        if self._watcher.best is None:
+            return
+        snapshot = Snapshot(
+            reports=tuple(self._watcher.reports),
+            best=self._watcher.best,
+            variables=_values(self._trainee.variables),
+            optimizer=_values(self._trainee.optimizer.variables),
+            patch_losses=self._sampler.seen_losses,
+            train_s=time.monotonic() - self._started,
+        )
+        self._checkpoint.save(snapshot)
+
+
+def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:
+    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _essence(
+    candidate: Candidate,
+    class_names: Sequence[str],
+    bands: Sequence[InputBand],
+    budget: Budget,
+    seed: int,
+    cuts_on_device: bool,
+) -> dict[str, Any]:
+    """What the weights depend on, beside the scenes; the number of epochs is no part of it."""
+    return {
+        "candidate": candidate.fingerprint,
+        "classes": list(class_names),
+        "bands": [[band.name, band.level] for band in bands],
+        "steps_per_epoch": budget.steps_per_epoch,
+        "seed": seed,
+        "cuts_on_device": cuts_on_device,
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+    }
 
 
 OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {

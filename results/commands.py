@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search_space.records import ModelSet
+from search_space.records import ModelMember, ModelSet
 from search_space.study import Study
 from trials_db.records import Trial
 
@@ -30,9 +30,22 @@ class StudyCommands:
         study = ["--study", self.named or self.study.name, *self.options]
         return f"python run_search.py {shlex.join([verb, *study, *words])}"
 
+    def worker_of_classes(self) -> str:
+        """Serve the studies of single classes."""
+        # A pattern looks in a store, and the options of a study's file have no meaning there.
+        words = ["--study", f"{self.study.name}/*", *self._store_words()]
+        return f"python run_search.py {shlex.join(['worker', *words])}"
+
+    def _store_words(self) -> list[str]:
+        if "--store" not in self.options:
+            return []
+        place = list(self.options).index("--store")
+        return list(self.options[place : place + 2])
+
     def search(self) -> str:
         """Search with workers on this machine: without any no trial would run."""
-        return self.line("search", "--workers", str(min(USUAL_WORKERS, self.study.search.lookahead)))
+        most = self.study.search.lookahead or USUAL_WORKERS
+        return self.line("search", "--workers", str(min(USUAL_WORKERS, most)))
 
     def retrain(self, best: Trial | None, models: ModelSet | None = None) -> list[str]:
         """Retrain what was retrained already, or, for the first time, what can be.
@@ -44,19 +57,16 @@ class StudyCommands:
         if models is None or not models.members:
             # A class that no validation scene has can have no threshold: `retrain` refuses it.
             scored = best.outcome.jaccard if best is not None and best.outcome else {}
-            return [self.line("retrain", *self._class_words(list(scored) or self.study.data.classes))]
+            return [self.line("retrain", *self._class_words(list(scored) or self.study.classes))]
         usual = None if best is None else best.number
-        by_trial: dict[int | None, list[str]] = {}
+        by_words: dict[tuple[str, ...], list[str]] = {}
         for member in models.members:
-            by_trial.setdefault(usual if member.trial is None else member.trial, []).append(member.class_name)
-        return [
-            self.line("retrain", *self._class_words(names), *(() if number == usual else ("--trial", str(number))))
-            for number, names in by_trial.items()
-        ]
+            by_words.setdefault(_words_of(member, usual), []).append(member.class_name)
+        return [self.line("retrain", *self._class_words(names), *words) for words, names in by_words.items()]
 
     def _class_words(self, names: Sequence[str]) -> list[str]:
-        chosen = [name for name in self.study.data.classes if name in names]
-        return [] if len(chosen) in (0, len(self.study.data.classes)) else ["--classes", *chosen]
+        chosen = [name for name in self.study.classes if name in names]
+        return [] if len(chosen) in (0, len(self.study.classes)) else ["--classes", *chosen]
 
     def map_and_score(self, fold: str = "") -> list[str]:
         """Map the scenes of a fold and score the maps.
@@ -81,3 +91,12 @@ class StudyCommands:
             *self.map_and_score(fold),
             self.line("report"),
         ]
+
+
+def _words_of(member: ModelMember, usual: int | None) -> tuple[str, ...]:
+    """The words that make `retrain` take what a model was made from, and not the trial it takes unless told."""
+    if member.recipe:
+        return "--recipe", member.recipe
+    if member.study:
+        return ("--per-class",)
+    return () if member.trial in (None, usual) else ("--trial", str(member.trial))

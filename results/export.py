@@ -55,7 +55,7 @@ def trials_frame(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.Dat
 
 def _row(trial: Trial, names: Sequence[str], paths: Sequence[str]) -> dict[str, Any]:
     outcome = trial.outcome
-    candidate = trial.decoded()
+    candidate = trial.known()
     return {
         **(outcome.figures if outcome else {}),
         "trial": trial.number,
@@ -64,13 +64,13 @@ def _row(trial: Trial, names: Sequence[str], paths: Sequence[str]) -> dict[str, 
         "loss": trial.loss,
         **{jaccard_column(name): outcome.jaccard.get(name) if outcome else None for name in names},
         **{f"threshold[{name}]": outcome.thresholds.get(name) if outcome else None for name in names},
-        **{path: dimension_value(candidate, path) for path in paths},
+        **{path: dimension_value(candidate, path) if candidate else None for path in paths},
         "train_s": training_s(trial),
         "epochs": len(trial.reports),
         "seed": trial.seed,
         "attempts": trial.attempts,
         "worker": trial.worker,
-        "candidate": candidate.fingerprint,
+        "candidate": candidate.fingerprint if candidate else None,
         "created_s": trial.created_s,
         "started_s": trial.started_s,
         "finished_s": trial.finished_s,

@@ -53,6 +53,20 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(done, key=lambda pair: (-pair[0], pair[1].number))]
 
 
+def jaccard_for(trial: Trial, classes: Sequence[str]) -> float | None:
+    """Mean validation Jaccard of a done trial over some classes, those it did not rank left out; None where none is."""
+    if trial.state != "done" or trial.outcome is None:
+        return None
+    values = [trial.outcome.jaccard[name] for name in classes if name in trial.outcome.jaccard]
+    return sum(values) / len(values) if values else None
+
+
+def ranked_for(trials: Iterable[Trial], classes: Sequence[str]) -> list[Trial]:
+    """All trials that are done and rank some of the classes, the best at these first; of equals the earlier."""
+    done = [(value, trial) for trial in trials if (value := jaccard_for(trial, classes)) is not None]
+    return [trial for _, trial in sorted(done, key=lambda pair: (-pair[0], pair[1].number))]
+
+
 def ordered_classes(trials: Iterable[Trial], classes: Sequence[str] = ()) -> list[str]:
     """`classes`, then every other class that an outcome names, in order of appearance."""
     names = dict.fromkeys(classes)

@@ -129,7 +129,7 @@ def _headline(given: ReportInput) -> list[str]:
     known = [
         ("data", f"{study.data.folder} ({study.data.format})"),
         ("data fingerprint", given.data_fingerprint or "–"),
-        ("classes", ", ".join(study.data.classes)),
+        ("classes", ", ".join(study.classes)),
         ("bands", ", ".join((*(study.data.bands or ("all",)), *study.data.indices))),
         (_validation(given), held_out_phrase(study.folds, "validation")),
         (_places_phrase("test", study.folds.places), held_out_phrase(study.folds, "test")),
@@ -189,7 +189,7 @@ def _validation(given: ReportInput) -> str:
 
 def _leaders(given: ReportInput) -> list[str]:
     title = page.heading("Leader board")
-    board = leader_board(given.trials, given.study.data.classes, top=10)
+    board = leader_board(given.trials, given.study.classes, top=10)
     failures = failures_line(given.trials)
     why = page.paragraph(f"Without a result: {failures}", "quiet") if failures else ""
     if board.empty:
@@ -341,7 +341,7 @@ def _pictures(given: ReportInput) -> list[str]:
 
 
 def _trials(given: ReportInput) -> list[str]:
-    frame = all_trials(given.trials, given.study.data.classes)
+    frame = all_trials(given.trials, given.study.classes)
     others = frame[frame["note"] != ""]
     parts = [page.heading("Details")]
     if len(others):

@@ -16,6 +16,8 @@ from trials_db.records import Trial, WorkerRecord
 
 PACE_TRIALS = 20
 
+WORKER_COLUMNS = ("worker", "host", "device", "current_trial", "elsewhere", "memory_mb", "last_seen_s")
+
 
 @dataclass(frozen=True)
 class StudyStatus:
@@ -29,7 +31,9 @@ class StudyStatus:
         trials_per_h: Pace of the last trials, pauses left out; None where none has ended.
         end_s: When the study will have ended at that pace, in seconds since the epoch; None where nothing is
             running or the pace is unknown.
-        workers: Columns `worker`, `host`, `current_trial` (NaN while it waits) and `last_seen_s` (seconds ago).
+        workers: See `worker_table`.
+        master: Who proposes now, None where nobody does.
+        ending: Why no further trial is proposed before there are `max_trials`; empty while the search goes on.
     """
 
     study: str
@@ -39,6 +43,8 @@ class StudyStatus:
     trials_per_h: float | None
     end_s: float | None
     workers: pd.DataFrame
+    master: str | None = None
+    ending: str = ""
 
     @property
     def num_finished(self) -> int:
@@ -53,6 +59,9 @@ def study_status(
     *,
     max_trials: int,
     now_s: float,
+    master: str | None = None,
+    ending: str = "",
+    ends_s: float | None = None,
 ) -> StudyStatus:
     """Sum up a study.
 
@@ -62,12 +71,21 @@ def study_status(
         workers: Its workers, as they last told of themselves.
         max_trials: The study ends with this many trials.
         now_s: The present, in seconds since the epoch, by the store's clock.
+        master: Who proposes now.
+        ending: Why no further trial is proposed.
+        ends_s: When none will be proposed any more, in seconds since the epoch; None where that is open.
     """
     trials = list(trials)
     counts = Counter(str(trial.state) for trial in trials)
     pace = trials_per_h(trials)
     num_left = max_trials - sum(counts[state] for state in FINISHED)
+    if ending:
+        num_left = counts["new"] + counts["running"]
     running = counts["running"] > 0
+    end_s = now_s + max(0, num_left) / pace * 3600.0 if pace and running else None
+    if end_s is not None and ends_s is not None and not ending:
+        # What is under way then still ends.
+        end_s = min(end_s, max(now_s, ends_s) + 3600.0 / pace if pace else end_s)
     best = ranked(trials)[:1]
     return StudyStatus(
         study=study,
@@ -75,8 +93,10 @@ def study_status(
         max_trials=max_trials,
         best=best[0] if best else None,
         trials_per_h=pace,
-        end_s=now_s + max(0, num_left) / pace * 3600.0 if pace and running else None,
+        end_s=end_s,
         workers=worker_table(workers, now_s),
+        master=master,
+        ending=ending,
     )
 
 
@@ -105,18 +125,29 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float) -> pd.DataFrame:
     """Who works on a study.
 
     Returns:
-        Columns `worker`, `host`, `current_trial` (NaN while it waits) and `last_seen_s` (seconds ago).
+        Columns `worker`, `host`, `device` (empty where it did not tell), `current_trial` (NaN while it runs none of
+        this study), `elsewhere` (the study whose trial it runs instead), `memory_mb` (of its trial's processes) and
+        `last_seen_s` (seconds ago).
     """
     rows = [
         {
             "worker": worker.name,
             "host": worker.host,
+            "device": worker.device,
             "current_trial": worker.trial,
+            "elsewhere": worker.elsewhere,
+            "memory_mb": worker.memory_mb,
             "last_seen_s": max(0.0, now_s - worker.last_seen_s),
         }
         for worker in sorted(workers, key=lambda worker: worker.name)
     ]
-    return pd.DataFrame(rows, columns=["worker", "host", "current_trial", "last_seen_s"])
+    return pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
+
+
+def shown_workers(table: pd.DataFrame) -> pd.DataFrame:
+    """A worker table to read: without columns in which no worker tells anything."""
+    silent = [name for name in ("device", "elsewhere", "memory_mb") if not table[name].astype(bool).any()]
+    return table.drop(columns=silent)
 
 
 def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
@@ -127,9 +158,12 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
     rows = [
         ("finished", _finished(status)),
         ("states", states or "no trial yet"),
+        ("master", status.master or "none proposes now"),
         ("pace", _pace(status.trials_per_h)),
         ("estimated end", end),
     ]
+    if status.ending:
+        rows.append(("ended", status.ending))
     if status.best is not None:
         rows += [
             ("best so far", f"trial {status.best.number}, mean Jaccard {jaccard_text(mean_jaccard(status.best))}"),
@@ -171,5 +205,7 @@ def plain_status(status: StudyStatus) -> dict[str, Any]:
         "best": None if best is None else {"trial": best.number, "mean_jaccard": mean_jaccard(best)},
         "trials_per_h": status.trials_per_h,
         "end_s": status.end_s,
+        "master": status.master,
+        "ending": status.ending,
         "workers": plain_rows(status.workers),
     }

@@ -1,12 +1,13 @@
 """Trials as tables: the leader board, all trials, and one trial in detail."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from results.facts import figure, mean_jaccard, note, ordered_classes, ranked, training_s
 from results.phrases import (
+    NOTHING,
     activation_name,
     architecture_phrase,
     augmentation_words,
@@ -25,6 +26,7 @@ from search_space.network.unet import outline
 from search_space.prediction import PredictionSettings
 from trials_db.records import Trial
 
+STUDY_COLUMNS = ("study", "num_ended", "trial", "mean_jaccard", "num_parameters", "architecture")
 DETAIL_COLUMNS = ["group", "name", "value"]
 SYMMETRY_PHRASES = {"none": "none", "flips": "4 flips", "d4": "8 turns and flips"}
 
@@ -80,6 +82,26 @@ def leader_board(trials: Iterable[Trial], classes: Sequence[str] = (), *, top: i
     return table.drop(columns=["state", "note"])
 
 
+def studies_table(trials: Mapping[str, Iterable[Trial]]) -> pd.DataFrame:
+    """The best trial of each of several studies.
+
+    Args:
+        trials: All trials of each study, by its name.
+
+    Returns:
+        Columns `study`, `num_ended` (trials that have ended), `trial` (the best), `mean_jaccard`, `num_parameters`
+        and `architecture`; the last four are NaN where a study has no result.
+    """
+    rows = []
+    for name, every in trials.items():
+        several = list(every)
+        about = {"study": name, "num_ended": sum(trial.state.is_final for trial in several)}
+        best = next(iter(ranked(several)), None)
+        cells = _cells(best, ()) if best else {}
+        rows.append({**about, **{column: cells.get(column) for column in STUDY_COLUMNS[len(about) :]}})
+    return pd.DataFrame(rows, columns=list(STUDY_COLUMNS))
+
+
 def all_trials(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.DataFrame:
     """Every trial in the order of its number: `trial_table` without `rank`."""
     return trial_table(trials, classes).drop(columns="rank")
@@ -87,6 +109,7 @@ def all_trials(trials: Iterable[Trial], classes: Sequence[str] = ()) -> pd.DataF
 
 def _cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
     per_class = trial.outcome.jaccard if trial.outcome else {}
+    candidate = trial.known()
     return {
         "trial": trial.number,
         "state": str(trial.state),
@@ -94,7 +117,7 @@ def _cells(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
         **{jaccard_column(name): per_class.get(name) for name in names},
         "num_parameters": figure(trial, "num_parameters"),
         "train_s": training_s(trial),
-        "architecture": architecture_phrase(trial.decoded().architecture),
+        "architecture": architecture_phrase(candidate.architecture) if candidate else NOTHING,
         "note": note(trial),
     }
 

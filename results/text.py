@@ -26,6 +26,7 @@ class _Look:
 
 _LOOKS: Mapping[str, _Look] = {
     "rank": _Look("#", count_text, right=True),
+    "num_ended": _Look("ended", count_text, right=True),
     "trial": _Look("trial", count_text, right=True),
     "mean_jaccard": _Look("Jaccard", jaccard_text, right=True),
     "num_parameters": _Look("parameters", count_text, right=True),
@@ -44,6 +45,8 @@ _LOOKS: Mapping[str, _Look] = {
     "convolutions": _Look("convolutions", count_text, right=True),
     "weights": _Look("weights", count_text, right=True),
     "gflop": _Look("GFLOP", lambda value: f"{value:.3f}", right=True),
+    "elsewhere": _Look("works on"),
+    "memory_mb": _Look("memory", lambda value: f"{count_text(value)} MB", right=True),
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 

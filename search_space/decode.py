@@ -39,6 +39,8 @@ ListAsTuple = BeforeValidator(_as_tuple)
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
 
 def decode(model: type[Model], data: Mapping[str, Any], *, where: str, remedy: str = "") -> Model:
     """Turn plain data into a frozen object.
@@ -74,6 +76,8 @@ def encode(value: BaseModel) -> dict[str, Any]:
 
 def to_plain(value: Any) -> Any:
     """Replace NumPy scalars by Python numbers, dates by text and tuples by lists, through nested mappings."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,12 +25,16 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _study_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > MAX_CHARACTERS:
+def study_name(name: str) -> str:
+    """Return what may name a study; raise `ValueError` for what may not."""
+    whole, of_class, class_name = name.partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", whole) or len(whole) > MAX_CHARACTERS:
         raise ValueError(
             "must start with a letter or digit (A-Z, a-z, 0-9), go on with these, `.`, `_` or `-`, "
-            f"and have at most {MAX_CHARACTERS} characters"
+            f"and have at most {MAX_CHARACTERS} characters; `/` and a class may follow"
         )
+    if of_class:
+        _class_name(class_name)
     return name
 
 
@@ -61,8 +65,9 @@ def _ends_name(name: str) -> bool:
 Text = Annotated[str, AfterValidator(_text)]
 """Text that is not blank."""
 
-StudyName = Annotated[str, AfterValidator(_study_name)]
-"""A name that is a folder's, and is typed on command lines: ASCII letters, digits, `.`, `_` and `-`."""
+StudyName = Annotated[str, AfterValidator(study_name)]
+"""A name that is a folder's, and is typed on command lines: ASCII letters, digits, `.`, `_` and `-`; for one of the
+studies of single classes, followed by `/` and the class."""
 
 ClassName = Annotated[str, AfterValidator(_class_name)]
 """A name in any script, fit for a folder's and a file's."""

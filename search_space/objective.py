@@ -1,5 +1,6 @@
 """The contract between whoever runs a trial and whoever trains: what goes in, what comes out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, Self
 
@@ -7,6 +8,13 @@ from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole
+
+CHECKPOINT_FILE = "checkpoint.npz"
+"""In a trial's folder: what the next attempt goes on from. Whoever runs trials removes it when one has ended."""
+
+
+MODEL_FILE = "model.keras"
+"""In a trial's folder: what it has trained. Whoever runs trials keeps it, if it is among the best, and removes it."""
 
 
 class EpochReport(Frozen):
@@ -34,7 +42,8 @@ class Outcome(Frozen):
     """How a trial ended.
 
     Attributes:
-        state: "done", "infeasible" (no model can be built or trained within the limits), or "failed".
+        state: "done", "pruned" (stopped early, as others did better), "infeasible" (no model can be built or trained
+            within the limits), or "failed".
         loss: 1 - mean validation Jaccard; given exactly when done.
         reason: Why it is not done; one line.
         jaccard: Validation Jaccard per class at its best threshold.
@@ -42,7 +51,7 @@ class Outcome(Frozen):
         figures: Further numbers with their unit in the name, such as `num_parameters`, `train_s`.
     """
 
-    state: Literal["done", "infeasible", "failed"]
+    state: Literal["done", "pruned", "infeasible", "failed"]
     loss: float | None = None
     reason: str | None = None
     jaccard: dict[str, float] = {}
@@ -75,6 +84,9 @@ class TrialContext(Protocol):
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""
+
+    def restored(self, reports: Sequence[EpochReport]) -> None:
+        """Tell again of the epochs that an earlier attempt had: it may have been cut off before they were recorded."""
 
 
 class Objective(Protocol):

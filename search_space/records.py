@@ -86,12 +86,14 @@ class Chosen(Frozen):
     Attributes:
         candidate: Its network and how to train it.
         trial: Number of the trial that found it; None for a recipe.
+        study: Name of the study of that trial, where it is not the one that is retrained.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
     """
 
     candidate: Candidate
     trial: Annotated[Whole, Field(ge=0)] | None = None
+    study: str = ""
     recipe: str = ""
     prediction: PredictionSettings | None = None
 
@@ -106,6 +108,7 @@ class ModelMember(Frozen):
         threshold: Values of the blended map at or above it are the class.
         numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         trial: Number of the trial that found the candidate; None for a recipe.
+        study: Name of the study of that trial, where it is not the one of the set.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
         validation_jaccard: Jaccard on the validation scenes at `threshold`; None where the class is absent there.
@@ -119,6 +122,7 @@ class ModelMember(Frozen):
     threshold: Share
     numbers: BandNumbers | None = None
     trial: Annotated[Whole, Field(ge=0)] | None = None
+    study: str = ""
     recipe: str = ""
     prediction: PredictionSettings | None = None
     validation_jaccard: Share | None = None
@@ -128,7 +132,35 @@ class ModelMember(Frozen):
     @property
     def origin(self) -> str:
         """Where the candidate is from, in words."""
-        return self.recipe if self.trial is None else f"trial {self.trial}"
+        if self.trial is None:
+            return self.recipe
+        return f"trial {self.trial} of {self.study}" if self.study else f"trial {self.trial}"
+
+
+class TrialModel(Frozen):
+    """What a trial's model needs beside its weights to be used.
+
+    Attributes:
+        study: Name of the study.
+        trial: Number of the trial.
+        classes: What it maps, in the order of its channels.
+        bands: The bands of the imagery that it reads, in order.
+        indices: The spectral indices computed from them, which follow the bands.
+        candidate: The architecture and training plan it was made from.
+        numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
+        thresholds: Per class; values at or above it are the class.
+        jaccard: Validation Jaccard per class at its threshold.
+    """
+
+    study: str
+    trial: Annotated[Whole, Field(ge=0)]
+    classes: Annotated[Names, Field(min_length=1)]
+    bands: Annotated[Names, Field(min_length=1)]
+    indices: Names = ()
+    candidate: Candidate
+    numbers: BandNumbers | None = None
+    thresholds: dict[str, Share]
+    jaccard: dict[str, Share]
 
 
 class ModelSet(Frozen):

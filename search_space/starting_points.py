@@ -4,18 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from search_space.candidate import Candidate
-from search_space.decode import decode, encode
+from search_space.decode import Frozen, Whole, decode, encode
 from search_space.dimensions import Choice, Fixed
 from search_space.errors import did_you_mean
-from search_space.names import Names
+from search_space.names import Names, study_name
 from search_space.recipes import read_recipe, recipe_names
 from search_space.space import Space
 
 DEFAULT, RECIPES = "default", "recipes"
 """Names that stand for the candidate with every default, and for all recipes."""
+
+OF_STUDY = "study:"
+"""Before the name of a study whose best candidates are meant."""
 
 ESSENTIAL = ("architecture.encoder", "architecture.block")
 """What a candidate cannot do without."""
@@ -24,33 +27,55 @@ Point = dict[str, float]
 """Label to number; for a choice, the index of its option."""
 
 
+class FoundStart(Frozen):
+    """One of the best candidates of another study.
+
+    Attributes:
+        study: Its name.
+        trial: Number of the trial there.
+        candidate: What was tried.
+    """
+
+    study: str
+    trial: Annotated[Whole, Field(ge=0)]
+    candidate: Candidate
+
+    @property
+    def name(self) -> str:
+        """What it is called in lines for the user."""
+        return f"trial {self.trial} of {self.study}"
+
+
 def _check_starts(names: tuple[str, ...]) -> tuple[str, ...]:
     known = (DEFAULT, RECIPES, *recipe_names())
     for name in names:
-        if name not in known:
+        if name.startswith(OF_STUDY):
+            study_name(name.removeprefix(OF_STUDY))
+        elif name not in known:
             raise ValueError(f"has no recipe {name!r}. {did_you_mean(name, known)}")
     return names
 
 
 Starts = Annotated[Names, AfterValidator(_check_starts)]
-"""Names of recipes, "default", or "recipes" for all of them."""
+"""Names of recipes, "default", "recipes" for all of them, or "study:NAME"."""
 
 
-def starting_points(space: Space, names: Sequence[str]) -> list[Point]:
+def starting_points(space: Space, names: Sequence[str], found: Sequence[FoundStart] = ()) -> list[Point]:
     """Points of the space at which a search begins: one for each name that has one, in order, none twice."""
     points: list[Point] = []
-    for point in named_points(space, names).values():
+    for point in named_points(space, names, found).values():
         if point is not None and point not in points:
             points.append(point)
     return points
 
 
-def named_points(space: Space, names: Sequence[str]) -> dict[str, Point | None]:
+def named_points(space: Space, names: Sequence[str], found: Sequence[FoundStart] = ()) -> dict[str, Point | None]:
     """Where known candidates lie in a space.
 
     Args:
         space: The study's.
-        names: Of recipes, "default", or "recipes" for all of them.
+        names: Of recipes, "default", "recipes" for all of them, or "study:NAME" for those of `found`.
+        found: Candidates of other studies.
 
     Returns:
         Name to point, as `nearest_point`; of the candidate with every default there is always one.
@@ -58,8 +83,16 @@ def named_points(space: Space, names: Sequence[str]) -> dict[str, Point | None]:
     Raises:
         MapgroveError: No such recipe.
     """
-    known = [each for name in names for each in (recipe_names() if name == RECIPES else (name,))]
-    candidates = {name: Candidate() if name == DEFAULT else read_recipe(name).candidate for name in known}
+    candidates: dict[str, Candidate] = {}
+    for name in names:
+        if name == DEFAULT:
+            candidates[name] = Candidate()
+        elif name.startswith(OF_STUDY):
+            theirs = [each for each in found if each.study == name.removeprefix(OF_STUDY)]
+            candidates |= {each.name: each.candidate for each in theirs}
+        else:
+            recipes = recipe_names() if name == RECIPES else (name,)
+            candidates |= {each: read_recipe(each).candidate for each in recipes}
     return {
         name: _point(encode(candidate), space) if name == DEFAULT else nearest_point(candidate, space)
         for name, candidate in candidates.items()

@@ -9,31 +9,50 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
-from search_space.errors import MalformedError
+from search_space.errors import MalformedError, did_you_mean
 from search_space.names import ClassNames, Names, StudyName, Text
 from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
-from search_space.starting_points import Starts
+from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (
     "study.folder",
     "study.store",
+    "study.artifacts",
     "data.folder",
     "data.prepared",
     "retrain",
     "limits.max_trials",
+    "limits.hours",
+    "limits.target_jaccard",
+    "limits.patience",
     "limits.trial_memory_mb",
     "limits.trial_s",
+    "limits.stuck_s",
     "search.lease_s",
+    "search.keep_models",
+    "search.checkpoint_s",
     "prediction",
 )
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
+CLASS_STUDIES = "classes"
+"""In a study's folder: those of the studies of its single classes."""
+
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
 LEAST_BLOCK_PX = 8
+
+Algorithm = Literal["tpe", "anneal", "rand", "mix"]
+"""What proposes candidates."""
+
+
+def usual_folder(name: str) -> Path:
+    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road`."""
+    whole, of_class, class_name = name.partition("/")
+    return Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
 
 
 def _grid(value: Any) -> Any:
@@ -54,15 +73,20 @@ class StudySettings(Frozen):
 
     Attributes:
         name: ASCII letters, digits, `-`, `_` and `.`; also the name of its folder.
+        classes: Those of `data.classes` that are searched for; all where empty.
         seed: Everything random derives from it.
         folder: Everything the study writes; `runs/<name>` unless given.
         store: URL of the trial store; a SQLite file in `folder` unless given.
+        artifacts: A folder for the large files of trials, such as one that all machines share; where it is empty they
+            are beside the store: in `artifacts/` beside its file, or in its database.
     """
 
     name: StudyName
+    classes: ClassNames = ()
     seed: Annotated[Whole, Field(ge=0)] = 0
     folder: str = ""
     store: str = ""
+    artifacts: str = ""
 
 
 class DataSettings(Frozen):
@@ -197,7 +221,10 @@ class LimitSettings(Frozen):
     """`[limits]`: where the search ends, and what one trial may use.
 
     Attributes:
-        max_trials: The study ends with this many trials; may be raised later.
+        max_trials: The study ends with this many trials; this limit and the next three may be changed later.
+        hours: The study ends so many hours after its first trial was proposed; 0 for no limit.
+        target_jaccard: The study ends with a trial whose mean Jaccard reaches this; 0 for no limit.
+        patience: The study ends when so many trials after the best have ended and none was better; 0 for no limit.
         max_parameters: Larger networks are infeasible in a search; `retrain` takes what is chosen.
         device_memory_mb: Candidates that are estimated to need more for a step of training are infeasible; 0 for what
             the worker's accelerator has free, and no limit on a processor.
@@ -206,6 +233,7 @@ class LimitSettings(Frozen):
             estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
         trial_s: A trial that takes longer has failed; 0 for no limit.
+        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
@@ -213,12 +241,16 @@ class LimitSettings(Frozen):
     """
 
     max_trials: Count
+    hours: Annotated[float, Field(ge=0.0)] = 0.0
+    target_jaccard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    patience: Annotated[Whole, Field(ge=0)] = 0
     max_parameters: Count = 50_000_000
     device_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     epoch_s: Annotated[float, Field(ge=0.0)] = 0.0
     device_gflops: Annotated[float, Field(ge=0.0)] = 0.0
     trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
+    stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
 
@@ -238,21 +270,50 @@ class SearchSettings(Frozen):
     """`[search]`: how proposals are made.
 
     Attributes:
-        startup_trials: Trials drawn from the prior before TPE proposes.
+        algorithm: Of Hyperopt's: "tpe", "anneal", "rand" for random search, or "mix", which takes TPE for half of the
+            proposals, annealing for four of ten, and chance for the rest.
+        startup_trials: Trials drawn from the prior before the algorithm proposes.
         gamma: Share of trials that TPE takes as good ones, in units of the square root of their number.
-        lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is proposed from
+        lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is then proposed from
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
-            number of workers. At least the number of workers, or some will idle.
+            number of workers; with fewer than there are workers some will idle. 0 keeps as many proposals waiting as
+            there are workers, each made from all results there are at that time.
         lease_s: A worker that is silent for longer loses its trial.
         start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
-            itself, names of recipes, or "recipes" for all of them.
+            itself, names of recipes, "recipes" for all of them, or "study:NAME" for the best of another study.
+        keep_models: So many of the best trials' models are kept, each with all that is needed to use it; 0 for none.
+        checkpoint_s: How often a trial's checkpoint is sent to `study.artifacts`, where workers on several machines
+            share no folder; 0 for only when it is handed back.
+        found: The candidates that "study:NAME" stood for when the study began; `search` fills them in.
     """
 
+    algorithm: Algorithm = "tpe"
     startup_trials: Count = 10
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
-    lookahead: Count = 4
+    lookahead: Annotated[Whole, Field(ge=0)] = 0
     lease_s: Annotated[float, Field(ge=1.0)] = 60.0
     start_from: Starts = ()
+    keep_models: Annotated[Whole, Field(ge=0)] = 1
+    checkpoint_s: Annotated[float, Field(ge=0.0)] = 300.0
+    found: Annotated[tuple[FoundStart, ...], ListAsTuple] = ()
+
+
+class PruningSettings(Frozen):
+    """`[pruning]`: which trials end before their last epoch.
+
+    Attributes:
+        kind: "none"; "median" ends a trial that is worse than the median of the others after as many epochs; "halving"
+            is asynchronous successive halving: after `from_epoch` epochs, and `factor` times as many each time, only
+            the best of `factor` go on.
+        from_epoch: Every trial has so many epochs.
+        factor: Of so many trials one goes on.
+        least_trials: A trial is judged where so many others came as far.
+    """
+
+    kind: Literal["none", "median", "halving"] = "none"
+    from_epoch: Count = 1
+    factor: Annotated[Whole, Field(ge=2)] = 3
+    least_trials: Annotated[Whole, Field(ge=1)] = 4
 
 
 class Study(Frozen):
@@ -265,6 +326,7 @@ class Study(Frozen):
     retrain: Budget
     limits: LimitSettings
     search: SearchSettings = SearchSettings()
+    pruning: PruningSettings = PruningSettings()
     prediction: PredictionSettings = PredictionSettings()
     space: dict[str, Any] = {}
 
@@ -273,24 +335,50 @@ class Study(Frozen):
         resolve_space(self.space)
         return self
 
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> Self:
+        for name in self.study.classes:
+            if name not in self.data.classes:
+                raise ValueError(
+                    f"`study.classes` names a class that `data.classes` lacks, {name!r}. "
+                    f"{did_you_mean(name, self.data.classes)}"
+                )
+        return self
+
     @property
     def name(self) -> str:
         """The study's name."""
         return self.study.name
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are searched for, in order."""
+        return tuple(name for name in self.data.classes if not self.study.classes or name in self.study.classes)
+
+    @property
     def folder(self) -> Path:
         """Everything the study writes."""
-        return Path(self.study.folder or Path("runs") / self.name)
+        return Path(self.study.folder or usual_folder(self.name))
 
     @property
     def store_url(self) -> str:
-        """URL of the trial store."""
-        return self.study.store or f"sqlite:///{self.folder / 'trials.sqlite'}"
+        """URL of the trial store; the studies of single classes share that of the whole."""
+        home = self.folder.parents[1] if "/" in self.name else self.folder
+        return self.study.store or f"sqlite:///{home / 'trials.sqlite'}"
+
+    def of_class(self, class_name: str) -> "Study":
+        """The study that searches for one class against the rest, with everything else as it is here."""
+        folder = str(self.folder / CLASS_STUDIES / class_name) if self.study.folder else ""
+        own = {"name": f"{self.name}/{class_name}", "classes": (class_name,), "folder": folder}
+        return self.model_copy(update={"study": self.study.model_copy(update=own)})
 
     def with_store(self, url: str) -> "Study":
         """The same study in another store."""
         return self.model_copy(update={"study": self.study.model_copy(update={"store": url})})
+
+    def with_artifacts(self, place: str) -> "Study":
+        """The same study with its large files elsewhere."""
+        return self.model_copy(update={"study": self.study.model_copy(update={"artifacts": place})})
 
     @property
     def prepared(self) -> Path:

@@ -2,8 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.mongod import MongoServer
 
 # A check that guards a submission must give the same answer twice; everywhere else new examples are tried.
 settings.register_profile("ci", derandomize=True)
@@ -15,3 +19,20 @@ for number in (signal.SIGINT, signal.SIGHUP):
         # In the background Ctrl-C is ignored, under `nohup` a closed terminal, and by every process started from there:
         # but not what has a handler, even one that does nothing.
         signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MongoDB server for the tests: the one that MAPGROVE_TEST_MONGODB_URI names, else one started here."""
+    if named := os.environ.get("MAPGROVE_TEST_MONGODB_URI"):
+        yield named
+        return
+    with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def replica_set_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A replica set of one member."""
+    with MongoServer(tmp_path_factory.mktemp("replica_set"), replica_set="tests") as server:
+        yield server.url

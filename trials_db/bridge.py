@@ -2,18 +2,30 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from hyperopt import STATUS_FAIL, STATUS_OK, space_eval, tpe
+from hyperopt import STATUS_FAIL, STATUS_OK, anneal, mix, rand, space_eval, tpe
 from hyperopt.base import JOB_STATE_DONE, Domain, Trials
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode, to_plain
+from search_space.dimensions import Choice, Dimension, Integer, Real
 from search_space.space import Space, hyperopt_space
 from search_space.starting_points import starting_points
 from search_space.study import SearchSettings
-from trials_db.records import NewTrial, Point, Trial
+from trials_db.records import NewTrial, Point, Trial, TrialState
+
+MOST_GOOD = 25
+"""Of more good trials TPE makes no use."""
+
+MOST_OTHERS = 400
+"""So many of the other trials an algorithm is told of, the newest: TPE gives old ones little weight, and the time it
+takes grows with all it is told."""
+
+MIXED = ((0.5, "tpe"), (0.4, "anneal"), (0.1, "rand"))
+"""Shares of the algorithms in `mix`."""
 
 
 class Proposal(NamedTuple):
@@ -31,41 +43,37 @@ class Proposal(NamedTuple):
 def propose(space: Space, history: Sequence[Trial], number: int, seed: int, settings: SearchSettings) -> Proposal:
     """Propose trial `number`.
 
-    TPE is told of every trial before it: how the trials before `number - lookahead` ended, and that the others
-    are under way, even where they have ended by now. So the proposal is the same whenever and by however many
-    workers the trials are run. The first ones are the study's starting points; those up to `startup_trials` are drawn
-    from the prior.
+    The algorithm is told of the trials before it: how those ended that it may know of, and that the others are under
+    way. With a `lookahead` these are the trials before `number - lookahead`, even where others have ended by
+    now: so the proposal is the same whenever and by however many workers the trials are run. Without, they are all that
+    have ended. The first trials are the study's starting points; those up to `startup_trials` are drawn from the prior.
 
     Args:
         space: What can be tried.
-        history: Trials of the study, at least all before `number - lookahead` ended.
+        history: Trials of the study, all before `number`; with a lookahead those before `number - lookahead` ended.
         number: Number of the trial to propose, from 0.
         seed: The study's seed.
-        settings: Start-up trials, gamma and lookahead.
+        settings: Algorithm, start-up trials, gamma and lookahead.
 
     Returns:
         The point and its sample. A point may be proposed twice.
 
     Raises:
-        ValueError: A trial before `number - lookahead` is missing or has not ended.
+        ValueError: A trial is missing or has not ended.
     """
     expression = hyperopt_space(space)
     domain = Domain(_never_called, expression)
     if not domain.params:
         return Proposal({}, to_plain(space_eval(expression, {})))
     told = _told(history, number, settings.lookahead)
-    starts = starting_points(space, settings.start_from)
+    starts = starting_points(space, settings.start_from, settings.found)
     if number < len(starts):
         return Proposal(starts[number], to_plain(space_eval(expression, starts[number])))
-    docs = tpe.suggest(
-        [number],
-        domain,
-        _as_hyperopt_trials(told, list(domain.params)),
-        derived_seed(seed, number, "proposal"),
-        n_startup_jobs=settings.startup_trials,
-        gamma=_gamma(told, settings.gamma),
-        verbose=False,
-    )
+    num_good = _num_good(told, settings.gamma)
+    heard = _heard(told, num_good)
+    suggest = _suggest("rand" if number < settings.startup_trials else settings.algorithm, num_good, len(heard))
+    trials = _as_hyperopt_trials(heard, list(domain.params))
+    docs = suggest([number], domain, trials, derived_seed(seed, number, "proposal"))
     point = {label: to_plain(values[0]) for label, values in docs[0]["misc"]["vals"].items() if len(values)}
     return Proposal(point, to_plain(space_eval(expression, point)))
 
@@ -87,19 +95,58 @@ def new_trial(space: Space, history: Sequence[Trial], number: int, seed: int, se
     )
 
 
+def fits(space: Space, point: Point) -> bool:
+    """Whether the space could have proposed this point; the algorithms ask, and break on one it could not."""
+    return all(path in space and _fits(space[path], value) for path, value in point.items())
+
+
 def derived_seed(seed: int, number: int, purpose: str) -> int:
     """A seed in [0, 2**31) that depends on the study's seed, the trial's number and the purpose alone."""
     digest = hashlib.sha256(f"{seed}/{number}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4]) >> 1
 
 
+def _fits(dimension: Dimension, value: float) -> bool:
+    match dimension:
+        case Choice(options=options):
+            return value in range(len(options))
+        case Real(low=low, high=high) | Integer(low=low, high=high):
+            # Logarithms are not turned back to the last digit.
+            return low - 1e-6 * abs(low) <= value <= high + 1e-6 * abs(high)
+        case _:
+            return False
+
+
 class _Told(NamedTuple):
-    """A trial as TPE shall see it."""
+    """A trial as an algorithm shall see it.
+
+    Attributes:
+        number: Number in the study.
+        point: What was tried.
+        loss: What it ended with; None where it failed, was pruned, or is under way.
+        ended: Whether it ended.
+        pruned: Of a pruned trial, minus the epochs it had, and the loss it had reached; None of others.
+    """
 
     number: int
     point: Point
     loss: float | None
     ended: bool
+    pruned: tuple[int, float] | None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing is known of it but that it is bad."""
+        return self.ended and self.loss is None and self.pruned is None
+
+    @property
+    def rank(self) -> tuple[int, float, float, int]:
+        """Sort key: by loss, then pruned ones, those that came further first, then those under way."""
+        if self.loss is not None:
+            return 0, self.loss, 0.0, self.number
+        if self.pruned is not None:
+            return 1, *self.pruned, self.number
+        return 2, 0.0, 0.0, self.number
 
 
 def _told(history: Sequence[Trial], number: int, lookahead: int) -> list[_Told]:
@@ -109,29 +156,70 @@ def _told(history: Sequence[Trial], number: int, lookahead: int) -> list[_Told]:
         if each not in by_number:
             raise ValueError(f"trial {number} is proposed before trial {each}")
         trial = by_number[each]
-        ended = each < number - lookahead
+        ended = each < number - lookahead if lookahead else trial.state.is_final
         if ended and not trial.state.is_final:
             raise ValueError(f"trial {number} is proposed before trial {each} has ended")
-        told.append(_Told(each, trial.point, trial.loss if ended else None, ended))
+        # Without a point, as of a damaged trial, nothing is known of where its loss was reached.
+        knows = ended and bool(trial.point)
+        pruned = _pruned(trial) if knows else None
+        told.append(_Told(each, trial.point, trial.loss if knows else None, ended, pruned))
     return told
 
 
-def _rank(trial: _Told) -> tuple[bool, float, int]:
-    """Sort key: by loss, then all without one; so what is under way is a little worse than the worst loss."""
-    return trial.loss is None, trial.loss or 0.0, trial.number
+def _pruned(trial: Trial) -> tuple[int, float] | None:
+    best = trial.best_reported
+    if trial.state is not TrialState.PRUNED or best is None:
+        return None
+    return -trial.reports[-1].epoch, 1.0 - best
+
+
+def _num_good(told: Sequence[_Told], gamma: float) -> int:
+    """How many trials are good ones: those TPE takes by itself, but none without a loss.
+
+    TPE takes ceil(gamma * sqrt(N)), whatever their losses; while most trials fail, that would draw it to the failures.
+    """
+    num_losses = sum(trial.loss is not None for trial in told)
+    return min(MOST_GOOD, math.ceil(gamma * math.sqrt(len(told))), num_losses)
+
+
+def _heard(told: Sequence[_Told], num_good: int) -> list[_Told]:
+    """The good trials and the newest of the others, by number."""
+    if len(told) <= MOST_GOOD + MOST_OTHERS:
+        return list(told)
+    good = {trial.number for trial in sorted(told, key=lambda trial: trial.rank)[: max(num_good, MOST_GOOD)]}
+    others = [trial for trial in told if trial.number not in good][-MOST_OTHERS:]
+    return sorted([trial for trial in told if trial.number in good] + others)
+
+
+Suggest = Callable[..., list[dict[str, Any]]]
+
+
+def _suggest(algorithm: str, num_good: int, num_heard: int) -> Suggest:
+    """One of Hyperopt's algorithms, by its name there."""
+    # What makes TPE take exactly the good ones of those it hears of.
+    gamma = max(0.0, num_good - 0.5) / math.sqrt(max(1, num_heard))
+    known: dict[str, Suggest] = {
+        "tpe": partial(tpe.suggest, n_startup_jobs=0, gamma=gamma, verbose=False),
+        "anneal": anneal.suggest,
+        "rand": rand.suggest,
+    }
+    known["mix"] = partial(mix.suggest, p_suggest=[(share, known[name]) for share, name in MIXED])
+    return known[algorithm]
 
 
 def _as_hyperopt_trials(told: Sequence[_Told], labels: Sequence[str]) -> Trials:
-    """Make what `tpe.suggest` reads.
+    """Make what Hyperopt's algorithms read.
 
-    TPE uses the order of the losses alone. It is told their ranks, so that equal losses have an order too: that
-    of their numbers, not that of a sorting routine. A failure is told without a loss, which TPE takes as the worst.
+    They use the order of the losses alone. They are told their ranks, so that equal losses have an order too: that
+    of their numbers, not that of a sorting routine. What is under way is a little worse than the worst: so what many
+    workers try at the same time lies apart. A failure is told without a loss, which is taken as the worst.
     """
-    ranks = {trial.number: rank for rank, trial in enumerate(sorted(told, key=_rank))}
+    ranks = {trial.number: rank for rank, trial in enumerate(sorted(told, key=lambda trial: trial.rank))}
     trials = Trials()
     for trial in told:
-        failed = trial.ended and trial.loss is None
-        result = {"status": STATUS_FAIL} if failed else {"status": STATUS_OK, "loss": float(ranks[trial.number])}
+        result = (
+            {"status": STATUS_FAIL} if trial.has_failed else {"status": STATUS_OK, "loss": float(ranks[trial.number])}
+        )
         misc = {
             "tid": trial.number,
             "cmd": None,
@@ -145,17 +233,6 @@ def _as_hyperopt_trials(told: Sequence[_Told], labels: Sequence[str]) -> Trials:
         trials._insert_trial_docs([doc])
     trials.refresh()
     return trials
-
-
-def _gamma(told: Sequence[_Told], gamma: float) -> float:
-    """Lower gamma where TPE would otherwise count a trial without a loss among its good ones.
-
-    TPE takes ceil(gamma * sqrt(N)) trials as good, whatever their losses; while most trials fail, that would
-    draw it to the failures.
-    """
-    num_losses = sum(trial.loss is not None for trial in told)
-    most = max(0.0, num_losses - 0.5) / math.sqrt(max(1, len(told)))
-    return min(gamma, most)
 
 
 def _never_called(_sample: Any) -> float:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,12 +64,13 @@ class Message(NamedTuple):
     """What the trial's process tells the worker.
 
     Attributes:
-        kind: "ready" (warmed up: from here on a silent death is the trial's fault), "report", "outcome",
-            "malformed" (a bug: the search stops), or "unable" (no trial can run here now).
-        body: An encoded `EpochReport` or `Outcome`, or a line of text.
+        kind: "ready" (warmed up: from here on a silent death is the trial's fault), "report", "restored" (reports of
+            an earlier attempt), "outcome", "malformed" (a bug: the search stops), or "unable" (no trial can run here
+            now).
+        body: An encoded `EpochReport` or `Outcome`, a list of reports, or a line of text.
     """
 
-    kind: Literal["ready", "report", "outcome", "malformed", "unable"]
+    kind: Literal["ready", "report", "restored", "outcome", "malformed", "unable"]
     body: Any = None
 
 
@@ -91,6 +93,10 @@ class ChildContext:
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""
         self.pipe.send(Message("report", encode(report)))
+
+    def restored(self, reports: Sequence[EpochReport]) -> None:
+        """Tell again of the epochs that an earlier attempt had."""
+        self.pipe.send(Message("restored", [encode(report) for report in reports]))
 
 
 def run_trial(job: Job, pipe: Connection, lifeline: Connection) -> None:

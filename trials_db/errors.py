@@ -9,6 +9,14 @@ class StoreError(MapgroveError):
     """The trial store cannot be reached, read or written."""
 
 
+class StoreFullError(StoreError):
+    """There is no room for what was to be written; nothing was."""
+
+
+class DamagedError(StoreError):
+    """A document of the store is not as this version writes it."""
+
+
 class StudyNotFoundError(StoreError):
     """The store holds no study of this name."""
 
@@ -19,6 +27,10 @@ class StudyConflictError(StoreError):
 
 class LeaseLostError(StoreError):
     """The lease ran out and someone else holds what it stood for: whoever lost it may not write any more."""
+
+
+class ArtifactError(StoreError):
+    """A large file cannot be kept or fetched; no trial fails of it."""
 
 
 class WorkerError(MapgroveError):

@@ -1,4 +1,4 @@
-"""Worker processes that a master starts on its own machine, keeps alive, and takes with it when it ends."""
+"""Worker processes that another one starts on its own machine, keeps alive, and takes with it when it ends."""
 
 import logging
 import os
@@ -7,10 +7,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from trials_db.stopping import Stop
+from trials_db.stopping import DRAIN_SIGNAL, Stop
 
 _log = logging.getLogger(__name__)
 
@@ -20,35 +21,46 @@ LIFELINE_VARIABLE = "MAPGROVE_LIFELINE"
 _POLL_S = 0.05
 
 
+@dataclass(frozen=True)
+class Slot:
+    """Where one worker runs.
+
+    Attributes:
+        options: Words of its command beside those of all.
+        environment: Variables beside those of this process. Secrets go here: a command line can be read by everyone
+            on the machine.
+    """
+
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 class LocalWorkers:
     """Starts workers on entering the block, starts one again that was killed, and stops all on leaving.
 
     A worker that ended with an error of its own has told it, and would only tell it again: it is not started again,
     nor is one that was killed more than `MAX_RESTARTS` times. Where none is left, nothing would ever be tried, so
-    `failure` says why.
+    `failure` says why. One that left without an error has done what it was asked for.
 
     The workers hold one end of a pipe, this process the other. However this process ends, the pipe is closed, and
     they stop by themselves; see `follow_master`.
 
     Args:
-        num_workers: How many.
-        command: Program and arguments of one worker.
-        environment: Variables of a worker besides those of this process. Secrets go here: a command line can be
-            read by everyone on the machine.
+        command: Program and arguments of a worker.
+        slots: One for each.
     """
 
-    def __init__(self, num_workers: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], slots: Sequence[Slot]) -> None:
         self.failure: str | None = None
-        self._num_workers = num_workers
         self._command = list(command)
-        self._environment = {**os.environ, **environment}
+        self._slots = list(slots)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._restarts: dict[int, int] = {}
         self._lifeline = self._lifeline_of_workers = -1
 
     def __enter__(self) -> Self:
         self._lifeline_of_workers, self._lifeline = os.pipe()
-        for slot in range(self._num_workers):
+        for slot in range(len(self._slots)):
             self._restarts[slot] = 0
             self._start(slot)
         return self
@@ -76,21 +88,28 @@ class LocalWorkers:
             if code is None:
                 continue
             del self._processes[slot]
+            if code == 0:
+                continue
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             if code > 0 or self._restarts[slot] == MAX_RESTARTS:
-                self.failure = f"a worker {how}" + (f", after {self._restarts[slot]} restarts" if code <= 0 else "")
+                self.failure = f"a worker {how}" + (f", after {self._restarts[slot]} restarts" if code < 0 else "")
                 _log.error("%s; it is not started again", self.failure)
                 continue
             self._restarts[slot] += 1
             _log.warning("worker %d %s; starting another", process.pid, how)
             self._start(slot)
-        return bool(self._processes) or not self._num_workers
+        return bool(self._processes) or not self._slots
+
+    def drain(self) -> None:
+        """Let each worker end the trial that it runs, and leave."""
+        for process in self._processes.values():
+            os.kill(process.pid, DRAIN_SIGNAL)
 
     def _start(self, slot: int) -> None:
         # In a process group of its own, a worker learns of Ctrl-C from its master alone, and only once.
         self._processes[slot] = subprocess.Popen(
-            self._command,
-            env={**self._environment, LIFELINE_VARIABLE: str(self._lifeline_of_workers)},
+            [*self._command, *self._slots[slot].options],
+            env={**os.environ, **self._slots[slot].environment, LIFELINE_VARIABLE: str(self._lifeline_of_workers)},
             pass_fds=[self._lifeline_of_workers],
             start_new_session=True,
         )

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -163,6 +164,11 @@ class TrialProcess:
             return 0.0
         return sum(_resident_bytes(process) for process in family) / 1e6
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal that no process can heed ended it."""
+        return self._process.exitcode == -signal.SIGKILL
+
     def death(self) -> str:
         """How the process ended without telling, in words."""
         code = self._process.exitcode
@@ -193,6 +199,27 @@ class TrialProcess:
     def _close(self) -> None:
         self._messages.close()
         self._lifeline.close()
+
+
+def oom_kills() -> int:
+    """How many processes the system has killed for want of memory so far: those of our group, else of the machine."""
+    for path in (*_cgroup_events(), Path("/proc/vmstat")):
+        try:
+            words = path.read_text().split()
+        except OSError:
+            continue
+        if "oom_kill" in words:
+            return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
+def _cgroup_events() -> list[Path]:
+    """Where version 2 of control groups counts what happened to ours."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    return [Path(f"/sys/fs/cgroup{line.removeprefix('0::')}/memory.events") for line in lines if line.startswith("0::")]
 
 
 def _resident_bytes(process: psutil.Process) -> int:

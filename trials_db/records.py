@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, decode, encode
+from search_space.errors import MalformedError
 from search_space.objective import EpochReport, Outcome
 
 MAX_LIVES = 3
@@ -44,7 +45,8 @@ def _as_state(value: Any) -> Any:
 
 State = Annotated[TrialState, BeforeValidator(_as_state)]
 Count = Annotated[Whole, Field(ge=0)]
-Point = dict[str, int | float]
+Coordinate = Annotated[int | float, Field(ge=-1e15, le=1e15)]
+Point = dict[str, Coordinate]
 """Label of each hyperparameter to its number; for a choice, the index of the option, as Hyperopt records it."""
 
 
@@ -57,6 +59,7 @@ class StudyRecord(Frozen):
         space_fingerprint: See `search_space.space.space_fingerprint`.
         data_fingerprint: Fingerprint of the prepared data set.
         seed: Everything random derives from it and the trial's number.
+        software: What else the losses depend on, by name: the version, the backend, its precision.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -64,6 +67,7 @@ class StudyRecord(Frozen):
     space_fingerprint: str
     data_fingerprint: str
     seed: Count
+    software: dict[str, str] = {}
 
 
 class NewTrial(Frozen):
@@ -74,12 +78,14 @@ class NewTrial(Frozen):
         point: What Hyperopt chose.
         candidate: The plain form of the candidate made from it.
         seed: Seed of everything random in the trial.
+        priority: Those of a higher one are tried first.
     """
 
     number: Count
     point: Point
     candidate: dict[str, Any]
     seed: Count
+    priority: Whole = 0
 
 
 class Trial(Frozen):
@@ -91,10 +97,11 @@ class Trial(Frozen):
         point: What Hyperopt chose.
         candidate: The plain form of the candidate; see `decoded`.
         seed: Seed of everything random in the trial.
+        priority: Those of a higher one are tried first.
         attempts: How many times a worker claimed it.
         lost_workers: How many of these workers fell silent.
         worker: Who claimed it last.
-        reports: One per epoch of the last attempt, by epoch.
+        reports: One per epoch, by epoch; those of an attempt that another went on from are kept.
         outcome: How it ended, None before.
         created_s: When it was proposed.
         started_s: When it was claimed last.
@@ -106,6 +113,7 @@ class Trial(Frozen):
     point: Point
     candidate: dict[str, Any]
     seed: Count
+    priority: Whole = 0
     attempts: Count = 0
     lost_workers: Count = 0
     worker: str | None = None
@@ -114,6 +122,13 @@ class Trial(Frozen):
     created_s: float
     started_s: float | None = None
     finished_s: float | None = None
+
+    def known(self) -> Candidate | None:
+        """The candidate as an object; None where the store holds no readable one."""
+        try:
+            return self.decoded() if self.candidate else None
+        except MalformedError:
+            return None
 
     def decoded(self) -> Candidate:
         """The candidate as an object.
@@ -128,10 +143,25 @@ class Trial(Frozen):
             remedy="Restore the trial store from a copy, or search again under another study.name",
         )
 
+    def as_new(self) -> "Trial":
+        """The same trial where nobody runs it."""
+        running = self.state is TrialState.RUNNING
+        return self.model_copy(update={"state": TrialState.NEW}) if running else self
+
+    @property
+    def proposal(self) -> NewTrial:
+        """What was proposed."""
+        return NewTrial(**{name: getattr(self, name) for name in NewTrial.model_fields})
+
     @property
     def loss(self) -> float | None:
         """The loss it ended with, None where it has none."""
         return self.outcome.loss if self.outcome else None
+
+    @property
+    def best_reported(self) -> float | None:
+        """The best mean Jaccard of its epochs so far, None where none has one."""
+        return max((each.mean_jaccard for each in self.reports if each.mean_jaccard is not None), default=None)
 
 
 class Claim(Frozen):
@@ -183,6 +213,9 @@ class WorkerRecord(Frozen):
         pid: Process there.
         study: Name of the study it works on.
         trial: Number of the trial it is running, None while it waits.
+        elsewhere: Another study whose trial it is running; empty where it runs one of this, or none.
+        device: What it computes on, such as "GPU 0"; empty where it did not tell.
+        memory_mb: What its trial's processes held when it last told, in 10**6 bytes.
         last_seen_s: When it was last heard of, in the store's time; set by the store.
     """
 
@@ -191,6 +224,9 @@ class WorkerRecord(Frozen):
     pid: Count
     study: str
     trial: Count | None = None
+    elsewhere: str = ""
+    device: str = ""
+    memory_mb: Annotated[float, Field(ge=0.0)] = 0.0
     last_seen_s: float = 0.0
 
 

@@ -1,23 +1,32 @@
-"""The store's SQLite file: its tables, its version, its documents, and SQLite's errors in the user's words."""
+"""The store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
 
-import json
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from search_space.decode import Frozen, decode
-from search_space.errors import MalformedError
-from trials_db.errors import StoreError
+from trials_db.documents import RESTORE
+from trials_db.errors import StoreError, StoreFullError
+from trials_db.stopping import Stop
 
-SCHEMA_VERSION = 1
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4D677276
 """Marks the file as ours in its header ("Mgrv")."""
 
 WAIT_S = 30.0
 """How long a writer waits for its turn."""
+
+PATIENCE_S = 600.0
+"""How long it waits for room on the disk."""
+
+PAUSE_S = 0.5
 
 _MAKING_S = 1.0
 """How long a reader waits for the tables of a file that another process is making."""
@@ -32,6 +41,7 @@ CREATE TABLE studies (
 CREATE TABLE trials (
     study TEXT NOT NULL REFERENCES studies (name),
     number INTEGER NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL,
     document TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -40,22 +50,26 @@ CREATE TABLE trials (
     token TEXT,
     lease_until_s REAL,
     outcome TEXT,
+    loss REAL,
     created_s REAL NOT NULL,
     started_s REAL,
     finished_s REAL,
     changed INTEGER NOT NULL,
     PRIMARY KEY (study, number)
 );
-CREATE INDEX trials_by_state ON trials (study, state, number);
+CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
 CREATE INDEX trials_by_change ON trials (study, changed);
+CREATE INDEX trials_by_loss ON trials (study, loss, number) WHERE loss IS NOT NULL;
 CREATE TABLE reports (
     study TEXT NOT NULL,
     number INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
+    jaccard REAL,
     document TEXT NOT NULL,
     PRIMARY KEY (study, number, epoch),
     FOREIGN KEY (study, number) REFERENCES trials (study, number)
 );
+CREATE INDEX reports_by_epoch ON reports (study, epoch, number, jaccard);
 CREATE TABLE leads (
     study TEXT PRIMARY KEY REFERENCES studies (name),
     owner TEXT NOT NULL,
@@ -70,24 +84,38 @@ CREATE TABLE workers (
 );
 """
 
-_RESTORE = "Restore the file from a copy, or move it away and search anew"
+_UPGRADES = {
+    1: """
+ALTER TABLE trials ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+DROP INDEX trials_by_state;
+CREATE INDEX trials_by_state ON trials (study, state, priority DESC, number);
+ALTER TABLE trials ADD COLUMN loss REAL;
+UPDATE trials SET loss = json_extract(outcome, '$.loss');
+CREATE INDEX trials_by_loss ON trials (study, loss, number) WHERE loss IS NOT NULL;
+ALTER TABLE reports ADD COLUMN jaccard REAL;
+UPDATE reports SET jaccard = (SELECT AVG(value) FROM json_each(document, '$.jaccard'));
+CREATE INDEX reports_by_epoch ON reports (study, epoch, number, jaccard)
+"""
+}
+"""What makes the tables of a version those of the next."""
+
 _NAME_ANOTHER = "Name another file: --store sqlite:///PATH, or study.store in the study's file"
 _CHECK_DISK = "Check free space (df) and rights there"
 _SEARCH_FIRST = "Run `run_search.py search` first"
 
+_FULL = "disk is full"
+
 _MEANINGS = (
     ("locked", "is locked by another process", "End the process that holds it, and try again"),
-    ("disk is full", "cannot grow, the disk is full", "Make room and run the same command again"),
+    (_FULL, "cannot grow, the disk is full", "Make room on it; `df` shows it"),
     ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
     ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
     ("not a database", "is not a SQLite file", _NAME_ANOTHER),
-    ("malformed", "is damaged", _RESTORE),
+    ("malformed", "is damaged", RESTORE),
     ("disk I/O error", "cannot be read or written", _CHECK_DISK),
     ("File exists", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
     ("Not a directory", "cannot be made, a part of its path is a file", _NAME_ANOTHER),
 )
-
-Document = TypeVar("Document", bound=Frozen)
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
@@ -122,8 +150,33 @@ def store_errors(path: Path) -> Iterator[None]:
         text = str(error)
         for part, what, remedy in _MEANINGS:
             if part in text:
-                raise StoreError(f"The study store {path} {what}", received=text, remedy=remedy) from error
+                kind = StoreFullError if part == _FULL else StoreError
+                raise kind(f"The study store {path} {what}", received=text, remedy=remedy) from error
         raise StoreError(f"The study store {path} failed", received=text, remedy=_CHECK_DISK) from error
+
+
+def until_there_is_room(write: Callable[[], Answer], stop: Stop) -> Answer:
+    """Write; again and again while the disk is full, so that what took hours to find is not lost for want of room.
+
+    Raises:
+        StoreFullError: There was no room for `PATIENCE_S`, or when `stop` was set.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    is_full = False
+    while True:
+        try:
+            answer = write()
+        except StoreFullError as error:
+            if stop.is_set() or time.monotonic() > deadline:
+                raise
+            if not is_full:
+                _log.warning("%s Trying again for %.0f s.", error, PATIENCE_S)
+            is_full = True
+            stop.wait(PAUSE_S)
+        else:
+            if is_full:
+                _log.warning("there is room again for the store")
+            return answer
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -143,44 +196,10 @@ def file_gone(path: Path) -> StoreError:
     )
 
 
-def parse_document(text: str, path: Path, where: str) -> dict[str, Any]:
-    """Read the JSON of one column.
-
-    Args:
-        text: What the column holds.
-        path: The store, for the error.
-        where: What it is the document of, for the error: "trial 7 of study 'x'".
-
-    Raises:
-        StoreError: It is no JSON mapping.
-    """
-    try:
-        plain = json.loads(text)
-    except (TypeError, ValueError):
-        plain = None
-    if not isinstance(plain, dict):
-        raise StoreError(f"{_damaged(path, where)}: it is no JSON mapping", received=text, remedy=_RESTORE)
-    return plain
-
-
-def decode_document(model: type[Document], plain: Mapping[str, Any], path: Path, where: str) -> Document:
-    """Make an object of what the store holds; see `parse_document`.
-
-    Raises:
-        StoreError: It describes no `model`.
-    """
-    try:
-        return decode(model, plain, where=_damaged(path, where), remedy=_RESTORE)
-    except MalformedError as error:
-        raise StoreError(error.what, received=error.received, remedy=error.remedy) from None
-
-
-def _damaged(path: Path, where: str) -> str:
-    return f"The study store {path} holds a damaged document, {where}"
-
-
 def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
     db.row_factory = sqlite3.Row
+    # What is no text is refused where it is read, and not with all that is read beside it.
+    db.text_factory = _text
     db.execute("PRAGMA foreign_keys = ON")
     version = _version_now(db, path)
     deadline = time.monotonic() + _MAKING_S
@@ -194,12 +213,36 @@ def _prepare(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         # Another process may have been faster since the first look.
         if _version(db, path) == 0:
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
+            _run(db, _TABLES)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
+    elif version < SCHEMA_VERSION:
+        _upgrade(db, path)
     db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _upgrade(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the tables of an earlier version up to date, wholly or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been faster since the first look.
+        for version in range(_version(db, path), SCHEMA_VERSION):
+            _run(db, _UPGRADES[version])
+            db.execute(f"PRAGMA user_version = {version + 1}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def _run(db: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        db.execute(statement)
 
 
 def _use_write_ahead_log(db: sqlite3.Connection) -> None:
@@ -234,11 +277,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     """
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if application == APPLICATION_ID and version == SCHEMA_VERSION:
+    if application == APPLICATION_ID and 1 <= version <= SCHEMA_VERSION:
         return version
     if application == APPLICATION_ID:
         raise StoreError(
-            f"The study store {path} has version {version}, this Mapgrove reads {SCHEMA_VERSION}",
+            f"The study store {path} has version {version}, this Mapgrove reads up to {SCHEMA_VERSION}",
             remedy="Use the Mapgrove that wrote it",
         )
     if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():

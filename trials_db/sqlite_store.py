@@ -5,17 +5,25 @@
 
 import logging
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
-from trials_db.errors import LeaseLostError
+from trials_db import store
+from trials_db.errors import DamagedError, LeaseLostError
+from trials_db.reading import (
+    FINAL_STATES,
+    Reader,
+    StoredTrial,
+    all_counts,
+    damaged_outcome,
+    is_score,
+    lives_lost,
+)
 from trials_db.records import (
     MAX_LIVES,
     Claim,
@@ -26,51 +34,29 @@ from trials_db.records import (
     TrialState,
     WorkerRecord,
 )
-from trials_db.sqlite_file import (
-    Document,
-    connect,
-    decode_document,
-    file_gone,
-    file_identity,
-    parse_document,
-    store_errors,
-)
-from trials_db.store import TrialStore, check_same_study, no_such_study
+from trials_db.sqlite_connection import SqliteConnection, patient
+from trials_db.store import check_same_study, no_such_study
 
 _log = logging.getLogger(__name__)
 
-_TRIAL_COLUMNS = "number, state, document, attempts, lost_workers, worker, outcome, created_s, started_s, finished_s"
+_TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "started_s", "finished_s")
+_TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
 
 
-class SqliteStore(TrialStore):
+class SqliteStore(SqliteConnection):
     """See `TrialStore` for what it promises.
 
     Writers take turns: each method is one `BEGIN IMMEDIATE` transaction. Readers never wait (write-ahead log).
 
-    Args:
-        path: The file.
-        create: Make the file and its folder where they are missing; else that is an error.
-        clock: Tells seconds since the epoch. The file lies on one machine, so this machine's clock is the store's.
+    Its arguments are those of `SqliteConnection`.
     """
 
     def __init__(self, path: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
-        self._clock = clock
-        # One connection serves the threads of a process in turn.
-        self._lock = threading.RLock()
-        self._db = connect(path, create=create)
-        self._place = path.absolute()
-        self._identity = file_identity(self._place)
-
-    def close(self) -> None:
-        with self._lock, store_errors(self.path):
-            self._db.close()
-
-    def now(self) -> float:
-        return self._clock()
+        super().__init__(path, create=create, clock=clock)
+        self._reader = Reader(str(path), self.now)
 
     def create_study(self, record: StudyRecord) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             stored = self._find_study(record.name)
             if stored is None:
                 db.execute(
@@ -81,43 +67,59 @@ class SqliteStore(TrialStore):
                 check_same_study(stored, record)
 
     def load_study(self, name: str) -> StudyRecord:
-        with self._reading():
+        with self.reading():
             stored = self._find_study(name)
         if stored is None:
             raise no_such_study(name, self.list_studies())
         return stored
 
     def list_studies(self) -> list[str]:
-        with self._reading() as db:
+        with self.reading() as db:
             return [row["name"] for row in db.execute("SELECT name FROM studies ORDER BY created_s, name")]
 
     def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
-        with self._writing() as db:
+        with self.writing() as db:
             check_same_study(self.load_study(record.name), record, may_change)
             db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
         return record
 
+    @patient
     def add_trial(self, study: str, trial: NewTrial) -> bool:
-        with self._writing() as db:
-            present = db.execute(
-                "SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, trial.number)
-            ).fetchone()
-            if present:
+        with self.writing():
+            if self._has(study, trial.number):
                 return False
-            db.execute(
-                "INSERT INTO trials (study, number, state, document, created_s, changed) VALUES (?, ?, ?, ?, ?, ?)",
-                (study, trial.number, TrialState.NEW, canonical_json(trial), self.now(), self._next_change(study)),
-            )
+            self._insert(study, trial.number, trial.priority, TrialState.NEW, canonical_json(trial), self.now())
         return True
 
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        trial = trial.as_new()
+        with self.writing() as db:
+            if self._has(study, trial.number):
+                return False
+            self._insert(
+                study, trial.number, trial.priority, trial.state, canonical_json(trial.proposal), trial.created_s
+            )
+            db.execute(
+                "UPDATE trials SET attempts = ?, lost_workers = ?, worker = ?, outcome = ?, loss = ?, started_s = ?,"
+                " finished_s = ? WHERE study = ? AND number = ?",
+                (
+                    *(trial.attempts, trial.lost_workers, trial.worker),
+                    canonical_json(trial.outcome) if trial.outcome else None,
+                    *(trial.loss, trial.started_s, trial.finished_s, study, trial.number),
+                ),
+            )
+            for report in trial.reports:
+                self._insert_report(study, trial.number, report)
+        return True
+
+    @patient
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
         if self._lowest_new(study) is None:
             return None
-        with self._writing() as db:
-            row = self._lowest_new(study)
-            if row is None:
+        with self.writing() as db:
+            new = self._readable_new(study)
+            if new is None:
                 return None
-            new = self._read(NewTrial, row["document"], f"trial {row['number']} of study {study!r}")
             claim = Claim(
                 study=study,
                 number=new.number,
@@ -125,7 +127,7 @@ class SqliteStore(TrialStore):
                 worker=worker,
                 candidate=new.candidate,
                 seed=new.seed,
-                attempt=row["attempts"] + 1,
+                attempt=new.attempts + 1,
                 lease_s=lease_s,
             )
             now = self.now()
@@ -139,46 +141,53 @@ class SqliteStore(TrialStore):
             )
         return claim
 
+    @patient
     def renew(self, claim: Claim) -> None:
-        with self._writing():
+        with self.writing():
             self._update_claimed(claim, "lease_until_s = ?", self.now() + claim.lease_s)
 
+    @patient
     def report(self, claim: Claim, report: EpochReport) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             self._update_claimed(claim, "changed = ?", self._next_change(claim.study))
             db.execute(
-                "INSERT OR REPLACE INTO reports (study, number, epoch, document) VALUES (?, ?, ?, ?)",
-                (claim.study, claim.number, report.epoch, canonical_json(report)),
+                "DELETE FROM reports WHERE study = ? AND number = ? AND epoch >= ?",
+                (claim.study, claim.number, report.epoch),
             )
+            self._insert_report(claim.study, claim.number, report)
 
+    @patient
     def finish(self, claim: Claim, outcome: Outcome) -> None:
-        with self._writing():
+        with self.writing():
             if self._finished_by(claim):
                 return
             self._update_claimed(
                 claim,
-                "state = ?, outcome = ?, finished_s = ?, lease_until_s = NULL, changed = ?",
-                *(TrialState(outcome.state), canonical_json(outcome), self.now(), self._next_change(claim.study)),
+                "state = ?, outcome = ?, loss = ?, finished_s = ?, lease_until_s = NULL, changed = ?",
+                *(TrialState(outcome.state), canonical_json(outcome), outcome.loss),
+                *(self.now(), self._next_change(claim.study)),
             )
 
+    @patient
     def release(self, claim: Claim) -> None:
-        with self._writing():
+        with self.writing():
             self._update_claimed(
                 claim,
                 "state = ?, token = NULL, lease_until_s = NULL, changed = ?",
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
-            self._drop_reports(claim.study, claim.number)
 
-    def requeue_expired(self, study: str) -> list[int]:
-        if not self._expired(study):
+    @patient
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
+        at_s = self.now() if at_s is None else at_s
+        if not self._expired(study, at_s):
             return []
-        with self._writing():
-            expired = self._expired(study)
+        with self.writing():
+            expired = self._expired(study, at_s)
             for row in expired:
-                self._take_away(study, row["number"], row["lost_workers"] + 1)
+                self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
-            _log.warning("trial %d lost its worker %s", row["number"], row["worker"])
+            _log.warning("trial %s lost its worker %s", row["number"], row["worker"])
         return [row["number"] for row in expired]
 
     def trials(self, study: str) -> list[Trial]:
@@ -186,28 +195,46 @@ class SqliteStore(TrialStore):
 
     def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
         since = int(cursor or -1)
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(
-                f"SELECT {_TRIAL_COLUMNS}, changed FROM trials WHERE study = ? AND changed > ? ORDER BY number",
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND changed > ? ORDER BY number",
                 (study, since),
             ).fetchall()
-            if not rows:
-                self._refuse_missing(study)
-            reports = self._reports(study, since)
-        newest = max((row["changed"] for row in rows), default=since)
-        return [self._trial(study, row, reports.get(row["number"], [])) for row in rows], str(newest)
+            newest = self._num_changes(study)
+            reports = self._reports(study, since) if rows else {}
+        stored = [_stored(row, reports.get(row["number"], [])) for row in rows]
+        return self._reader.told(study, stored), str(newest)
+
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT number, (SELECT MAX(jaccard) FROM reports"
+                " WHERE study = told.study AND number = told.number AND epoch <= told.epoch) AS best"
+                " FROM reports told WHERE study = ? AND epoch = ? ORDER BY number DESC LIMIT ?",
+                (study, epoch, store.MOST_SCORES),
+            ).fetchall()
+        return {row["number"]: row["best"] for row in rows if is_score(row["best"])}
+
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT number, loss FROM trials WHERE study = ? AND loss IS NOT NULL ORDER BY loss, number LIMIT ?",
+                (study, count),
+            ).fetchall()
+        return [(row["number"], row["loss"]) for row in rows if is_score(row["loss"])]
 
     def counts(self, study: str) -> dict[TrialState, int]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT state, COUNT(*) AS n FROM trials WHERE study = ? GROUP BY state", (study,))
             found = {row["state"]: row["n"] for row in rows}
             if not found:
                 self._refuse_missing(study)
-        return {state: found.get(state, 0) for state in TrialState}
+        return all_counts(found)
 
+    @patient
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
         lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
-        with self._writing() as db:
+        with self.writing() as db:
             if self.leader(study) is not None:
                 return None
             db.execute(
@@ -216,8 +243,9 @@ class SqliteStore(TrialStore):
             )
         return lead
 
+    @patient
     def renew_lead(self, lead: Lead) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             changed = db.execute(
                 "UPDATE leads SET lease_until_s = ? WHERE study = ? AND token = ?",
                 (self.now() + lead.lease_s, lead.study, lead.token),
@@ -225,76 +253,58 @@ class SqliteStore(TrialStore):
         if not changed:
             raise LeaseLostError(f"Another master leads the study {lead.study!r}")
 
+    @patient
     def release_lead(self, lead: Lead) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
 
     def leader(self, study: str) -> str | None:
-        with self._reading() as db:
+        with self.reading() as db:
             row = db.execute(
                 "SELECT owner FROM leads WHERE study = ? AND lease_until_s > ?", (study, self.now())
             ).fetchone()
         return row["owner"] if row else None
 
+    @patient
     def heartbeat(self, worker: WorkerRecord) -> None:
         seen = worker.model_copy(update={"last_seen_s": self.now()})
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO workers (study, name, document) VALUES (?, ?, ?)",
                 (worker.study, worker.name, canonical_json(seen)),
             )
 
+    @patient
     def forget_worker(self, study: str, name: str) -> None:
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
 
     def workers(self, study: str) -> list[WorkerRecord]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
-        return [self._read(WorkerRecord, row["document"], f"a worker of study {study!r}") for row in rows]
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """All queries of the block see the store at one moment."""
-        with self._lock, store_errors(self.path), self._file_in_place():
-            if self._db.in_transaction:
-                yield self._db
-                return
-            self._db.execute("BEGIN")
-            try:
-                yield self._db
-            finally:
-                self._db.rollback()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block or, where it raises, nothing."""
-        with self._lock, store_errors(self.path), self._file_in_place():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.rollback()
-                raise
-
-    @contextmanager
-    def _file_in_place(self) -> Iterator[None]:
-        """Refuse to work on a file that was deleted: SQLite would go on, and all be lost on closing."""
-        self._check_file()
-        yield
-        self._check_file()
-
-    def _check_file(self) -> None:
-        if file_identity(self._place) != self._identity:
-            raise file_gone(self.path)
-
-    def _read(self, model: type[Document], text: str, where: str) -> Document:
-        return decode_document(model, parse_document(text, self.path, where), self.path, where)
+        found = [self._reader.worker(study, row["document"]) for row in rows]
+        return [worker for worker in found if worker is not None]
 
     def _find_study(self, name: str) -> StudyRecord | None:
         row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
-        return self._read(StudyRecord, row["document"], f"study {name!r}") if row else None
+        return self._reader.study(name, row["document"]) if row else None
+
+    def _has(self, study: str, number: int) -> bool:
+        row = self._db.execute("SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, number)).fetchone()
+        return row is not None
+
+    def _insert(self, study: str, number: int, priority: int, state: TrialState, document: str, at_s: float) -> None:
+        self._db.execute(
+            "INSERT INTO trials (study, number, priority, state, document, created_s, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (study, number, priority, state, document, at_s, self._next_change(study)),
+        )
+
+    def _insert_report(self, study: str, number: int, report: EpochReport) -> None:
+        self._db.execute(
+            "INSERT INTO reports (study, number, epoch, jaccard, document) VALUES (?, ?, ?, ?, ?)",
+            (study, number, report.epoch, report.mean_jaccard, canonical_json(report)),
+        )
 
     def _refuse_missing(self, study: str) -> None:
         if not self._db.execute("SELECT 1 FROM studies WHERE name = ?", (study,)).fetchone():
@@ -302,52 +312,72 @@ class SqliteStore(TrialStore):
 
     def _next_change(self, study: str) -> int:
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
-        self._refuse_missing(study)
-        self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,))
+        if not self._db.execute("UPDATE studies SET changes = changes + 1 WHERE name = ?", (study,)).rowcount:
+            raise no_such_study(study, self.list_studies())
+        return self._num_changes(study)
+
+    def _num_changes(self, study: str) -> int:
+        """Number of the study's newest change."""
         row = self._db.execute("SELECT changes FROM studies WHERE name = ?", (study,)).fetchone()
+        if row is None:
+            raise no_such_study(study, self.list_studies())
         return int(row["changes"])
 
     def _lowest_new(self, study: str) -> sqlite3.Row | None:
-        with self._reading() as db:
+        with self.reading() as db:
             row: sqlite3.Row | None = db.execute(
-                "SELECT number, document, attempts FROM trials WHERE study = ? AND state = ? ORDER BY number LIMIT 1",
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?"
+                " ORDER BY priority DESC, number LIMIT 1",
                 (study, TrialState.NEW),
             ).fetchone()
         return row
 
-    def _expired(self, study: str) -> list[sqlite3.Row]:
-        with self._reading() as db:
+    def _readable_new(self, study: str) -> Trial | None:
+        """The new trial that is next; those before it that cannot be read are ended."""
+        while (row := self._lowest_new(study)) is not None:
+            try:
+                reports = self._reports_of(study, row["number"]) if row["attempts"] else []
+                return self._reader.trial(study, _stored(row, reports))
+            except DamagedError as error:
+                self._reader.warn(error)
+                self._end(study, row["number"], damaged_outcome(error))
+        return None
+
+    def _expired(self, study: str, at_s: float) -> list[sqlite3.Row]:
+        with self.reading() as db:
+            # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
-                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ? AND lease_until_s < ?"
-                " ORDER BY number",
-                (study, TrialState.RUNNING, self.now()),
+                "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
+                # What is no time would never have passed.
+                " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number + 0",
+                (study, TrialState.RUNNING, at_s),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:
         """Take a running trial from its worker: a life less, or the end."""
-        ended = lost >= MAX_LIVES
-        outcome = Outcome(state="failed", reason=f"lost {lost} workers") if ended else None
         self._db.execute(
-            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, lost_workers = ?, token = NULL,"
-            " lease_until_s = NULL, changed = ? WHERE study = ? AND number = ?",
+            "UPDATE trials SET state = ?, lost_workers = ?, token = NULL, lease_until_s = NULL, changed = ?"
+            " WHERE study = ? AND number = ?",
+            (TrialState.NEW, lost, self._next_change(study), study, number),
+        )
+        if lost >= MAX_LIVES:
+            self._end(study, number, Outcome(state="failed", reason=f"lost {lost} workers"))
+
+    def _end(self, study: str, number: int, outcome: Outcome) -> None:
+        """End a trial that nobody runs."""
+        self._db.execute(
+            "UPDATE trials SET state = ?, outcome = ?, finished_s = ?, changed = ? WHERE study = ? AND number = ?",
             (
-                TrialState.FAILED if ended else TrialState.NEW,
-                canonical_json(outcome) if outcome else None,
-                self.now() if ended else None,
-                *(lost, self._next_change(study), study, number),
+                *(TrialState(outcome.state), canonical_json(outcome), self.now()),
+                *(self._next_change(study), study, number),
             ),
         )
-        if not ended:
-            self._drop_reports(study, number)
-
-    def _drop_reports(self, study: str, number: int) -> None:
-        self._db.execute("DELETE FROM reports WHERE study = ? AND number = ?", (study, number))
 
     def _finished_by(self, claim: Claim) -> bool:
         row = self._db.execute(
             "SELECT state, token FROM trials WHERE study = ? AND number = ?", (claim.study, claim.number)
         ).fetchone()
-        return row is not None and row["token"] == claim.token and TrialState(row["state"]).is_final
+        return row is not None and row["token"] == claim.token and row["state"] in FINAL_STATES
 
     def _update_claimed(self, claim: Claim, assignments: str, *values: Any) -> None:
         """Change a trial if, and only if, it still is the claim's."""
@@ -361,22 +391,25 @@ class SqliteStore(TrialStore):
                 remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
             )
 
-    def _reports(self, study: str, since: int) -> dict[int, list[EpochReport]]:
+    def _reports(self, study: str, since: int) -> dict[int, list[str]]:
+        """The reports of the trials that changed, by number and epoch, as they are stored."""
         rows = self._db.execute(
-            "SELECT r.number, r.document FROM reports r JOIN trials t ON t.study = r.study AND t.number = r.number"
-            " WHERE r.study = ? AND t.changed > ? ORDER BY r.number, r.epoch",
-            (study, since),
+            "SELECT number, document FROM reports WHERE study = ?"
+            " AND number IN (SELECT number FROM trials WHERE study = ? AND changed > ?) ORDER BY number, epoch",
+            (study, study, since),
         )
-        found: dict[int, list[EpochReport]] = {}
+        found: dict[int, list[str]] = {}
         for row in rows:
-            where = f"a report of trial {row['number']} of study {study!r}"
-            found.setdefault(row["number"], []).append(self._read(EpochReport, row["document"], where))
+            found.setdefault(row["number"], []).append(row["document"])
         return found
 
-    def _trial(self, study: str, row: sqlite3.Row, reports: list[EpochReport]) -> Trial:
-        where = f"trial {row['number']} of study {study!r}"
-        document = parse_document(row["document"], self.path, where)
-        columns = {key: row[key] for key in row.keys() if key not in ("document", "outcome", "changed")}  # noqa: SIM118
-        outcome = parse_document(row["outcome"], self.path, where) if row["outcome"] else None
-        plain = {**document, **columns, "outcome": outcome, "reports": reports}
-        return decode_document(Trial, plain, self.path, where)
+    def _reports_of(self, study: str, number: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT document FROM reports WHERE study = ? AND number = ? ORDER BY epoch", (study, number)
+        )
+        return [row["document"] for row in rows]
+
+
+def _stored(row: sqlite3.Row, reports: list[str]) -> StoredTrial:
+    fields = {name: row[name] for name in _TRIAL_FIELDS}
+    return StoredTrial(row["number"], row["document"], row["outcome"], reports, fields)

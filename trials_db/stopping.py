@@ -3,9 +3,9 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Stop(Protocol):
@@ -22,17 +22,51 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """A polite `kill`, Ctrl-C, and the terminal that was closed."""
 
 
+DRAIN_SIGNAL = signal.SIGUSR1
+"""Asks a worker to leave after its trial."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """Inside the block, `STOP_SIGNALS` set the event instead of ending the process; only in the main thread.
 
     A hang-up that is ignored stays so: that is how `nohup` lets a process outlive its terminal.
     """
-    stop = threading.Event()
-    signals = [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
-    before = {each: signal.signal(each, lambda *_: stop.set()) for each in signals}
+    with stop_or_drain(finish=False) as asked:
+        yield asked.stop
+
+
+class Asked(NamedTuple):
+    """What a worker was asked by signals.
+
+    Attributes:
+        stop: To leave at once, its trial handed back.
+        drain: To leave after its trial.
+    """
+
+    stop: threading.Event
+    drain: threading.Event
+
+
+@contextmanager
+def stop_or_drain(*, finish: bool) -> Iterator[Asked]:
+    """Inside the block, signals set events instead of ending the process; only in the main thread.
+
+    Args:
+        finish: The first of `STOP_SIGNALS` asks to drain, and the second to stop; else already the first.
+    """
+    asked = Asked(threading.Event(), threading.Event())
+
+    def heed(*_: object) -> None:
+        (asked.drain if finish and not asked.drain.is_set() else asked.stop).set()
+
+    handlers: dict[signal.Signals, Callable[..., None]] = dict.fromkeys(STOP_SIGNALS, heed)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        del handlers[signal.SIGHUP]
+    handlers[DRAIN_SIGNAL] = lambda *_: asked.drain.set()
+    before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
     try:
-        yield stop
+        yield asked
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -41,8 +75,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
 class AwakeGuard:
     """Tells whether this process has been awake for a whole lease, so that it may judge who is silent.
 
-    After a laptop's sleep or a stopped process, the first to wake would else take trials from workers that slept
-    as well and are about to renew.
+    After a laptop's sleep, a stopped process, or a time without the store, the first to be back would else take trials
+    from workers that are about to renew. A new one knows nothing of the time before it, and begins with that lease.
 
     Args:
         lease_s: The lease of those who are judged.
@@ -51,12 +85,15 @@ class AwakeGuard:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._last_s = time.time()
-        self._blind_until_s = 0.0
+        self._blind_until_s = self._last_s + lease_s
 
     def may_judge(self) -> bool:
-        """Call at least every quarter of a lease; False for a lease after a gap between two calls."""
+        """Call at least every quarter of a lease; False for a lease after a gap between two calls.
+
+        A clock that was set back tells nothing of gaps, and counts as one.
+        """
         now_s = time.time()
-        if now_s - self._last_s > self._lease_s / 2:
+        if not 0.0 <= now_s - self._last_s <= self._lease_s / 2:
             self._blind_until_s = now_s + self._lease_s
         self._last_s = now_s
         return now_s >= self._blind_until_s

@@ -1,7 +1,7 @@
 """Where studies and trials are kept: what every store promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +18,10 @@ from trials_db.records import (
     is_covered,
     study_differences,
 )
+from trials_db.stopping import Stop
+
+MOST_SCORES = 1000
+"""Against so many others a trial is judged: more would change no verdict, and cost as the study grows."""
 
 
 class TrialStore(ABC):
@@ -28,20 +32,28 @@ class TrialStore(ABC):
     - **Pass by value.** What goes in is copied, what comes out is frozen; only methods change a store.
     - **Each method is atomic**, and what it wrote survives the death of any process.
     - **A number is added once** per study; adding it again changes nothing.
-    - **A claim is exclusive.** The oldest new trial is claimed by exactly one worker, under a fresh token.
+    - **A claim is exclusive.** Of the new trials, the oldest of the highest priority is claimed by exactly one worker,
+      under a fresh token.
     - **Fencing.** `renew`, `report`, `finish` and `release` compare the claim's token and that the trial runs: a worker
       whose trial was taken from it gets `LeaseLostError` and has changed nothing. Finishing twice with the
       token that finished is harmless, so that a doubtful write may be repeated.
     - **A lease that ran out still holds** until `requeue_expired` takes the trial or the worker renews.
     - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
-      that is released loses no life.
+      that is released loses no life. It keeps its reports: the next attempt goes on after the last checkpoint.
     - **A final state never changes**, and is told by `changed_since` like every change before it.
+    - **A damaged trial is one failed trial.** What is stored of a trial and cannot be read is told as one that failed,
+      its reason names the damage; `claim` ends it and takes the next. A damaged worker is left out, and both are
+      warned of once. A damaged study is refused with `DamagedError`; the others go on.
     - **Time is the store's own**, not that of the machine that asks.
     """
 
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections; the store is of no use afterwards."""
+
+    @abstractmethod
+    def heed(self, stop: Stop) -> None:
+        """Wait no longer for a server that is away once `stop` is set; a store that never waits need not."""
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +114,30 @@ class TrialStore(ABC):
         """Add a proposal; return False, changing nothing, where the study already has a trial of this number."""
 
     @abstractmethod
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        """Add a trial as another store knew it, with its reports, its end and its times.
+
+        One that was running there is new here, as its worker knows nothing of this store.
+
+        Returns:
+            False, changing nothing, where the study already has a trial of this number.
+        """
+
+    def restore_study(self, record: StudyRecord, trials: Iterable[Trial]) -> int:
+        """Add a study as another store knew it; one that was interrupted may be repeated.
+
+        Returns:
+            Number of trials that were added.
+
+        Raises:
+            StudyConflictError: A study of this name differs.
+        """
+        self.create_study(record)
+        return sum(self.restore_trial(record.name, trial) for trial in trials)
+
+    @abstractmethod
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        """Start the new trial of the lowest number; None where no trial is new."""
+        """Start the new trial of the lowest number among those of the highest priority; None where no trial is new."""
 
     @abstractmethod
     def renew(self, claim: Claim) -> None:
@@ -115,7 +149,7 @@ class TrialStore(ABC):
 
     @abstractmethod
     def report(self, claim: Claim, report: EpochReport) -> None:
-        """Record one epoch; a second report of an epoch replaces the first.
+        """Record one epoch, in place of what an earlier attempt told of it and of later ones.
 
         Raises:
             LeaseLostError: The trial is no longer this claim's.
@@ -131,18 +165,23 @@ class TrialStore(ABC):
 
     @abstractmethod
     def release(self, claim: Claim) -> None:
-        """Hand the trial back: it is new again, has no reports, and has lost no life.
+        """Hand the trial back: it is new again and has lost no life.
 
         Raises:
             LeaseLostError: The trial is no longer this claim's.
         """
 
     @abstractmethod
-    def requeue_expired(self, study: str) -> list[int]:
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
         """Take every trial whose lease ran out from its worker; return their numbers, lowest first.
 
         A caller that was itself cut off or asleep for long must first wait a whole lease: the workers were perhaps
         cut off with it, and are about to renew.
+
+        Args:
+            study: Name of the study.
+            at_s: Take those whose lease had run out at this moment of the store's time, when the caller made sure
+                that it is awake; None for now.
         """
 
     @abstractmethod
@@ -168,6 +207,19 @@ class TrialStore(ABC):
         Raises:
             StudyNotFoundError: There is no study of this name.
         """
+
+    @abstractmethod
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        """How well each trial did up to an epoch, for those that judge one by the others.
+
+        Returns:
+            By number, the best mean Jaccard up to `epoch` of every trial that reported this epoch, however it
+            stands now; without those that reported none. Of more than `MOST_SCORES` trials the newest.
+        """
+
+    @abstractmethod
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        """Number and loss of the trials with the lowest losses, at most `count`, the best first, then the older."""
 
     @abstractmethod
     def counts(self, study: str) -> dict[TrialState, int]:
@@ -210,8 +262,16 @@ class TrialStore(ABC):
         """All workers that have not left, by name; the dead show by `last_seen_s`."""
 
     @abstractmethod
+    def probe(self) -> None:
+        """Write, and take it back: so that rights that are missing show before they are needed.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+
+    @abstractmethod
     def now(self) -> float:
-        """The store's time, in seconds since the epoch."""
+        """The store's time, in seconds since the epoch, to the millisecond."""
 
 
 def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collection[str] = ()) -> None:
@@ -225,6 +285,9 @@ def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collec
     Raises:
         StudyConflictError: They differ elsewhere; every such place is named with both values.
     """
+    if not stored.software:
+        # Begun when nobody asked.
+        given = given.model_copy(update={"software": {}})
     allowed = [f"settings.{path}" for path in may_change]
     paths = [path for path in study_differences(stored, given) if not is_covered(path, allowed)]
     if paths:

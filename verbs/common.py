@@ -1,21 +1,23 @@
 """What the verbs share: how a study is named, opened and shown."""
 
 import argparse
+import fnmatch
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
-from search_space.study import Study
+from search_space.study import CLASS_STUDIES, Study, usual_folder
 from search_space.study_file import read_study
 
 if TYPE_CHECKING:
     from results.commands import StudyCommands
     from search_space.records import Split
+    from trials_db.artifacts import Artifacts
     from trials_db.store import TrialStore
 
 STUDY_FILE = "study.json"
@@ -28,6 +30,24 @@ def add_study(parser: argparse.ArgumentParser, *, required: bool = True) -> None
     parser.add_argument(
         "--study", required=required, metavar="FILE|NAME", help="a TOML file, or the name of a study that was searched"
     )
+    _add_set_and_store(parser)
+
+
+def add_studies(parser: argparse.ArgumentParser) -> None:
+    """Add `--study`, which may be repeated and name several, `--set` and `--store`."""
+    parser.add_argument(
+        "--study",
+        required=True,
+        action="append",
+        metavar="FILE|NAME",
+        dest="studies",
+        help="a TOML file, or the name of a study that was searched; 'dstl/*' for the studies of its single classes; "
+        "may be repeated",
+    )
+    _add_set_and_store(parser)
+
+
+def _add_set_and_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",
@@ -53,13 +73,59 @@ def load_study(options: argparse.Namespace) -> Study:
         MapgroveError: There is none, or `--set` was given for a study that is already fixed.
     """
     name = str(options.study)
+    if is_pattern(name):
+        raise UsageError("one study is wanted here", received=name, remedy="`status` tells which there are")
     if name.endswith(".toml"):
-        study = read_study(Path(name), options.assignments)
-        store = _store_option(options)
-        return study.with_store(store) if store else study
+        return _in_store(read_study(Path(name), options.assignments), options)
+    _refuse_set(name, options)
+    return _searched_study(name, store_option(options))
+
+
+def load_studies(options: argparse.Namespace) -> tuple[Study, list[str]]:
+    """Read what `--study`, as `add_studies` has it, names.
+
+    Returns:
+        One study whose store holds them all, and the names, some of which may be patterns.
+
+    Raises:
+        MapgroveError: See `load_study`; or they are in different stores.
+    """
+    home, names = None, []
+    for name in options.studies:
+        if name.endswith(".toml"):
+            study = _in_store(read_study(Path(name), options.assignments), options)
+            names.append(study.name)
+        else:
+            _refuse_set(name, options)
+            study = _study_beside(name, store_option(options))
+            names.append(name)
+        if home is not None and study.store_url != home.store_url:
+            raise UsageError("the studies are in different stores", received=name, remedy="Run a command for each")
+        home = home or study
+    if home is None:
+        raise UsageError("no study is named", remedy="--study NAME")
+    return home, names
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for all studies that it matches, as in a shell."""
+    return any(mark in name for mark in "*?[")
+
+
+def matching(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The studies that some names and patterns mean, in the store's order; a name is one whether it is there or not."""
+    wanted = [name for name in names if not is_pattern(name) and name not in known]
+    return wanted + [each for each in known if any(fnmatch.fnmatchcase(each, name) for name in names)]
+
+
+def _in_store(study: Study, options: argparse.Namespace) -> Study:
+    store = store_option(options)
+    return study.with_store(store) if store else study
+
+
+def _refuse_set(name: str, options: argparse.Namespace) -> None:
     if options.assignments:
         raise UsageError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
-    return _searched_study(name, _store_option(options))
 
 
 def refuse_set_without_study(options: argparse.Namespace) -> None:
@@ -77,6 +143,13 @@ def open_study_store(study: Study, *, create: bool = False) -> "TrialStore":
     from trials_db.opening import open_store
 
     return open_store(study.store_url, create=create)
+
+
+def open_study_artifacts(study: Study) -> "Artifacts":
+    """Open where the large files of the study's trials are."""
+    from trials_db.opening import open_artifacts
+
+    return open_artifacts(study.study.artifacts, study.store_url)
 
 
 def save_study(study: Study) -> None:
@@ -98,6 +171,18 @@ def study_commands(study: Study, options: argparse.Namespace) -> "StudyCommands"
     if options.store and "@" not in options.store:
         words += ["--store", options.store]
     return StudyCommands(study, str(options.study), words)
+
+
+def checked_classes(study: Study, wished: Sequence[str] | None) -> list[str]:
+    """The classes that an option named, all of the study where it was not given.
+
+    Raises:
+        UsageError: The study has none of a name.
+    """
+    for name in wished or ():
+        if name not in study.classes:
+            raise UsageError("no such class in the study", received=name, remedy=f"Classes: {', '.join(study.classes)}")
+    return list(dict.fromkeys(wished or study.classes))
 
 
 def split_text(split: "Split") -> str:
@@ -138,8 +223,27 @@ def say_json(plain: Any) -> None:
     say(json.dumps(plain, indent=1))
 
 
-def _store_option(options: argparse.Namespace) -> str | None:
+def store_option(options: argparse.Namespace) -> str | None:
+    """The store that was named on the command line or in the environment, None where none was."""
     return options.store or os.environ.get(STORE_VARIABLE) or None
+
+
+def _study_beside(name: str, store_url: str | None) -> Study:
+    """Some study in whose store those of a name or pattern are."""
+    whole = name.partition("/")[0]
+    if is_pattern(whole) and store_url is None:
+        raise UsageError("a pattern needs a store to look in", received=name, remedy=f"--store, or ${STORE_VARIABLE}")
+    if store_url is None:
+        return _searched_study(whole if is_pattern(name) else name, None)
+    from trials_db.opening import open_store
+
+    with open_store(store_url, create=False) as store:
+        known = store.list_studies()
+        found = matching([name], known)
+        if not found:
+            raise MapgroveError("no study of the store matches", received=name, remedy=f"It holds: {', '.join(known)}")
+        record = store.load_study(found[0])
+    return decode(Study, record.settings, where=f"study {found[0]}").with_store(store_url)
 
 
 def _searched_study(name: str, store_url: str | None) -> Study:
@@ -149,11 +253,15 @@ def _searched_study(name: str, store_url: str | None) -> Study:
         with open_store(store_url, create=False) as store:
             record = store.load_study(name)
         return decode(Study, record.settings, where=f"study {name}").with_store(store_url)
-    path = Path("runs") / name / STUDY_FILE
+    path = usual_folder(name) / STUDY_FILE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = sorted(each.parent.name for each in Path("runs").glob(f"*/{STUDY_FILE}"))
+        known += [
+            f"{each.parents[2].name}/{each.parent.name}"
+            for each in Path("runs").glob(f"*/{CLASS_STUDIES}/*/{STUDY_FILE}")
+        ]
         raise MapgroveError(
             f"no study {name!r} under runs/ (known: {', '.join(known) or 'none'})",
             remedy="Name its .toml file, or its store by --store",

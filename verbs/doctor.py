@@ -7,17 +7,29 @@ Examples:
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_study, load_study, open_study_store, refuse_set_without_study, say, split_text
+from verbs.common import (
+    add_study,
+    load_study,
+    open_study_artifacts,
+    open_study_store,
+    refuse_set_without_study,
+    say,
+    split_text,
+)
 
 LEAST_FREE_GB = 2.0
+CLOCK_S = 5.0
+
 Check = tuple[str, Callable[[], str]]
 
 
@@ -61,9 +73,17 @@ def _python() -> str:
 
 
 def _backend(num_threads: int) -> str:
-    from pipeline.backend import describe_devices, use_backend
+    from pipeline.backend import NVIDIA_LIBRARIES, describe_devices, use_backend
 
-    return f"{use_backend(num_threads)}, devices: {describe_devices()}"
+    name, devices = use_backend(num_threads), describe_devices()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if shutil.which("nvidia-smi") and not hidden and not any(word in devices.lower() for word in ("gpu", "cuda")):
+        raise MapgroveError(
+            f"this machine has an NVIDIA GPU, and {name} does not see it",
+            received=devices,
+            remedy=NVIDIA_LIBRARIES[name],
+        )
+    return f"{name}, devices: {devices}"
 
 
 def _speed(num_threads: int) -> str:
@@ -109,7 +129,13 @@ def _store(study: Study) -> str:
 
     try:
         with open_study_store(study) as store:
-            return f"{counted(len(store.list_studies()), 'study', 'studies')} in it"
+            store.probe()
+            with open_study_artifacts(study) as artifacts:
+                artifacts.probe()
+            apart_s = abs(store.now() - time.time())
+            # Only the store's time decides; a clock far off still confuses whoever reads logs.
+            clock = f", its clock is {apart_s:.0f} s from this machine's" if apart_s > CLOCK_S else ""
+            return f"{counted(len(store.list_studies()), 'study', 'studies')} in it, and it can be written{clock}"
     except StoreError as error:
         if study.folder.joinpath("trials.sqlite").exists() or study.study.store:
             raise

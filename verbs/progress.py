@@ -17,7 +17,8 @@ class SearchProgress:
         from tqdm import tqdm
 
         self._bar = tqdm(unit="trial", disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
-        self._told = ""
+        self._told: dict[str, str] = {}
+        self._known: dict[str, Progress] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -27,19 +28,22 @@ class SearchProgress:
     ) -> None:
         self._bar.close()
 
-    def show(self, progress: "Progress") -> None:
-        """Show the progress, if anything a person would care for has changed."""
+    def show(self, study: str, progress: "Progress") -> None:
+        """Show the progress of a study, if anything a person would care for has changed."""
+        self._known[study] = progress
         best = progress.best
         jaccard = "-" if best is None or best.loss is None else f"{1 - best.loss:.3f} (trial {best.number})"
         states = ", ".join(f"{count} {state}" for state, count in progress.counts.items() if count)
         text = f"best Jaccard {jaccard}; {states or 'no trial yet'}"
         if progress.leader:
             text += f"; waiting, {progress.leader} leads"
+        # Of several studies, those of single classes are told apart by the class.
+        about = f"{study.rpartition('/')[2]}: " if "/" in study else ""
         if self._bar.disable:
-            if text != self._told:
-                say(f"  {progress.num_ended}/{progress.max_trials} trials ended: {text}")
+            if text != self._told.get(study):
+                say(f"  {about}{progress.num_ended}/{progress.max_trials} trials ended: {text}")
         else:
-            self._bar.total = progress.max_trials
-            self._bar.n = progress.num_ended
-            self._bar.set_postfix_str(text)
-        self._told = text
+            self._bar.total = sum(each.max_trials for each in self._known.values())
+            self._bar.n = sum(each.num_ended for each in self._known.values())
+            self._bar.set_postfix_str(about + text)
+        self._told[study] = text

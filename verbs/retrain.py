@@ -1,8 +1,8 @@
 """Train the best architecture of a study once per class, one against the rest, with the study's longer budget.
 
-By default the candidate that was best over all classes serves every class; `--per-class` takes for each class the
-one that was best at it. `--recipe` takes a published system, or a candidate's file, and needs no search. What is
-already trained from the same input is kept.
+By default the candidate that was best over all classes serves every class; `--per-class` takes for each class the one
+that was best at it, in this study or in those that `search --one-vs-all` made. `--recipe` takes a published system, or
+a candidate's file, and needs no search. What is already trained from the same input is kept.
 
 Examples:
   python run_search.py retrain --study demo --classes buildings trees
@@ -12,14 +12,16 @@ Examples:
 import argparse
 from typing import TYPE_CHECKING
 
-from search_space.errors import MapgroveError, UsageError
+from search_space.errors import MapgroveError
 from search_space.objective import EpochReport
 from search_space.recipes import read_recipe
 from search_space.records import Chosen
 from search_space.study import Study
-from verbs.common import MODELS, add_study, load_study, open_study_store, say, study_commands
+from verbs.common import MODELS, add_study, checked_classes, load_study, open_study_store, say, study_commands
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trials_db.records import Trial
 
 
@@ -38,12 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.backend import use_backend
 
     study = load_study(options)
-    classes = options.classes or list(study.data.classes)
-    for name in classes:
-        if name not in study.data.classes:
-            raise UsageError(
-                "no such class in the study", received=name, remedy=f"Classes: {', '.join(study.data.classes)}"
-            )
+    classes = checked_classes(study, options.classes)
     chosen = _chosen(study, classes, options)
     use_backend()
     from pipeline.retraining import retrain
@@ -67,24 +64,39 @@ def run(options: argparse.Namespace) -> None:
 
 def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> dict[str, Chosen]:
     """Class to what it is trained from."""
+    from results.facts import ranked
+
     if options.recipe is not None:
         recipe = read_recipe(options.recipe)
         made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
         return dict.fromkeys(classes, made)
     with open_study_store(study) as store:
-        trials = store.trials(study.name)
-    best = {name: _choose(trials, name, options) for name in classes}
-    return {name: Chosen(candidate=trial.decoded(), trial=trial.number) for name, trial in best.items()}
-
-
-def _choose(trials: "list[Trial]", class_name: str, options: argparse.Namespace) -> "Trial":
-    from results.facts import ranked
-
-    done = ranked(trials)
+        known = store.list_studies()
+        if study.name not in known and not options.per_class:
+            store.load_study(study.name)
+        several = [study.name, *(study.of_class(name).name for name in classes if "/" not in study.name)]
+        trials = {name: store.trials(name) for name in several if name in known}
+    if options.per_class:
+        return {name: _best_at(name, study, trials) for name in classes}
+    best = ranked(trials[study.name])
     if options.trial is not None:
-        done = [trial for trial in done if trial.number == options.trial]
-    elif options.per_class:
-        done.sort(key=lambda trial: -(trial.outcome.jaccard.get(class_name, 0.0) if trial.outcome else 0.0))
-    if not done:
+        best = [trial for trial in best if trial.number == options.trial]
+    if not best:
         raise MapgroveError("no trial to retrain has a result", received=options.trial, remedy="`trials` lists them")
-    return done[0]
+    return dict.fromkeys(classes, Chosen(candidate=best[0].decoded(), trial=best[0].number))
+
+
+def _best_at(class_name: str, study: Study, trials: "Mapping[str, list[Trial]]") -> Chosen:
+    """The candidate that was best at a class, in the study of all classes or in that of this one."""
+    from results.facts import jaccard_for, ranked_for
+
+    best = {name: ranked_for(trials[name], [class_name])[:1] for name in trials}
+    found = [(jaccard_for(trial, [class_name]) or 0.0, name, trial) for name in best for trial in best[name]]
+    if not found:
+        raise MapgroveError(
+            "no trial ranks a class that is to be retrained",
+            received=class_name,
+            remedy="`trials` lists them; leave the class out with --classes",
+        )
+    _, name, trial = max(found, key=lambda each: each[0])
+    return Chosen(candidate=trial.decoded(), trial=trial.number, study="" if name == study.name else name)

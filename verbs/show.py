@@ -145,7 +145,7 @@ def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tup
     from pipeline.scene import DataError
 
     study = load_study(options) if options.study else None
-    num_classes = options.classes or (len(study.data.classes) if study else 1)
+    num_classes = options.classes or (len(study.classes) if study else 1)
     if study and not options.bands:
         try:
             return PreparedDataset.open_for(study.data).input_bands, num_classes

@@ -1,41 +1,64 @@
-"""Show how far a study is: trials by state, the best so far, pace, expected end, workers.
+"""Show how far studies are: trials by state, the best so far, pace, expected end, workers.
 
-Example:
+Examples:
   python run_search.py status --study demo
+  python run_search.py status --study 'demo/*'
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
-from verbs.common import add_json, add_study, load_study, open_study_store, say, say_json
+from search_space.decode import decode
+from search_space.errors import MapgroveError
+from search_space.study import Study
+from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, open_study_store, say, say_json
+
+if TYPE_CHECKING:
+    from results.status import StudyStatus
+    from trials_db.store import TrialStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_study(parser)
+    add_studies(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Read the store once and show it."""
-    from results.status import plain_status, status_details, study_status
+    from results.status import plain_status, shown_workers, status_details
     from results.text import render_details, render_table
-    from search_space.decode import decode
-    from search_space.study import Study
 
-    study = load_study(options)
-    with open_study_store(study) as store:
-        settings = decode(Study, store.load_study(study.name).settings, where=f"study {study.name}")
+    home, names = load_studies(options)
+    with open_study_store(home) as store:
+        found = matching(names, store.list_studies())
         now_s = store.now()
-        status = study_status(
-            study.name,
-            store.trials(study.name),
-            store.workers(study.name),
-            max_trials=settings.limits.max_trials,
-            now_s=now_s,
-        )
+        several = [_status(store, name, now_s) for name in found]
+    if not several:
+        raise MapgroveError("no study of the store matches", received=", ".join(names))
     if options.json:
-        say_json(plain_status(status))
+        plain = [plain_status(status) for status in several]
+        say_json(plain if len(names) > 1 or any(map(is_pattern, names)) else plain[0])
         return
-    say(render_details(status_details(status, now_s=now_s)))
-    if len(status.workers):
-        say("\n" + render_table(status.workers))
+    for place, status in enumerate(several):
+        say(("\n" if place else "") + render_details(status_details(status, now_s=now_s)))
+        if len(status.workers):
+            say("\n" + render_table(shown_workers(status.workers)))
+
+
+def _status(store: "TrialStore", name: str, now_s: float) -> "StudyStatus":
+    from results.status import study_status
+    from trials_db.ending import HOUR_S, study_ending
+
+    settings = decode(Study, store.load_study(name).settings, where=f"study {name}")
+    trials, limits = store.trials(name), settings.limits
+    return study_status(
+        name,
+        trials,
+        store.workers(name),
+        max_trials=limits.max_trials,
+        now_s=now_s,
+        master=store.leader(name),
+        ending=study_ending(settings, trials, now_s),
+        ends_s=trials[0].created_s + limits.hours * HOUR_S if limits.hours and trials else None,
+    )

@@ -1,67 +1,253 @@
 """Try candidates that a master proposed, one after the other, each in a process of its own.
 
-Start as many as there are GPUs. A worker may be stopped or killed at any time: its trial goes to another one.
+`--study 'dstl/*'` serves the studies of single classes, and those that come later, in turn; so does `--study` several
+times. One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without
+one. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
+checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1
+always does.
 
 Examples:
   python run_search.py worker --study demo
-  CUDA_VISIBLE_DEVICES=1 python run_search.py worker --study demo --idle-exit-s 600
+  python run_search.py worker --study 'demo/*' --workers 2
+  python run_search.py worker --study demo --gpus 0,1,2,3 --trials-per-gpu 2 --idle-exit-s 600
 """
 
 import argparse
+import logging
 import math
 import os
 import socket
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import decode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
-from verbs.common import add_study, at_least, load_study, open_study_store
+from verbs.common import (
+    STORE_VARIABLE,
+    add_studies,
+    at_least,
+    is_pattern,
+    load_studies,
+    matching,
+    open_study_artifacts,
+    open_study_store,
+    say,
+)
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trials_db.artifacts import Artifacts
+    from trials_db.assignment import Assignment
+    from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
+    from trials_db.store import TrialStore
+
+_log = logging.getLogger(__name__)
+
+ENTRY = Path(__file__).parents[1] / "run_search.py"
+SLOT_VARIABLE = "MAPGROVE_SLOT"
+"""What a worker computes on, as the process that started it says."""
+
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""What keeps a framework from taking all of a GPU's memory for the first of several trials."""
+
+TIDY_S = 86_400.0
+"""What a writer has not finished for so long, it never will."""
+
+_POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_study(parser)
-    parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials")
+    add_studies(parser)
+    slots = parser.add_mutually_exclusive_group()
+    slots.add_argument("--gpus", type=_gpus, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3")
+    slots.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="N workers (default 1)")
+    parser.add_argument("--trials-per-gpu", type=at_least(1), default=1, metavar="K", help="K workers on each GPU")
+    parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials, each worker")
     parser.add_argument("--idle-exit-s", type=_duration_s, metavar="S", help="leave after S seconds without a trial")
+    parser.add_argument("--finish", action="store_true", help="end the running trial when stopped; once more: at once")
     parser.add_argument("--name", help="how `status` calls this worker (default HOST:PROCESS)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve the study until told to stop."""
     from pipeline.backend import backend_name
-    from pipeline.objective import TrainingObjective
-    from trials_db.local_workers import follow_master
-    from trials_db.stopping import stop_on_signals
-    from trials_db.worker import Worker, WorkerLimits
 
+    if options.trials_per_gpu > 1 and not options.gpus:
+        raise UsageError("--trials-per-gpu needs --gpus", remedy="Name the GPUs, or give --workers N")
     backend_name()
-    wished = load_study(options)
-    with open_study_store(wished) as store:
-        record = store.load_study(wished.name)
-        study = decode(Study, record.settings, where=f"study {wished.name}").with_store(wished.study.store)
-        _check_data(study, record)
+    slots = _slots(options)
+    return _run_slots(options, slots) if slots else _run_here(options)
+
+
+def _run_here(options: argparse.Namespace) -> int:
+    """Be the one worker."""
+    from trials_db.local_workers import follow_master
+    from trials_db.stopping import stop_or_drain
+    from trials_db.worker import Worker
+
+    home, names = load_studies(options)
+    with open_study_store(home) as store, ExitStack() as opened:
+        studies = _Studies(store, home.study.store, names, opened)
         worker = Worker(
             store,
-            record,
-            TrainingObjective(study),
-            study.folder,
-            WorkerLimits(
-                lease_s=study.search.lease_s,
-                trial_s=study.limits.trial_s,
-                trial_memory_mb=study.limits.trial_memory_mb,
-            ),
+            studies.find(),
             options.name or f"{socket.gethostname()}:{os.getpid()}",
             preload=["pipeline.preload"],
+            find_more=studies.find_more,
+            device=os.environ.get(SLOT_VARIABLE, ""),
         )
-        with stop_on_signals() as stop:
-            has_master = follow_master(stop)
-            worker.run(stop, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
-    return EXIT_INTERRUPTED if stop.is_set() and not has_master else EXIT_OK
+        with stop_or_drain(finish=options.finish) as asked:
+            has_master = follow_master(asked.stop)
+            worker.run(asked.stop, drain=asked.drain, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
+    return EXIT_INTERRUPTED if asked.stop.is_set() and not has_master else EXIT_OK
+
+
+class _Studies:
+    """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
+
+    def __init__(self, store: "TrialStore", store_url: str, names: "Sequence[str]", opened: ExitStack) -> None:
+        self._store = store
+        self._url = store_url
+        self._names = names
+        self._opened = opened
+        self._seen: set[str] = set()
+        self._artifacts: dict[str, Artifacts] = {}
+
+    def find(self) -> "list[Assignment]":
+        """Those there are at first.
+
+        Raises:
+            MapgroveError: There are none, or the only one cannot be served here.
+        """
+        names = self._unseen()
+        if not names:
+            raise MapgroveError("no study of the store matches", received=", ".join(self._names))
+        if len(names) == 1:
+            return [self._assignment(names[0])]
+        found = self._those_served(names)
+        if not found:
+            raise MapgroveError("none of the studies can be served here", remedy="The lines above say why")
+        return found
+
+    def find_more(self) -> "list[Assignment]":
+        """Those that have come since."""
+        return self._those_served(self._unseen()) if any(map(is_pattern, self._names)) else []
+
+    def _unseen(self) -> list[str]:
+        found = [name for name in matching(self._names, self._store.list_studies()) if name not in self._seen]
+        self._seen.update(found)
+        return found
+
+    def _those_served(self, names: "Sequence[str]") -> "list[Assignment]":
+        """All but those that cannot be served here, which is told: a worker of many does not leave for one."""
+        found = []
+        for name in names:
+            try:
+                found.append(self._assignment(name))
+            except MapgroveError as error:
+                _log.error("study %s is not served: %s", name, error)
+        return found
+
+    def _assignment(self, name: str) -> "Assignment":
+        record = self._store.load_study(name)
+        study = decode(Study, record.settings, where=f"study {name}").with_store(self._url)
+        place = study.study.artifacts
+        if place not in self._artifacts:
+            self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
+            self._artifacts[place].tidy(TIDY_S)
+        return _assignment(study, record, self._artifacts[place])
+
+
+def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
+    """Keep a worker alive in each slot; pass on what this process is asked."""
+    from trials_db.local_workers import LocalWorkers
+    from trials_db.stopping import stop_or_drain
+
+    # Told once, here, and not by each worker.
+    home, names = load_studies(options)
+    with open_study_store(home) as store:
+        for name in matching(names, store.list_studies()):
+            store.load_study(name)
+    with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
+        say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
+        draining = threading.Event()
+        while workers.tend() and not asked.stop.wait(_POLL_S):
+            if asked.drain.is_set() and not draining.is_set():
+                say("The workers end their trials, and leave ...")
+                workers.drain()
+                draining.set()
+    if asked.stop.is_set():
+        return EXIT_INTERRUPTED
+    if workers.failure:
+        raise MapgroveError(f"not all workers are left: {workers.failure}", remedy="Its own line is above")
+    return EXIT_OK
+
+
+def _slots(options: argparse.Namespace) -> "list[Slot]":
+    """One for each worker, none where this process is the only one."""
+    from trials_db.local_workers import Slot
+
+    base = options.name or f"{socket.gethostname()}:{os.getpid()}"
+    store = {STORE_VARIABLE: options.store} if options.store else {}
+    if not options.gpus:
+        numbers = range(options.workers) if options.workers > 1 else ()
+        return [Slot(["--name", f"{base}/{number}"], store) for number in numbers]
+    found = []
+    for gpu in options.gpus:
+        for number in range(options.trials_per_gpu):
+            name = f"{base}/gpu{gpu}" + (f".{number}" if options.trials_per_gpu > 1 else "")
+            shared = SHARED_GPU if options.trials_per_gpu > 1 else {}
+            variables = {"CUDA_VISIBLE_DEVICES": gpu, SLOT_VARIABLE: f"GPU {gpu}", **shared, **store}
+            found.append(Slot(["--name", name], variables))
+    return found
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """The command of each worker; the URL of a store, which may hold a password, is not part of it."""
+    command = [sys.executable, str(ENTRY), "worker"]
+    for name in options.studies:
+        command += ["--study", name]
+    for assignment in options.assignments:
+        command += ["--set", assignment]
+    if options.max_trials is not None:
+        command += ["--max-trials", str(options.max_trials)]
+    if options.idle_exit_s is not None:
+        command += ["--idle-exit-s", f"{options.idle_exit_s:g}"]
+    return command
+
+
+def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> "Assignment":
+    from pipeline.objective import TrainingObjective
+    from trials_db.assignment import Assignment, WorkerLimits
+    from trials_db.keeping import Keeping
+    from trials_db.pruning import Pruning
+
+    _check_software(record)
+    _check_data(study, record)
+    limits = WorkerLimits(
+        lease_s=study.search.lease_s,
+        trial_s=study.limits.trial_s,
+        stuck_s=study.limits.stuck_s,
+        trial_memory_mb=study.limits.trial_memory_mb,
+    )
+    pruning = Pruning(study.pruning, study.budget.epochs)
+    keeping = Keeping(artifacts, study.search.keep_models, study.search.checkpoint_s)
+    return Assignment(record, TrainingObjective(study), study.folder, limits, pruning, keeping)
+
+
+def _gpus(text: str) -> list[str]:
+    found = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"must be numbers such as 0,1,2,3, each once, not {text!r}")
+    return found
 
 
 def _duration_s(text: str) -> float:
@@ -72,6 +258,24 @@ def _duration_s(text: str) -> float:
     if seconds < 0.0 or not math.isfinite(seconds):
         raise argparse.ArgumentTypeError(f"must be a number of seconds from 0, not {text!r}")
     return seconds
+
+
+def _check_software(record: "StudyRecord") -> None:
+    """Refuse to mix losses that cannot be compared."""
+    from pipeline.backend import BACKEND_VARIABLE, PRECISION_VARIABLE, software
+
+    remedies = {
+        "mapgrove": "Use the same version on every machine",
+        "backend": f"export {BACKEND_VARIABLE}=",
+        "precision": f"export {PRECISION_VARIABLE}=",
+    }
+    for name, here in software().items():
+        there = record.software.get(name, here)
+        if there != here:
+            remedy = remedies[name] + (there if remedies[name].endswith("=") else "")
+            raise MapgroveError(
+                f"study {record.name} was begun with {name} {there}, and this worker has {here}", remedy=remedy
+            )
 
 
 def _check_data(study: Study, record: "StudyRecord") -> None:

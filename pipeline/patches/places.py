@@ -132,6 +132,16 @@ class Places:
         if self._cells is not None:
             self._cells.settle()
 
+    @property
+    def seen_losses(self) -> Doubles:
+        """What `record` was told, by cell, NaN where nothing was; empty where losses do not steer."""
+        return np.empty(0) if self._cells is None else self._cells.seen.copy()
+
+    @seen_losses.setter
+    def seen_losses(self, losses: Doubles) -> None:
+        if self._cells is not None:
+            self._cells.seen[:] = losses
+
     def _class_shares(self, patches: str, class_names: Sequence[str]) -> list[tuple[int, NDArray[np.float64]]]:
         """Of each class that there is, how often its patches are drawn from each scene.
 
@@ -195,7 +205,7 @@ class _Cells:
                 if len(inside):
                     self._number[scene, row, column] = len(self._pixels)
                     self._pixels.append((scene, _thin(inside, rng, POSITIONS_PER_CELL) + corner))
-        self._seen = np.full(len(self._pixels), np.nan)
+        self.seen = np.full(len(self._pixels), np.nan)
         self._weights = np.full(len(self._pixels), 1 / len(self._pixels))
 
     def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
@@ -207,12 +217,12 @@ class _Cells:
         cells = pixels // self._cell_px
         for scene, (row, column), loss in zip(scenes.tolist(), cells.tolist(), losses.tolist(), strict=True):
             if np.isfinite(loss):
-                self._seen[self._number[scene, row, column]] = max(loss, 0.0)
+                self.seen[self._number[scene, row, column]] = max(loss, 0.0)
 
     def settle(self) -> None:
-        seen = self._seen[~np.isnan(self._seen)]
+        seen = self.seen[~np.isnan(self.seen)]
         if len(seen) and seen.max() > 0:
-            weights = np.where(np.isnan(self._seen), seen.max(), self._seen)
+            weights = np.where(np.isnan(self.seen), seen.max(), self.seen)
             self._weights = weights / weights.sum()
 
 

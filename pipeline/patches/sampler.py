@@ -95,6 +95,15 @@ class PatchSampler:
         draws = self.draw(number)
         self._places.record(draws.scene, draws.pixel, losses)
 
+    @property
+    def seen_losses(self) -> NDArray[np.float64]:
+        """All that `record` was told, in a form to be given back; empty where losses do not steer."""
+        return self._places.seen_losses
+
+    @seen_losses.setter
+    def seen_losses(self, losses: NDArray[np.float64]) -> None:
+        self._places.seen_losses = losses
+
     def settle(self) -> None:
         """Let the losses recorded so far steer what is drawn from now on."""
         self._places.settle()

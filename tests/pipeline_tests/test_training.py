@@ -1,6 +1,5 @@
 """Training learns, keeps its best epoch, repeats itself, and refuses what cannot be trained."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,22 +20,12 @@ from search_space.objective import EpochReport
 from search_space.recipes import read_recipe, recipe_names
 from search_space.study import Budget, LimitSettings
 from search_space.training_plan import Scaling
+from tests.pipeline_tests.fake_scenes import FakeScene
 
 SMALL = {
     "architecture": {"depth": 1, "base_filters": 4, "units_per_stage": 1},
     "plan": {"patch_px": 16, "batch_size": 4, "learning_rate": 0.02},
 }
-
-
-@dataclass(frozen=True)
-class FakeScene:
-    """A bright square on dark ground, with a frame about which nothing is known."""
-
-    id: str
-    cube: NDArray[np.float32]
-    masks: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-    known: NDArray[np.bool_]
 
 
 def make_scene(seed: int, with_class: bool = True) -> TrainingScene:

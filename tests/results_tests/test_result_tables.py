@@ -14,7 +14,7 @@ from results.phrases import (
     loss_phrase,
     shortened,
 )
-from results.status import plain_status, status_details, study_status, trials_per_h, worker_table
+from results.status import plain_status, shown_workers, status_details, study_status, trials_per_h, worker_table
 from results.tables import all_trials, candidate_details, leader_board, trial_details, trial_table
 from results.text import plain_rows, render_details, render_table, text_cells
 from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
@@ -317,6 +317,34 @@ def test_workers_are_listed_with_their_trial_and_silence():
     status = plain_status(study_status("s", [], workers, max_trials=3, now_s=100.0))
     assert [worker["current_trial"] for worker in status["workers"]] == [7, None]
     json.dumps(status, allow_nan=False)
+    # Nobody tells of a device, of another study, or of memory.
+    assert list(shown_workers(table).columns) == ["worker", "host", "current_trial", "last_seen_s"]
+    told = [
+        workers[0].model_copy(update={"device": "GPU 3", "elsewhere": "other"}),
+        workers[1].model_copy(update={"memory_mb": 5210.0}),
+    ]
+    text = render_table(shown_workers(worker_table(told, 100.0)), 120)
+    assert "device" in text
+    assert "GPU 3" in text
+    assert "works on" in text
+    assert "5\xa0210 MB" in text
+
+
+def test_a_status_tells_who_proposes_and_why_the_search_ends(trial):
+    done = [trial(n, {"a": 0.5}, started_s=n * 60.0, finished_s=n * 60.0 + 60.0) for n in range(4)]
+    running = trial(4, state="running", started_s=240.0)
+    told = {"max_trials": 100, "now_s": 1000.0}
+    status = study_status("s", [*done, running], master="box:7", **told)
+    details = status_details(status, now_s=1000.0).set_index("name")["value"]
+    assert details["master"] == "box:7"
+    assert "ended" not in details
+    assert status.end_s == pytest.approx(1000.0 + 96 * 60.0)
+    # By its hours it ends before, a trial after nothing more is proposed.
+    assert study_status("s", [*done, running], ends_s=1600.0, **told).end_s == pytest.approx(1600.0 + 60.0)
+    over = study_status("s", [*done, running], ending="enough", **told)
+    assert over.end_s == pytest.approx(1000.0 + 60.0)
+    details = status_details(over, now_s=1000.0).set_index("name")["value"]
+    assert (details["master"], details["ended"]) == ("none proposes now", "enough")
 
 
 def test_a_status_without_trials_can_be_read():

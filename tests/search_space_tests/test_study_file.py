@@ -62,7 +62,8 @@ def test_the_demo_file_names_every_key() -> None:
 
     for section, model in Study.model_fields.items():
         fields = getattr(model.annotation, "model_fields", {})
-        missing = set(fields) - keys - {"options"}
+        # `search` fills in what was found.
+        missing = set(fields) - keys - {"options", "found"}
         assert not missing, f"[{section}] lacks {missing}"
 
 
@@ -265,3 +266,29 @@ def test_folds_are_named_or_numbered(file: Path) -> None:
 
 def test_no_setting_of_folds_may_change_while_a_study_is_searched() -> None:
     assert not [path for path in MAY_CHANGE if path.startswith("folds")]
+
+
+def test_the_study_of_a_class_is_the_whole_one_but_for_its_classes(file: Path) -> None:
+    whole = read_study(file)
+    name = whole.data.classes[-1]
+
+    one = whole.of_class(name)
+
+    assert (one.name, one.classes, one.folder) == (f"tiny/{name}", (name,), Path("runs/tiny/classes") / name)
+    assert one.store_url == whole.store_url, "so that one worker can serve all"
+    assert one.data == whole.data, "so that their data are the same"
+    assert decode(Study, encode(one), where="") == one
+    elsewhere = read_study(file, ['study.folder="out"']).of_class(name)
+    assert (elsewhere.folder, elsewhere.store_url) == (Path("out/classes") / name, "sqlite:///out/trials.sqlite")
+    assert read_study(file, ['study.store="mongodb://h/d"']).of_class(name).store_url == "mongodb://h/d"
+
+
+@pytest.mark.parametrize("name", ["tiny/", "tiny/a/b", "tiny/../x", "/a", "..", "tiny/.."])
+def test_a_name_cannot_lead_elsewhere(file: Path, name: str) -> None:
+    with pytest.raises(MapgroveError, match="must start with a letter"):
+        read_study(file, [f'study.name="{name}"'])
+
+
+def test_only_known_classes_are_searched_for(file: Path) -> None:
+    with pytest.raises(MapgroveError, match=r"`study\.classes` names a class that `data\.classes` lacks, 'roads'"):
+        read_study(file, ['study.classes=["roads"]'])

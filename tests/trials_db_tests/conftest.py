@@ -1,6 +1,7 @@
 """What the tests of `trials_db` share: the stores under contract, and a study."""
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from tests.mongod import database_url
+from trials_db.mongo_store import MongoStore
 from trials_db.records import NewTrial, StudyRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.store import TrialStore
@@ -45,18 +48,32 @@ class StoreHarness:
             store.close()
 
 
-def sqlite_harness(folder: Path) -> StoreHarness:
-    path = folder / "trials.sqlite"
+def sqlite_harness(request: pytest.FixtureRequest) -> StoreHarness:
+    path = request.getfixturevalue("tmp_path") / "trials.sqlite"
     return StoreHarness(f"sqlite:///{path}", lambda clock: SqliteStore(path, clock=clock))
 
 
-HARNESSES: dict[str, Callable[[Path], StoreHarness]] = {"sqlite": sqlite_harness}
+def mongo_harness(request: pytest.FixtureRequest, server: str = "mongo_url") -> StoreHarness:
+    """A database of its own on the server that all tests share."""
+    url = database_url(request.getfixturevalue(server), f"mapgrove_test_{uuid.uuid4().hex}")
+    return StoreHarness(url, lambda clock: MongoStore(url, clock=clock))
+
+
+def replica_set_harness(request: pytest.FixtureRequest) -> StoreHarness:
+    return mongo_harness(request, "replica_set_url")
+
+
+HARNESSES: dict[str, Callable[[pytest.FixtureRequest], StoreHarness]] = {
+    "sqlite": sqlite_harness,
+    "mongodb": mongo_harness,
+    "mongodb_replica_set": replica_set_harness,
+}
 """Every kind of store; each runs through all of test_store_contract.py."""
 
 
 @pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreHarness]:
-    made = HARNESSES[request.param](tmp_path)
+def harness(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+    made = HARNESSES[request.param](request)
     yield made
     made.close()
 
@@ -69,6 +86,7 @@ def study() -> StudyRecord:
         space_fingerprint="space-1",
         data_fingerprint="data-1",
         seed=7,
+        software={"backend": "tensorflow"},
     )
 
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from trials_db.local_workers import LocalWorkers, TendedStop
+from trials_db.local_workers import LocalWorkers, Slot, TendedStop
 from trials_db.stopping import stop_on_signals
 
 
 def main(*command: str) -> None:
-    with stop_on_signals() as stop, LocalWorkers(2, command, {}) as workers:
+    with stop_on_signals() as stop, LocalWorkers(command, [Slot()] * 2) as workers:
         tended = TendedStop(stop, workers)
         while not tended.is_set():
             tended.wait(0.05)

@@ -13,7 +13,7 @@ import pytest
 from waiting import are_gone, family, wait_for
 
 from trials_db import local_workers
-from trials_db.local_workers import MAX_RESTARTS, LocalWorkers, TendedStop
+from trials_db.local_workers import MAX_RESTARTS, LocalWorkers, Slot, TendedStop
 from trials_db.records import NewTrial, StudyRecord, TrialState
 from trials_db.sqlite_store import SqliteStore
 
@@ -105,7 +105,7 @@ class TestRestarts:
     def tend(code: str, folder: Path, num_workers: int = 1) -> tuple[LocalWorkers, int]:
         """Let workers run the code until none is left; return how many were started in all."""
         code = f"import os, pathlib, sys; pathlib.Path({str(folder)!r}, str(os.getpid())).touch(); {code}"
-        workers = LocalWorkers(num_workers, [sys.executable, "-c", code], {})
+        workers = LocalWorkers([sys.executable, "-c", code], [Slot()] * num_workers)
         with workers:
             stop = TendedStop(threading.Event(), workers)
             wait_for(stop.is_set, "all workers to be given up")
@@ -134,8 +134,19 @@ class TestRestarts:
         assert len(pids) == 1 + MAX_RESTARTS
         wait_for(lambda: are_gone(pids), "the children to end")
 
+    def test_one_that_left_in_peace_is_not_missed_and_each_has_its_own_slot(self, tmp_path: Path) -> None:
+        code = (
+            "import os, pathlib, sys;"
+            f"pathlib.Path({str(tmp_path)!r}, sys.argv[1]).write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+        )
+        slots = [Slot([f"slot{gpu}"], {"CUDA_VISIBLE_DEVICES": str(gpu)}) for gpu in (0, 3)]
+        with LocalWorkers([sys.executable, "-c", code], slots) as workers:
+            wait_for(lambda: not workers.tend(), "both to leave")
+        assert workers.failure is None
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"slot0": "0", "slot3": "3"}
+
     def test_none_wanted_is_none_missed(self) -> None:
-        with LocalWorkers(0, ["absent"], {}) as workers:
+        with LocalWorkers(["absent"], []) as workers:
             assert not TendedStop(threading.Event(), workers).is_set()
 
 
@@ -146,7 +157,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
         "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         f"pathlib.Path({str(ready)!r}).write_text(str(os.getpid())); time.sleep(600)"
     )
-    with LocalWorkers(1, [sys.executable, "-c", code], {}):
+    with LocalWorkers([sys.executable, "-c", code], [Slot()]):
         pid = int(wait_for(lambda: ready.is_file() and ready.read_text().strip(), "the worker to start"))
         assert not are_gone([pid])
     assert are_gone([pid])

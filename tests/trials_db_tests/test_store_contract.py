@@ -10,7 +10,7 @@ from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.opening import open_store
-from trials_db.records import Claim, NewTrial, StudyRecord, TrialState, WorkerRecord
+from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
@@ -46,6 +46,7 @@ class TestStudies:
             ({"space_fingerprint": "space-2"}, "space_fingerprint (stored 'space-1', given 'space-2')"),
             ({"data_fingerprint": "data-2"}, "data_fingerprint"),
             ({"settings": {"limits": {"max_trials": 10}}}, "settings.space"),
+            ({"software": {"backend": "jax"}}, "software.backend (stored 'tensorflow', given 'jax')"),
         ],
     )
     def test_a_study_that_differs_is_refused_and_the_difference_named(self, store, study, changes, named) -> None:
@@ -53,6 +54,12 @@ class TestStudies:
             store.create_study(_changed(study, **changes))
         assert named in str(caught.value)
         assert store.load_study("demo") == study
+
+    def test_a_study_begun_when_nobody_asked_for_its_software_goes_on(self, store, study) -> None:
+        old = _changed(study, name="old", software={})
+        store.create_study(old)
+        store.create_study(_changed(old, software={"backend": "jax"}))
+        assert store.load_study("old") == old
 
     def test_only_what_may_change_changes(self, store, study) -> None:
         raised = _changed(study, settings={**study.settings, "limits": {"max_trials": 20}})
@@ -88,6 +95,13 @@ class TestStudies:
         assert store.claim("other", "w", LEASE_S) is not None
 
 
+def test_a_probe_leaves_nothing_behind(store, study) -> None:
+    before = store.changed_since("demo")
+    store.probe()
+    store.probe()
+    assert (store.list_studies(), store.changed_since("demo")) == (["demo"], before)
+
+
 class TestTrials:
     def test_a_new_trial_comes_back_as_it_went_in(self, harness, store, new_trial) -> None:
         assert store.add_trial("demo", new_trial(0))
@@ -118,8 +132,8 @@ class TestTrials:
         claim = _claim(store, "worker-1")
         harness.clock.now_s += 5
         second = EpochReport(epoch=2, training_loss=0.3, jaccard={"water": 0.7}, seconds=1.5)
-        store.report(claim, second)
         store.report(claim, EpochReport(epoch=1, training_loss=0.5))
+        store.report(claim, second)
         store.finish(claim, outcome)
         (trial,) = store.trials("demo")
         assert (trial.state, trial.outcome, trial.worker, trial.attempts) == (outcome.state, outcome, "worker-1", 1)
@@ -135,12 +149,65 @@ class TestTrials:
         assert [_claim(store).number for _ in range(3)] == [0, 1, 2]
         assert store.claim("demo", "w", LEASE_S) is None
 
-    def test_a_report_of_the_same_epoch_replaces_the_first(self, store, new_trial) -> None:
+    def test_a_higher_priority_is_claimed_before_a_lower_number(self, store, new_trial) -> None:
+        for number, priority in enumerate((0, -1, 2, 0, 2)):
+            store.add_trial("demo", new_trial(number).model_copy(update={"priority": priority}))
+        assert [trial.priority for trial in store.trials("demo")] == [0, -1, 2, 0, 2]
+        assert [_claim(store).number for _ in range(5)] == [2, 4, 0, 3, 1]
+
+    def test_a_report_takes_the_place_of_what_was_told_of_its_epoch_and_later_ones(self, store, new_trial) -> None:
         store.add_trial("demo", new_trial(0))
         claim = _claim(store)
-        store.report(claim, EpochReport(epoch=1, training_loss=0.5))
-        store.report(claim, EpochReport(epoch=1, training_loss=0.4))
-        assert [report.training_loss for report in store.trials("demo")[0].reports] == [0.4]
+        for epoch in (1, 2, 3, 10, 11):
+            store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard={"water": epoch / 100}))
+        store.report(claim, EpochReport(epoch=3, training_loss=0.4, jaccard={"water": 0.01}))
+        told = [(report.epoch, report.training_loss) for report in store.trials("demo")[0].reports]
+        assert told == [(1, 0.5), (2, 0.5), (3, 0.4)]
+        assert store.scores("demo", 3) == {0: 0.02}
+        assert store.scores("demo", 10) == {}
+
+    def test_of_many_scores_the_newest_are_told(self, store, new_trial, monkeypatch) -> None:
+        monkeypatch.setattr("trials_db.store.MOST_SCORES", 3)
+        for number in range(6):
+            store.add_trial("demo", new_trial(number))
+            claim = _claim(store)
+            for epoch in range(1, 3 if number % 2 else 2):
+                score = {"water": (10 * number + epoch) / 100}
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard=score))
+        assert store.scores("demo", 1) == pytest.approx({3: 0.31, 4: 0.41, 5: 0.51})
+        assert store.scores("demo", 2) == pytest.approx({1: 0.12, 3: 0.32, 5: 0.52})
+
+    def test_scores_are_the_best_up_to_an_epoch_of_all_that_reported_it(self, store, new_trial) -> None:
+        told = {0: {1: 0.3, 2: 0.2, 3: 0.4}, 1: {1: 0.1, 2: 0.5}, 2: {1: 0.9}, 3: {1: None, 2: None}, 4: {}}
+        for number, epochs in told.items():
+            store.add_trial("demo", new_trial(number))
+            claim = _claim(store)
+            for epoch, score in epochs.items():
+                jaccard = {} if score is None else {"water": score - 0.1, "road": score + 0.1}
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard=jaccard))
+            if number == 1:
+                store.finish(claim, Outcome(state="pruned", reason="others did better"))
+        for epoch, expected in {1: {0: 0.3, 1: 0.1, 2: 0.9}, 2: {0: 0.3, 1: 0.5}, 3: {0: 0.4}, 4: {}}.items():
+            assert store.scores("demo", epoch) == pytest.approx(expected)
+        assert store.scores("nemo", 1) == {}
+
+    def test_the_best_come_first_and_of_equals_the_older(self, store, study, new_trial) -> None:
+        losses = [0.5, None, 0.2, 0.5, 0.1, 0.2, None]
+        claims = []
+        for number in range(len(losses) + 1):
+            store.add_trial("demo", new_trial(number))
+            claims.append(_claim(store))
+        # The last one goes on.
+        for claim, loss in reversed(list(zip(claims, losses, strict=False))):
+            ended = Outcome(state="pruned", reason="no") if loss is None else Outcome(state="done", loss=loss)
+            store.finish(claim, ended)
+        expected = [(4, 0.1), (2, 0.2), (5, 0.2), (0, 0.5), (3, 0.5)]
+        assert store.best("demo", 99) == expected
+        assert store.best("demo", 2) == expected[:2]
+        assert store.best("demo", 0) == []
+        assert store.best("nemo", 2) == []
+        store.restore_study(_changed(study, name="other"), store.trials("demo"))
+        assert store.best("other", 99) == expected
 
     def test_counts_hold_every_state(self, store, new_trial) -> None:
         for number in range(3):
@@ -221,7 +288,7 @@ class TestLeases:
         store.report(claim, EpochReport(epoch=1, training_loss=0.5))
         harness.clock.now_s += LEASE_S + 1
         store.requeue_expired("demo")
-        assert store.trials("demo")[0].reports == ()
+        assert [report.epoch for report in store.trials("demo")[0].reports] == [1]
         second = _claim(store, "second")
         assert (second.number, second.attempt, second.seed) == (0, 2, claim.seed)
         assert second.token != claim.token
@@ -259,9 +326,48 @@ class TestLeases:
         for _ in range(5):
             store.release(held)
             (trial,) = store.trials("demo")
-            assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+            assert (trial.state, trial.lost_workers, len(trial.reports)) == (TrialState.NEW, 0, 1)
             held = _claim(store)
         store.finish(held, DONE)
+
+
+class TestRestoring:
+    """A study that moves from one store to another."""
+
+    @pytest.fixture
+    def trials(self, harness, store, new_trial) -> list[Trial]:
+        for number in range(6):
+            store.add_trial("demo", new_trial(number).model_copy(update={"priority": number % 2}))
+        for outcome in (DONE, FAILED, INFEASIBLE, Outcome(state="pruned", reason="others did better")):
+            harness.clock.now_s += 3
+            claim = _claim(store)
+            for epoch in (1, 2):
+                store.report(claim, EpochReport(epoch=epoch, training_loss=0.5, jaccard={"water": 0.1 * epoch}))
+            harness.clock.now_s += 4
+            store.finish(claim, outcome)
+        store.report(_claim(store), EpochReport(epoch=1, training_loss=0.5, jaccard={"water": 0.3}))
+        return store.trials("demo")
+
+    def test_everything_comes_back_but_that_a_trial_runs(self, harness, store, study, trials) -> None:
+        other = _changed(study, name="other")
+        harness.clock.now_s += 1000
+        assert store.restore_study(other, trials) == 6
+        found = store.trials("other")
+        assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
+        assert found == [trial.as_new() for trial in trials]
+        assert store.scores("other", 1) == store.scores("demo", 1) != {}
+        assert store.changed_since("other")[0] == found
+        claim = store.claim("other", "w", LEASE_S)
+        assert claim.attempt == 2
+        store.finish(claim, DONE)
+
+    def test_what_was_interrupted_is_repeated(self, store, study, trials) -> None:
+        other = _changed(study, name="other")
+        assert store.restore_study(other, trials[:3]) == 3
+        assert store.restore_study(other, trials) == 3
+        assert len(store.trials("other")) == 6
+        with pytest.raises(StudyConflictError, match="seed"):
+            store.restore_study(_changed(other, seed=8), trials)
 
 
 class TestLead:

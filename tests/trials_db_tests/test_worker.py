@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_objectives import Synthetic, Waits, synthetic_loss
+from trial_objectives import GoesOn, Slow, Synthetic, Waits, synthetic_loss
 from waiting import are_gone, wait_for
 
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MalformedError
 from search_space.objective import Objective
+from search_space.study import PruningSettings
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.errors import StudyConflictError, WorkerError
+from trials_db.process import oom_kills
+from trials_db.pruning import Pruning
 from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
-from trials_db.worker import Worker, WorkerLimits
+from trials_db.worker import Worker
 
 Maker = Callable[[int], NewTrial]
 
@@ -42,7 +46,7 @@ def work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> Callable[...
     """Run a worker until nothing is new; return the trials."""
 
     def run(objective: Objective, **limits: Any) -> list[Trial]:
-        worker = Worker(store, study, objective, tmp_path, WorkerLimits(**limits), name="me")
+        worker = Worker(store, [Assignment(study, objective, tmp_path, WorkerLimits(**limits))], name="me")
         worker.run(threading.Event(), idle_exit_s=0.0)
         return store.trials("demo")
 
@@ -113,6 +117,77 @@ def test_a_trial_over_its_time_limit_has_failed_and_nothing_of_it_is_left(work: 
     wait_for(lambda: are_gone(pids), "the trial's processes to end")
 
 
+def test_a_trial_that_tells_nothing_for_long_is_stuck(work: Any, tmp_path: Path) -> None:
+    """Epochs reset the clock: the other one takes longer in all."""
+    stuck, slow = work(Slow((30.0, 0.8), epochs=4), stuck_s=2.0)
+    assert (stuck.state, stuck.outcome.reason) == (TrialState.FAILED, "stuck: no report for 2 s")
+    assert (slow.state, len(slow.reports)) == (TrialState.DONE, 4)
+
+
+def test_a_trial_that_the_system_killed_for_want_of_memory_is_infeasible(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([0, 1, 1, 1])
+    monkeypatch.setattr("trials_db.watch.oom_kills", lambda: next(counts))
+    bad, good = work(Synthetic("killed", numbers=(0,)))
+    assert (bad.state, bad.outcome.reason) == (
+        TrialState.INFEASIBLE,
+        "memory: killed by the system, which had no more",
+    )
+    assert good.state is TrialState.DONE
+
+
+def test_the_system_tells_how_often_it_was_out_of_memory() -> None:
+    assert oom_kills() >= 0
+
+
+def test_a_trial_goes_on_from_what_the_attempt_before_it_left(
+    store: SqliteStore, study: StudyRecord, tmp_path: Path
+) -> None:
+    """As pipeline.training does it; the worker cleans up after the end alone."""
+    checkpoint = tmp_path / "trials" / "0000" / "checkpoint.npz"
+    stop = threading.Event()
+    worker = Worker(store, [Assignment(study, GoesOn(), tmp_path)])
+    threading.Thread(target=lambda: (wait_for(lambda: _epochs(store) == 2, "two epochs"), stop.set())).start()
+    assert worker.run(stop) == 0
+    assert checkpoint.read_text() == "2"
+    assert (store.trials("demo")[0].state, _epochs(store)) == (TrialState.NEW, 2)
+    (tmp_path / "go").touch()
+    assert worker.run(threading.Event(), max_trials=1) == 1
+    trial = store.trials("demo")[0]
+    assert [report.seconds for report in trial.reports] == [1.0, 1.0, 2.0, 2.0]
+    assert (trial.attempts, trial.lost_workers, trial.outcome.figures["began_at"]) == (2, 0, 3.0)
+    assert not checkpoint.exists()
+
+
+def test_an_epoch_that_was_kept_but_never_told_is_told_by_the_next_attempt(
+    store: SqliteStore, study: StudyRecord, tmp_path: Path
+) -> None:
+    """A worker is killed between the checkpoint and its report; what is told again is not judged again."""
+    folder = tmp_path / "trials" / "0000"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.npz").write_text("3")
+    (tmp_path / "go").touch()
+    judged: list[int] = []
+
+    class Rule(Pruning):
+        def judge(self, store: Any, claim: Any, epoch: int) -> str:
+            judged.append(epoch)
+            return ""
+
+    rule = Rule(PruningSettings(), epochs=4)
+    Worker(store, [Assignment(study, GoesOn(), tmp_path, pruning=rule)]).run(threading.Event(), max_trials=1)
+    trial = store.trials("demo")[0]
+    assert [report.epoch for report in trial.reports] == [1, 2, 3, 4]
+    assert trial.outcome
+    assert trial.outcome.figures["began_at"] == 4.0
+    assert judged == [4]
+
+
+def _epochs(store: SqliteStore) -> int:
+    return len(store.trials("demo")[0].reports)
+
+
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
@@ -148,7 +223,7 @@ def test_what_any_trial_would_meet_ends_the_worker_and_costs_no_trial(
     assert told in str(caught.value)
     good, spared = store.trials("demo")
     assert good.state is TrialState.DONE
-    assert (spared.state, spared.lost_workers, spared.reports) == (TrialState.NEW, 0, ())
+    assert (spared.state, spared.lost_workers) == (TrialState.NEW, 0)
 
 
 def test_a_trial_whose_log_is_full_keeps_its_outcome(work: Any) -> None:
@@ -165,24 +240,24 @@ def test_malformed_is_a_bug_that_ends_the_worker(work: Any, store: SqliteStore) 
     assert untouched.state is TrialState.NEW
 
 
-def test_a_stored_candidate_that_is_none_is_a_bug_too(work: Any, store: SqliteStore, new_trial: Maker) -> None:
+def test_a_stored_candidate_that_is_none_costs_one_trial(work: Any, store: SqliteStore, new_trial: Maker) -> None:
+    """The master decoded it before it stored it: so it is not a bug that all trials have."""
     wrong = {**encode(Candidate()), "filters": 8.5}
-    store.add_trial("demo", new_trial(2).model_copy(update={"candidate": wrong}))
-    with pytest.raises(MalformedError, match="trial 2: unknown key 'filters'"):
-        work(Synthetic())
-    assert [trial.state for trial in store.trials("demo")] == ["done", "done", "failed"]
+    store.add_trial("demo", new_trial(2).model_copy(update={"candidate": wrong, "priority": 1}))
+    assert [trial.state for trial in work(Synthetic())] == ["done", "done", "failed"]
+    assert store.trials("demo")[2].outcome.reason == "damaged in the store: its candidate: unknown key 'filters'"
 
 
 def test_a_worker_with_other_data_refuses_to_work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
     other = study.model_copy(update={"data_fingerprint": "data-2"})
     with pytest.raises(StudyConflictError, match=r"data_fingerprint \(stored 'data-1', given 'data-2'\)"):
-        Worker(store, other, Synthetic(), tmp_path).run(threading.Event())
+        Worker(store, [Assignment(other, Synthetic(), tmp_path)]).run(threading.Event())
 
 
 def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
     ended: list[int] = []
-    worker = Worker(store, study, Synthetic(), tmp_path)
-    assert worker.run(threading.Event(), max_trials=1, on_end=lambda number, _: ended.append(number)) == 1
+    worker = Worker(store, [Assignment(study, Synthetic(), tmp_path)])
+    assert worker.run(threading.Event(), max_trials=1, on_end=lambda _, number, __: ended.append(number)) == 1
     assert ended == [0]
     assert store.counts("demo")[TrialState.NEW] == 1
 
@@ -193,7 +268,7 @@ def test_a_worker_at_work_keeps_its_lease(store: SqliteStore, study: StudyRecord
 
     def run() -> None:
         with SqliteStore(store.path) as own:
-            worker = Worker(own, study, Waits(gate), tmp_path, WorkerLimits(lease_s=lease_s))
+            worker = Worker(own, [Assignment(study, Waits(gate), tmp_path, WorkerLimits(lease_s=lease_s))])
             worker.run(threading.Event(), max_trials=1)
 
     thread = threading.Thread(target=run)
@@ -219,7 +294,8 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
     def run() -> None:
         with SqliteStore(store.path) as own:
             limits = WorkerLimits(lease_s=0.9)
-            results.append(Worker(own, study, Waits(gate), tmp_path, limits).run(threading.Event(), max_trials=1))
+            worker = Worker(own, [Assignment(study, Waits(gate), tmp_path, limits)])
+            results.append(worker.run(threading.Event(), max_trials=1))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -237,6 +313,78 @@ def test_a_trial_that_was_taken_away_is_dropped_and_the_next_one_run(
     assert results == [1]
     assert (claim.number, first.state, first.worker, first.attempts) == (0, TrialState.RUNNING, "other", 2)
     assert second.state is TrialState.DONE
+
+
+class TestSeveralStudies:
+    @pytest.fixture
+    def other(self, store: SqliteStore, study: StudyRecord, new_trial: Maker) -> StudyRecord:
+        other = study.model_copy(update={"name": "other"})
+        store.create_study(other)
+        for number in range(2):
+            store.add_trial("other", new_trial(number))
+            store.add_trial("demo", new_trial(2 + number))
+        return other
+
+    def test_they_are_served_in_turn(self, store: Any, study: Any, other: Any, tmp_path: Path) -> None:
+        folders = {"demo": tmp_path / "a", "other": tmp_path / "b"}
+        assignments = [Assignment(each, Synthetic(), folders[each.name]) for each in (study, other)]
+        ended: list[tuple[str, int]] = []
+        worker = Worker(store, assignments)
+        seen: list[Any] = []
+
+        def watch(name: str, number: int, _: object) -> None:
+            ended.append((name, number))
+            seen.append({each.study: each for each in store.workers("demo") + store.workers("other")})
+
+        assert worker.run(threading.Event(), idle_exit_s=0.0, on_end=watch) == 6
+        assert {*ended[:2]} == {("demo", 0), ("other", 0)}
+        assert {*ended[2:4]} == {("demo", 1), ("other", 1)}
+        assert ended[4:] == [("demo", 2), ("demo", 3)]
+        name, number = ended[0]
+        away = "other" if name == "demo" else "demo"
+        assert (seen[0][name].trial, seen[0][name].elsewhere) == (number, "")
+        assert (seen[0][away].trial, seen[0][away].elsewhere) == (None, name)
+        assert store.workers("demo") == store.workers("other") == []
+        assert (folders["other"] / "trials" / "0001" / "log.txt").exists()
+
+    def test_a_study_that_cannot_be_trained_here_is_left_and_the_others_go_on(
+        self, store: Any, study: Any, other: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assignments = [Assignment(study, Synthetic("unable"), tmp_path), Assignment(other, Synthetic(), tmp_path / "b")]
+        assert Worker(store, assignments, name="me").run(threading.Event(), idle_exit_s=0.0) == 2
+        assert store.counts("other")[TrialState.DONE] == 2
+        assert store.counts("demo")[TrialState.NEW] == 4
+        assert "me no longer serves demo: Training cannot go on here: the data are gone" in caplog.text
+
+    def test_one_that_comes_later_is_found(
+        self, store: Any, study: Any, other: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trials_db.worker.FIND_S", 0.0)
+        later = iter([[], [Assignment(other, Synthetic(), tmp_path / "b")]])
+        worker = Worker(store, [Assignment(study, Synthetic(), tmp_path)], find_more=lambda: next(later, []))
+        assert worker.run(threading.Event(), idle_exit_s=0.0) == 6
+
+    def test_a_drained_worker_ends_its_trial_and_leaves(
+        self, store: SqliteStore, study: StudyRecord, tmp_path: Path
+    ) -> None:
+        gate, drain = tmp_path / "gate", threading.Event()
+        results: list[int] = []
+
+        def work() -> None:
+            with SqliteStore(store.path) as own:
+                worker = Worker(own, [Assignment(study, Waits(gate), tmp_path)])
+                results.append(worker.run(threading.Event(), drain=drain))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        _trial_pids(gate)
+        drain.set()
+        time.sleep(0.5)
+        assert store.trials("demo")[0].state is TrialState.RUNNING
+        gate.touch()
+        thread.join(timeout=30)
+        assert results == [1]
+        assert [trial.state for trial in store.trials("demo")] == [TrialState.DONE, TrialState.NEW]
 
 
 class TestWorkerProcess:
@@ -270,7 +418,7 @@ class TestWorkerProcess:
         assert process.wait(timeout=30) == 0
         wait_for(lambda: are_gone(pids), "the trial's processes to end")
         trial = store.trials("demo")[0]
-        assert (trial.state, trial.lost_workers, trial.reports) == (TrialState.NEW, 0, ())
+        assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
         assert store.workers("demo") == []
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -305,7 +453,7 @@ class TestWorkerProcess:
         process.wait()
         wait_for(lambda: are_gone(pids), "the orphans to end")
         assert store.trials("demo")[0].state is TrialState.RUNNING
-        second = Worker(store, study, Synthetic(), tmp_path, WorkerLimits(lease_s=60.0), name="second")
+        second = Worker(store, [Assignment(study, Synthetic(), tmp_path, WorkerLimits(lease_s=1.0))], name="second")
         assert second.run(threading.Event(), max_trials=2) == 2
         first, other = store.trials("demo")
         assert (first.state, first.worker, first.attempts, first.lost_workers) == (TrialState.DONE, "second", 2, 1)

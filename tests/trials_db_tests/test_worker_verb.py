@@ -1,12 +1,18 @@
 """The verb `worker`: what it refuses before it looks at a study."""
 
+import argparse
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import run_search
+from search_space.errors import MapgroveError
+from search_space.version import COMPATIBLE, VERSION
+from trials_db.records import StudyRecord
+from verbs import worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +27,10 @@ ROOT = Path(__file__).parents[2]
         ["--idle-exit-s", "nan"],
         ["--idle-exit-s", "inf"],
         ["--idle-exit-s", "soon"],
+        ["--workers", "0"],
+        ["--gpus", "0,0"],
+        ["--gpus", "a"],
+        ["--gpus", ""],
     ],
     ids=" ".join,
 )
@@ -49,3 +59,58 @@ def test_an_unknown_backend_is_wrong_usage_before_anything_else_is_looked_at(
     assert done.stderr.startswith("worker: MAPGROVE_BACKEND must be one of")
     assert "Received 'nonsense'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def slots(*words: str) -> list[tuple[list[str], dict[str, str]]]:
+    parser = argparse.ArgumentParser()
+    worker.add_arguments(parser)
+    options = parser.parse_args(["--study", "s", "--name", "box", *words])
+    return [(list(slot.options), dict(slot.environment)) for slot in worker._slots(options)]
+
+
+def test_each_gpu_has_its_workers_and_sees_no_other() -> None:
+    assert slots() == slots("--workers", "1") == []
+    assert [words for words, _ in slots("--workers", "2")] == [["--name", "box/0"], ["--name", "box/1"]]
+    alone = slots("--gpus", "0,3")
+    assert [words[1] for words, _ in alone] == ["box/gpu0", "box/gpu3"]
+    assert [variables for _, variables in alone] == [
+        {"CUDA_VISIBLE_DEVICES": gpu, "MAPGROVE_SLOT": f"GPU {gpu}"} for gpu in ("0", "3")
+    ]
+    shared = slots("--gpus", "5,1", "--trials-per-gpu", "2", "--store", "mongodb://me:secret@h/d")
+    assert [words[1] for words, _ in shared] == ["box/gpu5.0", "box/gpu5.1", "box/gpu1.0", "box/gpu1.1"]
+    words, variables = shared[2]
+    assert variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert variables["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    # Every user of the machine can read a command line.
+    assert variables["MAPGROVE_STORE"] == "mongodb://me:secret@h/d"
+    assert "secret" not in " ".join(words)
+
+
+def test_trials_share_a_gpu_only_where_gpus_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_search.main(["worker", "--study", "absent", "--trials-per-gpu", "2"]) == run_search.EXIT_USAGE
+    assert "--trials-per-gpu needs --gpus" in capsys.readouterr().err
+
+
+def test_a_worker_with_other_software_says_what_differs(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"mapgrove": COMPATIBLE, "backend": "tensorflow", "precision": "float32"}
+    monkeypatch.delenv("MAPGROVE_BACKEND", raising=False)
+    monkeypatch.delenv("KERAS_FLOATX", raising=False)
+    worker._check_software(study)
+    worker._check_software(study.model_copy(update={"software": here}))
+    for name, other, remedy in (
+        ("mapgrove", "9.9", "Use the same version on every machine"),
+        ("backend", "jax", "export MAPGROVE_BACKEND=jax"),
+        ("precision", "bfloat16", "export KERAS_FLOATX=bfloat16"),
+    ):
+        begun = study.model_copy(update={"software": here | {name: other}})
+        with pytest.raises(MapgroveError) as caught:
+            worker._check_software(begun)
+        assert str(caught.value) == (
+            f"study demo was begun with {name} {other}, and this worker has {here[name]}. {remedy}."
+        )
+
+
+def test_the_version_is_told_alike_everywhere() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert pyproject["project"]["version"] == VERSION
+    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

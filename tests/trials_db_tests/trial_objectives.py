@@ -13,7 +13,7 @@ from pathlib import Path
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError, UnableError
-from search_space.objective import EpochReport, Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, EpochReport, Outcome, TrialContext
 
 
 class ResourceExhaustedError(Exception):
@@ -124,3 +124,75 @@ class Waits:
         while not self.gate.exists():
             time.sleep(0.02)
         return Outcome(state="done", loss=0.5)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learns towards a mean Jaccard of its own in so many epochs; leaves a file for each that it began."""
+
+    reached: tuple[float, ...]
+    epochs: int = 9
+
+    def warm_up(self) -> None:
+        """Nothing is slow."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        for epoch in range(1, self.epochs + 1):
+            (trial.folder / f"epoch{epoch}").touch()
+            value = self.reached[trial.number] * epoch / self.epochs
+            trial.report(EpochReport(epoch=epoch, training_loss=1.0, jaccard={"water": value}))
+            time.sleep(0.3)
+        return Outcome(state="done", loss=1.0 - value)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes so many seconds for each epoch, by the trial's number."""
+
+    epoch_s: tuple[float, ...]
+    epochs: int
+
+    def warm_up(self) -> None:
+        """Nothing is slow."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        for epoch in range(1, self.epochs + 1):
+            time.sleep(self.epoch_s[trial.number])
+            trial.report(EpochReport(epoch=epoch, training_loss=1.0))
+        return Outcome(state="done", loss=0.5)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Leaves a model that holds the trial's number, and ends with a loss by that number; None fails."""
+
+    losses: tuple[float | None, ...]
+
+    def warm_up(self) -> None:
+        """Nothing is slow."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        (trial.folder / CHECKPOINT_FILE).write_text("half")
+        (trial.folder / MODEL_FILE).write_text(f"model {trial.number}")
+        loss = self.losses[trial.number]
+        return Outcome(state="failed", reason="planted") if loss is None else Outcome(state="done", loss=loss)
+
+
+@dataclass(frozen=True)
+class GoesOn:
+    """Keeps its epochs in the trial's folder; waits after the second until a file says go."""
+
+    def warm_up(self) -> None:
+        """Nothing is slow."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        kept = trial.folder / CHECKPOINT_FILE
+        done = int(kept.read_text()) if kept.exists() else 0
+        if done:
+            trial.restored([EpochReport(epoch=epoch, training_loss=1.0, seconds=1.0) for epoch in range(1, done + 1)])
+        for epoch in range(done + 1, 5):
+            while epoch == 3 and not (trial.folder.parents[1] / "go").exists():
+                time.sleep(0.05)
+            kept.write_text(str(epoch))
+            trial.report(EpochReport(epoch=epoch, training_loss=1.0, seconds=1.0 if done == 0 else 2.0))
+        return Outcome(state="done", loss=0.5, figures={"began_at": float(done + 1)})

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from trial_objectives import Waits
 
+from trials_db.assignment import Assignment, WorkerLimits
 from trials_db.local_workers import follow_master
 from trials_db.opening import open_store
 from trials_db.stopping import stop_on_signals
-from trials_db.worker import Worker, WorkerLimits
+from trials_db.worker import Worker
 
 
 def main(url: str, study: str, folder: str, gate: str, lease_s: str, *preload: str) -> None:
@@ -19,7 +20,8 @@ def main(url: str, study: str, folder: str, gate: str, lease_s: str, *preload: s
         follow_master(stop)
         objective = Waits(Path(gate), with_child=True)
         limits = WorkerLimits(lease_s=float(lease_s))
-        Worker(store, store.load_study(study), objective, Path(folder), limits, preload=preload).run(stop)
+        assignment = Assignment(store.load_study(study), objective, Path(folder), limits)
+        Worker(store, [assignment], preload=preload).run(stop)
 
 
 if __name__ == "__main__":

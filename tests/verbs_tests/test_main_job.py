@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.backend import use_backend
+from pipeline.normalisation import Normalisation
+from pipeline.trial_model import read_about
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.study_file import read_study
+from tests.mongod import database_url
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
 from verbs.exit_codes import EXIT_INTERRUPTED
@@ -162,6 +169,21 @@ def test_two_goes_by_one_worker_equal_one_go_by_two(job: Job, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_search_on_mongodb_ends_as_one_on_sqlite(job: Job, mongo_url: str, tmp_path: Path) -> None:
+    other = Job(tmp_path)
+    other.run("prepare")
+    store = ("--store", database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}"))
+
+    assert "4 trials have ended" in other.run("search", "--workers", "2", *store)
+
+    other.run("trials", "--json-lines", "trials.jsonl", *store)
+    lines = (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines()
+    assert essence([json.loads(line) for line in lines]) == essence(job.trials())
+    assert "finished" in other.run("status", *store)
+    assert not list(tmp_path.glob("runs/tiny/*.sqlite"))
+
+
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_study_that_goes_on(job: Job, tmp_path: Path) -> None:
     other = Job(tmp_path)
     other.run("prepare")
@@ -209,12 +231,14 @@ def wait_for_a_running_trial(path: Path, study: str = "tiny") -> WorkerRecord:
 )
 def test_a_study_that_exists_with_other_settings_is_refused(job: Job, assignment: str, told: str) -> None:
     before = job.trials()
+    saved = (job.folder / "runs" / "tiny" / "study.json").read_bytes()
 
     message = job.run("search", "--set", assignment, code=1)
 
     assert told in message
     assert "another name" in message
     assert job.trials() == before
+    assert (job.folder / "runs" / "tiny" / "study.json").read_bytes() == saved
 
 
 @pytest.mark.slow
@@ -367,7 +391,7 @@ def test_a_search_without_any_result_fails(job: Job) -> None:
         code=1,
     )
 
-    assert "2 trials ended, none with a result" in told
+    assert "2 trials of hopeless ended, none with a result" in told
     assert "more than limits.max_parameters = 10" in told
     assert "Next: run_search.py retrain" not in told
 
@@ -456,3 +480,143 @@ def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> 
     trials = job.trials()
     assert [trial["state"] in ("done", "infeasible") for trial in trials] == [True, True]
     assert sum(trial["lost_workers"] for trial in trials) == 1
+
+
+@pytest.mark.slow
+def test_a_study_moves_to_another_store_and_back(job: Job, mongo_url: str) -> None:
+    """From SQLite to MongoDB, and its file is the same to the letter when it comes from there."""
+    store = database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}")
+    assert "study tiny with 4 trials" in job.run("trials", "export", "tiny.jsonl")
+    words = [sys.executable, str(ROOT / "run_search.py"), "trials", "import"]
+
+    def moved(*more: str, code: int = 0) -> str:
+        done = subprocess.run([*words, *more], cwd=job.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "Study tiny: 4 trials added" in moved("tiny.jsonl", "--store", store)
+    assert "0 trials added, 4 trials were there already" in moved("tiny.jsonl", "--store", store)
+    job.run("trials", "export", "back.jsonl", "--store", store)
+    assert (job.folder / "back.jsonl").read_text() == (job.folder / "tiny.jsonl").read_text()
+    whole = (job.folder / "tiny.jsonl").read_text()
+    (job.folder / "back.jsonl").write_text(whole[: whole.rindex("{")])
+    assert "was cut off" in moved("back.jsonl", "--store", store, code=1)
+    assert "trials import needs a file" in moved(code=2)
+
+
+@pytest.mark.slow
+def test_one_command_serves_a_machine_and_proposals_follow_its_workers(job: Job) -> None:
+    """Without a lookahead; trials that do worse than the others end early; the search ends by its patience."""
+    words = [
+        *("--set", 'study.name="farm"', "--set", "search.lookahead=0", "--set", "limits.max_trials=40"),
+        *("--set", "limits.patience=6", "--set", 'space."architecture.base_filters"={fix=4}'),
+        *("--set", 'pruning={kind="halving", factor=2, least_trials=1}', "--set", "budget.steps_per_epoch=1"),
+    ]
+    with subprocess.Popen(job.command("search", *words), cwd=job.folder, stdout=subprocess.PIPE, text=True) as master:
+        assert master.stdout is not None
+        until_said(master, "No worker serves it yet")
+        told = job.run("worker", "--workers", "2", "--name", "box", "--idle-exit-s", "8", *words)
+        said = master.stdout.read()
+        assert master.wait(timeout=TIMEOUT_S) == 0, said
+    assert "2 workers: box/0, box/1" in told
+    assert "limits.patience is 6" in said
+    trials = job.trials("farm")
+    assert 7 <= len(trials) < 40
+    assert {trial["worker"] for trial in trials} == {"box/0", "box/1"}
+    states = [trial["state"] for trial in trials]
+    assert set(states) == {"done", "pruned"}
+    for trial in trials:
+        assert len(trial["reports"]) == (2 if trial["state"] == "done" else 1)
+        assert not list((job.folder / "runs/farm/trials" / f"{trial['number']:04d}").glob("checkpoint*"))
+    status = job.run("status", *words)
+    assert "none proposes now" in status
+    assert "limits.patience is 6" in status
+
+
+def until_said(process: "subprocess.Popen[str]", part: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if part in line:
+            return
+    raise AssertionError(f"{part!r} was never said")
+
+
+@pytest.mark.slow
+def test_the_best_model_of_a_search_can_be_used(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = job.run("trials", "model", "best.keras")
+    monkeypatch.chdir(job.folder)
+    about = read_about(Path("best.keras"))
+    best = next(each for each in job.trials() if each["number"] == about.trial)
+    assert f"the model of trial {about.trial}, validation Jaccard bright" in told
+    losses = [each["outcome"]["loss"] for each in job.trials() if each["state"] == "done"]
+    assert best["outcome"]["loss"] == min(losses)
+    assert about.candidate == decode(Candidate, best["candidate"], where="")
+
+    use_backend(1)
+    import keras
+
+    import pipeline.keras_layers  # noqa: F401
+    from pipeline.study_data import StudyData
+    from pipeline.validation import validate
+
+    data = StudyData.open(read_study(Path("tiny.toml")))
+    normalisation = Normalisation(about.candidate.plan.scaling, about.numbers)
+    scenes = data.scenes(data.fold.validation, about.classes, normalisation)
+    model = keras.models.load_model("best.keras")
+    plan, net = about.candidate.plan, about.candidate.architecture
+    again = validate(model, scenes, about.classes, tile_px=plan.patch_px, margin_px=net.margin_px)
+    assert again.jaccard == pytest.approx(best["outcome"]["jaccard"], abs=1e-3)
+    assert again.thresholds == pytest.approx(about.thresholds, abs=0.01)
+    other = next(each["number"] for each in job.trials() if each["number"] != about.trial)
+    message = job.run("trials", "model", "x.keras", "--trial", str(other), code=1)
+    assert f"no model of trial {other} was kept" in message
+    assert f"Kept are those of: {about.trial};" in message
+
+
+@pytest.mark.slow
+def test_one_against_the_rest(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.folder, tmp_path, dirs_exist_ok=True)
+    few = ("--set", "limits.max_trials=2", "--set", "retrain.epochs=1")
+    begun = ("--one-vs-all", "--start-from", "study:tiny", *few)
+
+    told = job_in(tmp_path).run("search", "--workers", "2", *begun)
+
+    assert "4 trials have ended" in told
+    assert "worker --study 'tiny/*'" in job_in(tmp_path).run("search", *begun), "the same command goes on"
+    with open_store(f"sqlite:///{tmp_path}/runs/tiny/trials.sqlite", create=False) as store:
+        assert store.list_studies() == ["tiny", "tiny/bright", "tiny/dark"]
+        whole = [trial for trial in store.trials("tiny") if trial.outcome and trial.outcome.jaccard]
+        losses = {}
+        for name in ("bright", "dark"):
+            first, _ = store.trials(f"tiny/{name}")
+            assert first.outcome
+            assert set(first.outcome.jaccard) == {name}
+            best = max(whole, key=lambda trial: trial.outcome.jaccard[name] if trial.outcome else 0.0)
+            assert first.candidate == best.candidate
+            assert first.outcome.figures["num_parameters"] == best.outcome.figures["num_parameters"] - 5
+            every = {("", each.number): each.outcome.jaccard[name] for each in whole if each.outcome}
+            ended = [each for each in store.trials(f"tiny/{name}") if each.outcome and each.outcome.jaccard]
+            every |= {(f"tiny/{name}", each.number): each.outcome.jaccard[name] for each in ended if each.outcome}
+            losses[name] = every
+    job_in(tmp_path).run("retrain", "--per-class", *few)
+    members = json.loads((tmp_path / "runs/tiny/models/model_set.json").read_text())["members"]
+    for member in members:
+        every = losses[member["class_name"]]
+        assert every[member["study"], member["trial"]] == max(every.values())
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "run_search.py"), "status", "--study", "tiny/*", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_S,
+    )
+    assert [each["study"] for each in json.loads(shown.stdout)] == ["tiny/bright", "tiny/dark"]
+    assert "Classes: bright, dark" in job_in(tmp_path).run("search", "--one-vs-all", "--classes", "grey", code=2)
+
+
+def job_in(folder: Path) -> Job:
+    """The job whose files lie in a folder."""
+    job = object.__new__(Job)
+    job.folder = folder
+    return job

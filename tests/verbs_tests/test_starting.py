@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
+from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.network.unet import InputBand
+from search_space.objective import Outcome
 from search_space.space import resolve_space, space_for
+from search_space.starting_points import starting_points
 from search_space.study import Study
 from search_space.study_file import read_study
-from verbs.starting import check_weights, start_lines
+from trials_db.bridge import new_trial, propose
+from trials_db.records import StudyRecord, Trial
+from trials_db.sqlite_store import SqliteStore
+from verbs.common import matching
+from verbs.starting import check_weights, start_lines, with_found_starts
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
 COLOURS = [InputBand(name) for name in ("red", "green", "blue")]
@@ -78,3 +85,56 @@ def test_branches_are_searched_only_where_bands_differ() -> None:
     name = "architecture.encoder[grown].branches"
     assert name in space_for(space, [*COLOURS, InputBand("swir", 2)])
     assert set(space) - set(space_for(space, COLOURS)) == {name}
+
+
+def test_a_search_starts_from_the_best_of_another_study(tmp_path: Path) -> None:
+    study = study_with(["study:whole", "default"], max_trials=20)
+    space = space_for(resolve_space({}), COLOURS)
+    settings = study.search.model_copy(update={"start_from": (), "startup_trials": 9})
+    # Jaccard at trees and at crops: best at trees are 4, 2 and 0; 1 failed, and 3 ranks only crops.
+    jaccard = [(0.3, 0.9), None, (0.4, 0.1), (None, 1.0), (0.5, 0.0), (0.2, 0.9)]
+    with SqliteStore(tmp_path / "t.sqlite") as store:
+        whole = record_of(study, "whole")
+        store.create_study(whole)
+        history: list[Trial] = []
+        for number, scores in enumerate(jaccard):
+            store.add_trial("whole", new_trial(space, history, number, 1, settings))
+            claim = store.claim("whole", "w", 60.0)
+            assert claim
+            known = {k: v for k, v in zip(("trees", "crops"), scores or (), strict=False) if v is not None}
+            done = Outcome(state="done", loss=1 - sum(known.values()) / len(known), jaccard=known) if known else None
+            store.finish(claim, done or Outcome(state="failed", reason="planted"))
+            history = store.trials("whole")
+        trees = study.of_class("trees")
+
+        begun = with_found_starts(trees, store)
+
+        assert [each.trial for each in begun.search.found] == [4, 2, 0]
+        points = starting_points(space, begun.search.start_from, begun.search.found)
+        assert points[:3] == [pytest.approx(history[number].point) for number in (4, 2, 0)]
+        assert propose(space, [], 0, 7, begun.search).point == points[0]
+        lines = start_lines(begun, space, COLOURS)
+        assert lines[0].startswith("The first trials start from trial 4 of whole, trial 2 of whole")
+        # What is found later changes nothing in a study that has begun.
+        store.create_study(record_of(begun, trees.name))
+        store.add_trial("whole", new_trial(space, history, 6, 1, settings))
+        claim = store.claim("whole", "w", 60.0)
+        assert claim
+        store.finish(claim, Outcome(state="done", loss=0.0, jaccard={"trees": 1.0, "crops": 1.0}))
+        assert with_found_starts(trees, store) == begun
+        with pytest.raises(MapgroveError, match="no study named 'nix'"):
+            with_found_starts(study_with(["study:nix"]), store)
+        with pytest.raises(MapgroveError, match="no trial of study whole has a result for buildings"):
+            with_found_starts(study.of_class("buildings").model_copy(update={"search": study.search}), store)
+
+
+def record_of(study: Study, name: str) -> StudyRecord:
+    return StudyRecord(name=name, settings=encode(study), space_fingerprint="s", data_fingerprint="d", seed=1)
+
+
+def test_names_and_patterns_mean_studies() -> None:
+    known = ["dstl", "dstl/road", "dstl/trees", "other"]
+    assert matching(["dstl/*"], known) == ["dstl/road", "dstl/trees"]
+    assert matching(["other", "dstl*"], known) == known
+    assert matching(["absent"], known) == ["absent"], "so that whoever opens it says that it is not there"
+    assert matching(["absent*"], known) == []

@@ -1,0 +1,221 @@
+"""What is kept of a trial, and how long: its checkpoint until it ends, its model while it is among the best."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome
+from trials_db.artifacts import Artifact, Artifacts
+from trials_db.errors import StoreError
+from trials_db.records import Claim
+from trials_db.store import TrialStore
+
+_log = logging.getLogger(__name__)
+
+ATTEMPT_FILE = "attempt"
+"""In a trial's folder: the number of the last attempt that worked there."""
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of a study's trials.
+
+    Attributes:
+        artifacts: Where.
+        num_models: So many of the best trials' models.
+        checkpoint_s: How often the checkpoint of a trial that runs is sent there, where workers share no folder; 0 for
+            when it is handed back alone.
+    """
+
+    artifacts: Artifacts
+    num_models: int = 1
+    checkpoint_s: float = 300.0
+
+    def sweep(self, store: TrialStore, study: str, *, is_over: bool = False) -> None:
+        """Drop the models of all but the best trials; when the study is over, all checkpoints too."""
+        best = {number for number, _ in store.best(study, self.num_models)}
+        gone = [
+            each
+            for each in self.artifacts.held(study)
+            if (each.number not in best if each.file == MODEL_FILE else is_over)
+        ]
+        self.artifacts.drop(study, gone)
+
+
+@dataclass
+class Keeper:
+    """Keeps the files of one attempt at a trial. What cannot be kept is told, and costs no trial.
+
+    Args:
+        keeping: The study's.
+        store: Tells which trials are the best.
+        claim: The attempt.
+        folder: The trial's.
+    """
+
+    keeping: Keeping
+    store: TrialStore
+    claim: Claim
+    folder: Path
+    _under_way: "_UnderWay | None" = field(default=None, init=False)
+    _sent_at_s: float = field(default_factory=time.monotonic, init=False)
+
+    def begin(self, renew: Callable[[], None]) -> None:
+        """Fetch the checkpoint of an earlier attempt, if its machine shares no folder with this one.
+
+        Args:
+            renew: Called often while it is fetched.
+
+        Raises:
+            OSError: The trial's folder cannot be written.
+        """
+        if not self._carries:
+            return
+        marker = self.folder / ATTEMPT_FILE
+        if self.claim.attempt > 1:
+            earlier = _read_number(marker)
+            self._under_way = _UnderWay(
+                lambda: self._fetch_newer_than(earlier), f"trial {self.claim.number} begins anew"
+            )
+            self._wait(float("inf"), renew)
+        marker.write_text(str(self.claim.attempt), encoding="utf-8")
+
+    def after_report(self) -> None:
+        """Send the checkpoint, if it is time and the last one is through."""
+        every_s = self.keeping.checkpoint_s
+        is_due = every_s > 0 and time.monotonic() - self._sent_at_s >= every_s
+        if self._carries and is_due and (self._under_way is None or self._under_way.has_ended):
+            self._send(CHECKPOINT_FILE)
+
+    def hand_back(self, wait_s: float, renew: Callable[[], None]) -> None:
+        """Send the last checkpoint before another worker goes on; give up after `wait_s`.
+
+        Args:
+            wait_s: Who was asked to stop has not long.
+            renew: Called often while it is sent.
+        """
+        if not self._carries:
+            return
+        deadline_s = time.monotonic() + wait_s
+        self._wait(deadline_s, renew)
+        if time.monotonic() < deadline_s:
+            self._send(CHECKPOINT_FILE)
+            self._wait(deadline_s, renew)
+
+    def before_end(self, outcome: Outcome, renew: Callable[[], None]) -> None:
+        """Keep the model, if the trial is one of the best; `renew` is called often while it is sent."""
+        self._wait(float("inf"), renew)
+        if self._is_among_best(outcome):
+            self._send(MODEL_FILE)
+            self._wait(float("inf"), renew)
+
+    def after_end(self) -> None:
+        """Drop what the end of the trial has superseded."""
+        study, number = self.claim.study, self.claim.number
+        ours = self._artifact(MODEL_FILE)
+        for file in (CHECKPOINT_FILE, ATTEMPT_FILE):
+            (self.folder / file).unlink(missing_ok=True)
+        if not (self.keeping.num_models or self._carries):
+            return
+        try:
+            best = {each for each, _ in self.store.best(study, self.keeping.num_models)}
+            if number in best and ours not in self.keeping.artifacts.held(study, number):
+                # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
+                self._send(MODEL_FILE)
+                self._wait(float("inf"), lambda: None)
+            earlier = [each for each in self.keeping.artifacts.held(study, number) if each != ours]
+            self.keeping.artifacts.drop(study, earlier)
+            self.keeping.sweep(self.store, study)
+        except StoreError as error:
+            _log.warning("files that are no longer wanted stay: %s", error)
+        (self.folder / MODEL_FILE).unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Drop what this attempt has kept: the trial was taken from it."""
+        self._wait(float("inf"), lambda: None)
+        try:
+            ours = [self._artifact(file) for file in (CHECKPOINT_FILE, MODEL_FILE)]
+            self.keeping.artifacts.drop(self.claim.study, ours)
+        except StoreError as error:
+            _log.warning("files that are no longer wanted stay: %s", error)
+
+    @property
+    def _carries(self) -> bool:
+        return self.keeping.artifacts.carries_checkpoints
+
+    def _artifact(self, file: str) -> Artifact:
+        return Artifact(self.claim.number, self.claim.attempt, file)
+
+    def _fetch_newer_than(self, attempt: int) -> None:
+        study, number = self.claim.study, self.claim.number
+        newest = self.keeping.artifacts.newest(study, number, CHECKPOINT_FILE)
+        target = self.folder / CHECKPOINT_FILE
+        # What an attempt has left in this very folder is at least as far as what it has sent.
+        if newest is None or (newest.attempt <= attempt and target.is_file()):
+            return
+        if self.keeping.artifacts.fetch(study, newest, target):
+            _log.info("trial %d goes on from what attempt %d has sent", number, newest.attempt)
+
+    def _is_among_best(self, outcome: Outcome) -> bool:
+        if outcome.loss is None or not self.keeping.num_models or not (self.folder / MODEL_FILE).is_file():
+            return False
+        best = self.store.best(self.claim.study, self.keeping.num_models)
+        return len(best) < self.keeping.num_models or outcome.loss < best[-1][1]
+
+    def _send(self, file: str) -> None:
+        source, artifacts = self.folder / file, self.keeping.artifacts
+        if source.is_file():
+            self._sent_at_s = time.monotonic()
+            self._under_way = _UnderWay(
+                lambda: artifacts.put(self.claim.study, self._artifact(file), source),
+                f"{file} of trial {self.claim.number} is not kept",
+            )
+
+    def _wait(self, deadline_s: float, renew: Callable[[], None]) -> None:
+        while self._under_way and not self._under_way.wait(_POLL_S) and time.monotonic() < deadline_s:
+            renew()
+        if self._under_way and self._under_way.has_ended:
+            self._under_way = None
+
+
+class _UnderWay:
+    """A file on its way, in a thread of its own: the lease must be renewed meanwhile, however large it is.
+
+    Args:
+        carry: Sends or fetches it.
+        otherwise: What a failure means, for the log.
+    """
+
+    def __init__(self, carry: Callable[[], None], otherwise: str) -> None:
+        self._carry = carry
+        self._otherwise = otherwise
+        # A process that leaves does not wait for it.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; return whether it has ended."""
+        self._thread.join(seconds)
+        return self.has_ended
+
+    def _run(self) -> None:
+        try:
+            self._carry()
+        except StoreError as error:
+            _log.warning("%s: %s", self._otherwise, error)
+
+
+def _read_number(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0

@@ -1,0 +1,440 @@
+"""The trial store in a MongoDB database: workers on many machines."""
+
+# The methods' docstrings are those of `TrialStore`.
+# ruff: noqa: D102
+
+import json
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from search_space.decode import canonical_json
+from search_space.objective import EpochReport, Outcome
+from trials_db import store
+from trials_db.errors import DamagedError, LeaseLostError
+from trials_db.mongo_documents import (
+    IS_COUNT,
+    Plain,
+    as_text,
+    best_score,
+    is_dated,
+    is_whole,
+    key_of,
+    moment_of,
+    seconds_of,
+    stored_trial,
+    version_of,
+    with_epoch,
+)
+from trials_db.mongo_server import SCHEMA_VERSION, Server
+from trials_db.reading import FINAL_STATES, Reader, all_counts, damaged_outcome, is_score, lives_lost
+from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.stopping import Stop
+from trials_db.store import TrialStore, check_same_study, no_such_study
+
+_log = logging.getLogger(__name__)
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+OVERLAP = timedelta(seconds=10)
+"""How far behind the newest change `changed_since` looks again: writes may become visible in another order than their
+times, and a server that takes over after another may be behind it."""
+
+
+class MongoStore(TrialStore):
+    """See `TrialStore` for what it promises.
+
+    A trial is one document, its reports within, and every method one atomic write of one document: so a standalone
+    server does as well as a replica set. What Mapgrove knows is kept as canonical JSON, as in SQLite, and never
+    evaluated by the server. Times are the server's, read where it writes (`$$NOW`). What cannot reach the server is
+    repeated for minutes; each method may be.
+
+    Args:
+        url: Any URI that PyMongo takes; the database is the one that it names, else `mapgrove`.
+        create: Make the collections where they are missing; else that is an error.
+        clock: Tells seconds since the epoch in place of the server: for tests.
+    """
+
+    def __init__(self, url: str, *, create: bool = True, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
+        self._server = Server(url, create=create)
+        # Studies that were found once; no method takes one away.
+        self._known: set[str] = set()
+        self.place = self._server.place
+        self._reader = Reader(self.place, self.now)
+
+    def close(self) -> None:
+        self._server.close()
+
+    def heed(self, stop: Stop) -> None:
+        self._server.stop = stop
+
+    def now(self) -> float:
+        if self._clock is not None:
+            return self._clock()
+        return float(seconds_of(self._server.call(lambda db: db.command("hello")["localTime"])))
+
+    def probe(self) -> None:
+        key = {"_id": uuid.uuid4().hex}
+        self._server.call(lambda db: db.probes.update_one(key, {"$set": {"written": True}}, upsert=True))
+        self._server.call(lambda db: db.probes.delete_one(key))
+
+    def create_study(self, record: StudyRecord) -> None:
+        try:
+            self._upsert(
+                "studies",
+                {"_id": record.name, "document": {"$exists": False}},
+                {"document": as_text(record), "schema": SCHEMA_VERSION, "created": self._now},
+            )
+        except DuplicateKeyError:
+            check_same_study(self.load_study(record.name), record)
+
+    def load_study(self, name: str) -> StudyRecord:
+        found = self._server.call(lambda db: db.studies.find_one({"_id": name}))
+        if found is None:
+            raise no_such_study(name, self.list_studies())
+        return self._reader.study(name, found.get("document"))
+
+    def list_studies(self) -> list[str]:
+        order = [("created", 1), ("_id", 1)]
+        found = self._server.call(lambda db: list(db.studies.find({}, {"_id": 1}).sort(order)))
+        return [each["_id"] for each in found if isinstance(each["_id"], str)]
+
+    def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
+        while True:
+            stored = self.load_study(record.name)
+            check_same_study(stored, record, may_change)
+            unchanged = {"_id": record.name, "document": canonical_json(stored)}
+            if self._update("studies", unchanged, {"document": as_text(record)}):
+                return record
+
+    def add_trial(self, study: str, trial: NewTrial) -> bool:
+        new = {
+            "state": TrialState.NEW.value,
+            "attempts": 0,
+            "lost_workers": 0,
+            "reports": {},
+            "last_epoch": 0,
+            "scores": {},
+        }
+        return self._insert(study, trial, new)
+
+    def restore_trial(self, study: str, trial: Trial) -> bool:
+        trial = trial.as_new()
+        restored = {
+            "state": trial.state.value,
+            "attempts": trial.attempts,
+            "lost_workers": trial.lost_workers,
+            "worker": trial.worker,
+            "outcome": canonical_json(trial.outcome) if trial.outcome else None,
+            "loss": trial.loss,
+            "started": None if trial.started_s is None else moment_of(trial.started_s),
+            "finished": None if trial.finished_s is None else moment_of(trial.finished_s),
+            "reports": {str(each.epoch): canonical_json(each) for each in trial.reports},
+            "last_epoch": max((each.epoch for each in trial.reports), default=0),
+            "scores": {str(each.epoch): each.mean_jaccard for each in trial.reports if each.mean_jaccard is not None},
+        }
+        return self._insert(study, trial.proposal, restored, trial.created_s)
+
+    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+        while (found := self._claim_next(study, worker, lease_s)) is not None:
+            try:
+                trial = self._reader.trial(study, stored_trial(found))
+            except DamagedError as error:
+                self._reader.warn(error)
+                self._end_damaged(found, error)
+                continue
+            return Claim(
+                study=study,
+                number=trial.number,
+                token=found["token"],
+                worker=worker,
+                candidate=trial.candidate,
+                seed=trial.seed,
+                attempt=trial.attempts,
+                lease_s=lease_s,
+            )
+        return None
+
+    def renew(self, claim: Claim) -> None:
+        self._update_claimed(claim, {"lease_until": self._later(claim.lease_s)})
+
+    def report(self, claim: Claim, report: EpochReport) -> None:
+        epoch, text, score = report.epoch, canonical_json(report), report.mean_jaccard
+        values = {f"reports.{epoch}": text, f"scores.{epoch}": score, "last_epoch": epoch}
+        is_next = {"last_epoch": {"$lte": epoch}, "reports": {"$type": "object"}, "scores": {"$type": "object"}}
+        if self._update_plainly(claim, values, {}, is_next):
+            return
+        anew = {"reports": with_epoch("$reports", epoch, text), "scores": with_epoch("$scores", epoch, score)}
+        self._update_claimed(claim, {**anew, "last_epoch": epoch, **self._change()})
+
+    def finish(self, claim: Claim, outcome: Outcome) -> None:
+        values = {"state": outcome.state, "outcome": canonical_json(outcome), "loss": outcome.loss, "lease_until": None}
+        if self._update_plainly(claim, values, {"finished": None}):
+            return
+        ended = {**self._ended(outcome), "lease_until": None, **self._change()}
+        try:
+            self._update_claimed(claim, ended)
+        except LeaseLostError:
+            if not self._finished_by(claim):
+                raise
+
+    def release(self, claim: Claim) -> None:
+        self._update_claimed(claim, self._anew())
+
+    def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
+        is_over = self._is_over if at_s is None else self._is_over_at(moment_of(at_s))
+        expired = {"study": study, "state": TrialState.RUNNING.value, **is_over}
+        fields = {"number": 1, "token": 1, "worker": 1, "lost_workers": 1}
+        found = self._server.call(lambda db: list(db.trials.find(expired, fields).sort("number", 1)))
+        taken = [each for each in found if self._take_away(expired, each)]
+        for each in taken:
+            _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
+        return [each["number"] for each in taken if is_whole(each)]
+
+    def trials(self, study: str) -> list[Trial]:
+        return self.changed_since(study)[0]
+
+    def changed_since(self, study: str, cursor: str = "") -> tuple[list[Trial], str]:
+        """See `TrialStore`; the cursor tells the newest change and which versions of what is near it were told."""
+        since = json.loads(cursor) if cursor else {"at": None, "told": {}}
+        query: dict[str, Any] = {"study": study}
+        if since["at"] is not None:
+            query["changed"] = {"$gte": moment_of(since["at"]) - OVERLAP}
+        found = self._server.call(lambda db: list(db.trials.find(query).sort("number", 1)))
+        if not found:
+            self._refuse_missing(study)
+        new = [each for each in found if since["told"].get(str(each["_id"])) != version_of(each)]
+        if not new:
+            return [], cursor
+        # A time to come, which only a damaged document can have, would hide every change before it.
+        newest = min(max((each["changed"] for each in found if is_dated(each)), default=_NEVER), moment_of(self.now()))
+        told = {
+            str(each["_id"]): version_of(each)
+            for each in found
+            if not is_dated(each) or each["changed"] >= newest - OVERLAP
+        }
+        trials = self._reader.told(study, [stored_trial(each) for each in new])
+        return trials, json.dumps({"at": seconds_of(newest), "told": told})
+
+    def scores(self, study: str, epoch: int) -> dict[int, float]:
+        query = {"study": study, f"reports.{epoch}": {"$exists": True}}
+        newest = [("number", -1)]
+        found = self._server.call(
+            lambda db: list(db.trials.find(query, {"number": 1, "scores": 1}).sort(newest).limit(store.MOST_SCORES))
+        )
+        best = {each["number"]: best_score(each.get("scores"), epoch) for each in found if is_whole(each)}
+        return {number: score for number, score in best.items() if score is not None}
+
+    def best(self, study: str, count: int) -> list[tuple[int, float]]:
+        if not count:
+            # To the server, no limit.
+            return []
+        query = {"study": study, "loss": {"$type": "number"}}
+        order = [("loss", 1), ("number", 1)]
+        found = self._server.call(
+            lambda db: list(db.trials.find(query, {"number": 1, "loss": 1}).sort(order).limit(count))
+        )
+        return [(each["number"], each["loss"]) for each in found if is_whole(each) and is_score(each["loss"])]
+
+    def counts(self, study: str) -> dict[TrialState, int]:
+        stages = [{"$match": {"study": study}}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
+        found: Counter[str] = Counter()
+        for each in self._server.call(lambda db: list(db.trials.aggregate(stages))):
+            found[str(each["_id"])] += each["n"]
+        if not found:
+            self._refuse_missing(study)
+        return all_counts(found)
+
+    def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
+        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
+        new = {"owner": {"$literal": owner}, "token": lead.token, "lease_until": self._later(lease_s)}
+        if self._update("leads", {"_id": study, **self._is_over}, new):
+            return lead
+        try:
+            self._upsert("leads", {"_id": study, "owner": {"$exists": False}}, new)
+        except DuplicateKeyError:
+            held = self._server.call(lambda db: db.leads.find_one({"_id": study}))
+            return lead if held is not None and held.get("token") == lead.token else None
+        return lead
+
+    def renew_lead(self, lead: Lead) -> None:
+        held = {"_id": lead.study, "token": lead.token}
+        if not self._update("leads", held, {"lease_until": self._later(lead.lease_s)}):
+            raise LeaseLostError(f"Another master leads the study {lead.study!r}")
+
+    def release_lead(self, lead: Lead) -> None:
+        self._server.call(lambda db: db.leads.delete_one({"_id": lead.study, "token": lead.token}))
+
+    def leader(self, study: str) -> str | None:
+        over = self._is_over["$expr"]
+        query = {"_id": study, "$expr": {"$not": over}}
+        found = self._server.call(lambda db: db.leads.find_one(query))
+        return str(found.get("owner")) if found else None
+
+    def heartbeat(self, worker: WorkerRecord) -> None:
+        key = {"_id": {"study": worker.study, "name": worker.name}}
+        self._upsert("workers", key, {"document": as_text(worker), "last_seen": self._now})
+
+    def forget_worker(self, study: str, name: str) -> None:
+        self._server.call(lambda db: db.workers.delete_one({"_id": {"study": study, "name": name}}))
+
+    def workers(self, study: str) -> list[WorkerRecord]:
+        query = {"_id.study": study}
+        found = self._server.call(lambda db: list(db.workers.find(query).sort("_id.name", 1)))
+        told = [
+            self._reader.worker(study, each.get("document"), last_seen_s=seconds_of(each.get("last_seen")))
+            for each in found
+        ]
+        return [worker for worker in told if worker is not None]
+
+    @property
+    def _now(self) -> Any:
+        """The time at which the server writes, for pipelines."""
+        return "$$NOW" if self._clock is None else moment_of(self._clock())
+
+    def _later(self, seconds: float) -> Plain:
+        return {"$add": [self._now, 1000.0 * seconds]}
+
+    @property
+    def _is_over(self) -> dict[str, Any]:
+        """A query for leases that ran out; what is no time would never have passed."""
+        return self._is_over_at(self._now)
+
+    def _is_over_at(self, moment: Any) -> dict[str, Any]:
+        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", moment]}]}
+        return {"$expr": is_over}
+
+    def _change(self) -> Plain:
+        version = {"$cond": [{"$isNumber": "$version"}, "$version", 0]}
+        return {"changed": self._now, "version": {"$add": [version, 1]}}
+
+    def _anew(self) -> Plain:
+        """What makes a trial new again."""
+        return {
+            "state": TrialState.NEW.value,
+            "token": None,
+            "lease_until": None,
+            **self._change(),
+        }
+
+    def _ended(self, outcome: Outcome) -> dict[str, Any]:
+        """What ends a trial."""
+        return {"state": outcome.state, "outcome": as_text(outcome), "loss": outcome.loss, "finished": self._now}
+
+    def _claim_next(self, study: str, worker: str, lease_s: float) -> Plain | None:
+        """The next new trial as it is stored, now under a token of this worker's."""
+        token = uuid.uuid4().hex
+        taken = {
+            "state": TrialState.RUNNING.value,
+            "token": token,
+            "worker": {"$literal": worker},
+            "attempts": {"$cond": [IS_COUNT, {"$add": ["$attempts", 1]}, "$attempts"]},
+            "started": self._now,
+            "lease_until": self._later(lease_s),
+            **self._change(),
+        }
+
+        def take(db: Any) -> Plain | None:
+            # An answer that was lost on its way leaves a trial under this token.
+            ours = db.trials.find_one({"study": study, "token": token}) if self._server.is_repeating else None
+            taken_now: Plain | None = ours or db.trials.find_one_and_update(
+                {"study": study, "state": TrialState.NEW.value},
+                [{"$set": taken}],
+                sort=[("priority", -1), ("number", 1)],
+                return_document=ReturnDocument.AFTER,
+            )
+            return taken_now
+
+        return self._server.call(take)
+
+    def _insert(self, study: str, proposal: NewTrial, values: Plain, created_s: float | None = None) -> bool:
+        """Add a trial; return False where there is one of its number."""
+        if study not in self._known:
+            self._refuse_missing(study)
+            self._known.add(study)
+        key = {"study": study, "number": proposal.number, "proposal": {"$exists": False}}
+        about = {"proposal": canonical_json(proposal), "priority": proposal.priority, "schema": SCHEMA_VERSION}
+        change = self._dated({**about, **values, "version": 1}, {"changed": None, "created": created_s})
+        try:
+            self._server.call(lambda db: db.trials.update_one(key, change, upsert=True))
+        except DuplicateKeyError:
+            return False
+        return True
+
+    def _upsert(self, collection: str, query: Plain, values: Plain) -> None:
+        """Change the document that the query finds, or insert one.
+
+        Raises:
+            DuplicateKeyError: There is one of this key that the query does not find.
+        """
+        self._server.call(lambda db: db[collection].update_one(query, [{"$set": values}], upsert=True))
+
+    def _update(self, collection: str, query: Plain, values: Plain) -> bool:
+        """Change the document that the query finds; return whether there is one."""
+        return bool(self._server.call(lambda db: db[collection].update_one(query, [{"$set": values}])).matched_count)
+
+    def _update_claimed(self, claim: Claim, values: Plain) -> None:
+        """Change a trial if, and only if, it still is the claim's."""
+        if not self._update("trials", _held(claim), values):
+            raise LeaseLostError(
+                f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
+                remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
+            )
+
+    def _update_plainly(
+        self, claim: Claim, values: Plain, times: Mapping[str, float | None], only_if: Plain | None = None
+    ) -> bool:
+        """Change a trial of the claim's that is as this version writes it; return whether it is."""
+        held = {**_held(claim), "version": {"$type": "number"}, **(only_if or {})}
+        change = {**self._dated(values, {"changed": None, **times}), "$inc": {"version": 1}}
+        return bool(self._server.call(lambda db: db.trials.update_one(held, change)).matched_count)
+
+    def _dated(self, values: Plain, times: Mapping[str, float | None]) -> dict[str, Any]:
+        """A change by plain operators, through which the server is twice as fast as through a pipeline.
+
+        Args:
+            values: What is set.
+            times: In seconds since the epoch; None for now.
+        """
+        now_s = None if self._clock is None else self._clock()
+        moments = {name: now_s if at_s is None else at_s for name, at_s in times.items()}
+        given = {name: moment_of(at_s) for name, at_s in moments.items() if at_s is not None}
+        change: dict[str, Any] = {"$set": {**values, **given}}
+        if len(given) < len(times):
+            change["$currentDate"] = {name: True for name in times if name not in given}
+        return change
+
+    def _finished_by(self, claim: Claim) -> bool:
+        found = self._server.call(lambda db: db.trials.find_one({**key_of(claim), "token": claim.token}, {"state": 1}))
+        return found is not None and found.get("state") in FINAL_STATES
+
+    def _take_away(self, expired: Plain, found: Plain) -> bool:
+        """Take a running trial from its worker, a life less or the end, unless it has been renewed meanwhile."""
+        lost = lives_lost(found.get("lost_workers"))
+        values = {"lost_workers": lost, **self._anew()}
+        if lost >= MAX_LIVES:
+            values |= self._ended(Outcome(state="failed", reason=f"lost {lost} workers"))
+        # What was read may hold operators of queries.
+        same = {name: {"$eq": found.get(name)} for name in ("_id", "token")}
+        return self._update("trials", {**expired, **same}, values)
+
+    def _end_damaged(self, found: Plain, error: DamagedError) -> None:
+        """End a trial that was claimed and cannot be read."""
+        held = {"_id": {"$eq": found["_id"]}, "token": found["token"]}
+        self._update("trials", held, {**self._anew(), **self._ended(damaged_outcome(error))})
+
+    def _refuse_missing(self, study: str) -> None:
+        if self._server.call(lambda db: db.studies.find_one({"_id": study}, {"_id": 1})) is None:
+            raise no_such_study(study, self.list_studies())
+
+
+def _held(claim: Claim) -> dict[str, Any]:
+    """A query for a trial, if it still is the claim's."""
+    return {**key_of(claim), "token": claim.token, "state": TrialState.RUNNING.value}
