@@ -12,9 +12,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.installed
 	$(BIN)/python run_search.py demo
 
+# One more than processors, up to four: tests of killed workers and servers that are away mostly wait.
+TEST_PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
+
 # Lint, types, layering and every test.
 test: lint types
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 # The tests of networks, losses and training on PyTorch and JAX, as far as these are installed.
 BACKEND_TESTS := $(addprefix tests/pipeline_tests/,test_across_backends.py test_builder.py test_context.py \

@@ -120,6 +120,8 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
 def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> list[Candidate]:
     """Samples that together show every option of every choice and every whole number, the most telling first.
 
+    Of two that show as much, the smaller network comes first: its layers are made and run one by one.
+
     Args:
         space: Where from.
         seed: Of the samples.
@@ -129,19 +131,19 @@ def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> lis
     Raises:
         ValueError: Some option is in none that can be built.
     """
-    found: list[tuple[Candidate, set[tuple[str, float]]]] = []
+    found: list[tuple[Candidate, int, set[tuple[str, float]]]] = []
     for candidate, point in samples(space, pool, seed):
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
         if graph.num_parameters <= MOST_WEIGHTS:
             shown = {(path, point[path]) for path in point if isinstance(space[path], Choice | Integer)}
-            found.append((candidate, shown))
+            found.append((candidate, len(graph.nodes), shown))
     missing = set(_options(space))
     chosen: list[Candidate] = []
     while missing or len(chosen) < at_least:
-        candidate, shown = max(found, key=lambda each: len(each[1] & missing))
+        candidate, size, shown = max(found, key=lambda each: len(each[2] & missing) / each[1] ** 0.5)
         if missing and not shown & missing:
             raise ValueError(f"no sample shows {sorted(missing)}")
-        found.remove((candidate, shown))
+        found.remove((candidate, size, shown))
         missing -= shown
         chosen.append(candidate)
     return chosen

@@ -106,7 +106,10 @@ def train(
         cutter=cutter,
         batch_size=plan.batch_size if records_losses else 0,
     )
-    trainee.compile(optimizer=OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM))
+    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
+    # Were its variables made within the first step, TensorFlow would trace that step twice.
+    optimizer.build(trainee.trainable_variables)
+    trainee.compile(optimizer=optimizer)
     batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
     watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, architecture.margin_px, on_epoch)
     callbacks = [_Feeder(batches, sampler, records_losses), watcher]
@@ -258,7 +261,6 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """Go on from the checkpoint where there is one of this training; return how long that took, in seconds."""
         snapshot = self._checkpoint.load()
         optimizer = self._trainee.optimizer
-        optimizer.build(self._trainee.trainable_variables)
         if snapshot is None or not fits(snapshot, _values(self._trainee.variables), _values(optimizer.variables)):
             return 0.0
         for variables, values in (
