@@ -376,6 +376,14 @@ class Study(Frozen):
         """The same study in another store."""
         return self.model_copy(update={"study": self.study.model_copy(update={"store": url})})
 
+    def placed_as(self, other: "Study") -> "Study":
+        """The same study with files where another machine has them; what that does not name stays as it is here."""
+        study = {name: value for name in ("folder", "artifacts") if (value := getattr(other.study, name))}
+        data = {"folder": other.data.folder, "prepared": other.data.prepared}
+        return self.model_copy(
+            update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
+        )
+
     def with_artifacts(self, place: str) -> "Study":
         """The same study with its large files elsewhere."""
         return self.model_copy(update={"study": self.study.model_copy(update={"artifacts": place})})

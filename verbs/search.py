@@ -27,6 +27,7 @@ from verbs.common import (
     STUDY_FILE,
     add_study,
     at_least,
+    check_folder,
     checked_classes,
     load_study,
     open_study_artifacts,
@@ -84,10 +85,12 @@ def run(options: argparse.Namespace) -> int:
     dataset, fold = _checked_data(whole)
     space = space_for(resolve_space(whole.space), dataset.input_bands)
     check_weights(space)
+    _check_artifacts(whole)
     with open_study_store(whole, create=True) as store:
         masters, searched = [], {}
         # All are seen to be in order before the first is begun.
         for study in [with_found_starts(each, store) for each in _studies(whole, fold, options)]:
+            check_folder(study)
             record = store.open_study(_study_record(study, space, dataset.fingerprint), MAY_CHANGE)
             save_study(study)
             say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
@@ -140,6 +143,13 @@ def _studies(whole: Study, fold: "Fold", options: argparse.Namespace) -> list[St
     if not studies:
         raise MapgroveError("no class can be searched for", remedy="Hold out other ground in [folds]")
     return studies
+
+
+def _check_artifacts(study: Study) -> None:
+    """Refuse a folder for large files that cannot be written, before hours of training."""
+    if study.study.artifacts:
+        with open_study_artifacts(study) as artifacts:
+            artifacts.probe()
 
 
 def _sweep(store: "TrialStore", found: list[Found]) -> None:

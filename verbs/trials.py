@@ -103,6 +103,12 @@ def _model(options: argparse.Namespace) -> None:
     from results.phrases import jaccard_text
     from search_space.objective import MODEL_FILE
 
+    if options.file.is_dir():
+        raise UsageError(
+            "the model goes into a file, and this is a folder",
+            received=str(options.file),
+            remedy=f"trials model {options.file / MODEL_FILE}",
+        )
     study = load_study(options)
     with open_study_store(study) as store:
         settings = decode(Study, store.load_study(study.name).settings, where=f"study {study.name}")
