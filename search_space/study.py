@@ -345,6 +345,15 @@ class Study(Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _name_of_one_class(self) -> Self:
+        _, of_class, class_name = self.study.name.partition("/")
+        if of_class and self.study.classes != (class_name,):
+            raise ValueError(
+                "`study.name` with a `/` names a study of one class, as `search --one-vs-all` makes them: leave it out"
+            )
+        return self
+
     @property
     def name(self) -> str:
         """The study's name."""

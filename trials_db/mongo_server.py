@@ -123,6 +123,9 @@ class Server:
         # Of a URI that cannot be read nobody knows what is secret.
         self._secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         self._thread = threading.local()
+        if url.partition("?")[0].count("@") > 1:
+            # Of a password with @ and / the part between them would be taken for the server, and be told as such.
+            raise StoreError("The store's URL cannot be read", received=self.place, remedy=_ABOUT_URL)
         try:
             with warnings.catch_warnings():
                 # Options that PyMongo would leave out with a warning.

@@ -195,10 +195,11 @@ def check_folder(study: Study) -> None:
 def save_study(study: Study) -> None:
     """Keep the resolved study beside what it makes, so that it can be named without its file."""
     from pipeline.files import write_json
+    from trials_db.errors import mask_url
 
     plain = encode(study)
     # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
-    plain["study"]["store"] = "" if "@" in study.study.store else study.study.store
+    plain["study"]["store"] = mask_url(study.study.store)
     write_json(study.folder / STUDY_FILE, plain)
 
 
@@ -298,4 +299,11 @@ def _searched_study(name: str, store_url: str | None) -> Study:
         ) from None
     except ValueError as error:
         raise MapgroveError(f"{path} is damaged ({error})", remedy="Name the study's .toml file") from None
-    return decode(Study, plain, where=str(path))
+    study = decode(Study, plain, where=str(path))
+    if "***" in study.study.store:
+        raise MapgroveError(
+            "the URL of the study's store holds a password, so it is not kept",
+            received=study.study.store,
+            remedy=f"Name the study's .toml file, or set ${STORE_VARIABLE}",
+        )
+    return study
