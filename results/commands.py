@@ -64,6 +64,10 @@ class StudyCommands:
             by_words.setdefault(_words_of(member, usual), []).append(member.class_name)
         return [self.line("retrain", *self._class_words(names), *words) for words, names in by_words.items()]
 
+    def retrain_per_class(self, classes: Sequence[str]) -> str:
+        """Retrain each class from the candidate that was best at it."""
+        return self.line("retrain", "--per-class", *self._class_words(classes))
+
     def _class_words(self, names: Sequence[str]) -> list[str]:
         chosen = [name for name in self.study.classes if name in names]
         return [] if len(chosen) in (0, len(self.study.classes)) else ["--classes", *chosen]

@@ -12,7 +12,7 @@ from results.facts import FINISHED, STATES, mean_jaccard, ranked
 from results.phrases import NOTHING, architecture_phrase, count_text, counted, duration_text, jaccard_text
 from results.tables import DETAIL_COLUMNS
 from results.text import plain_rows
-from trials_db.records import Trial, WorkerRecord
+from trials_db.records import Trial, TrialState, WorkerRecord
 
 PACE_TRIALS = 20
 
@@ -94,7 +94,7 @@ def study_status(
         best=best[0] if best else None,
         trials_per_h=pace,
         end_s=end_s,
-        workers=worker_table(workers, now_s),
+        workers=worker_table(workers, now_s, trials),
         master=master,
         ending=ending,
     )
@@ -121,20 +121,26 @@ def trials_per_h(trials: Iterable[Trial]) -> float | None:
     return len(recent) / busy_s * 3600.0 if busy_s > 0 else None
 
 
-def worker_table(workers: Iterable[WorkerRecord], now_s: float) -> pd.DataFrame:
+def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable[Trial]) -> pd.DataFrame:
     """Who works on a study.
+
+    Args:
+        workers: As they last told of themselves.
+        now_s: The present, in seconds since the epoch, by the store's clock.
+        trials: Those of the study: a trial that a worker told of may have been taken from it.
 
     Returns:
         Columns `worker`, `host`, `device` (empty where it did not tell), `current_trial` (NaN while it runs none of
         this study), `elsewhere` (the study whose trial it runs instead), `memory_mb` (of its trial's processes) and
         `last_seen_s` (seconds ago).
     """
+    running = {(trial.number, trial.worker) for trial in trials if trial.state is TrialState.RUNNING}
     rows = [
         {
             "worker": worker.name,
             "host": worker.host,
             "device": worker.device,
-            "current_trial": worker.trial,
+            "current_trial": worker.trial if (worker.trial, worker.name) in running else None,
             "elsewhere": worker.elsewhere,
             "memory_mb": worker.memory_mb,
             "last_seen_s": max(0.0, now_s - worker.last_seen_s),

@@ -50,7 +50,10 @@ def _check_starts(names: tuple[str, ...]) -> tuple[str, ...]:
     known = (DEFAULT, RECIPES, *recipe_names())
     for name in names:
         if name.startswith(OF_STUDY):
-            study_name(name.removeprefix(OF_STUDY))
+            try:
+                study_name(name.removeprefix(OF_STUDY))
+            except ValueError as error:
+                raise ValueError(f"has {name!r}, and the name of a study {error}") from None
         elif name not in known:
             raise ValueError(f"has no recipe {name!r}. {did_you_mean(name, known)}")
     return names

@@ -345,6 +345,15 @@ class Study(Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _name_of_one_class(self) -> Self:
+        _, of_class, class_name = self.study.name.partition("/")
+        if of_class and self.study.classes != (class_name,):
+            raise ValueError(
+                "`study.name` with a `/` names a study of one class, as `search --one-vs-all` makes them: leave it out"
+            )
+        return self
+
     @property
     def name(self) -> str:
         """The study's name."""
@@ -375,6 +384,14 @@ class Study(Frozen):
     def with_store(self, url: str) -> "Study":
         """The same study in another store."""
         return self.model_copy(update={"study": self.study.model_copy(update={"store": url})})
+
+    def placed_as(self, other: "Study") -> "Study":
+        """The same study with files where another machine has them; what that does not name stays as it is here."""
+        study = {name: value for name in ("folder", "artifacts") if (value := getattr(other.study, name))}
+        data = {"folder": other.data.folder, "prepared": other.data.prepared}
+        return self.model_copy(
+            update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
+        )
 
     def with_artifacts(self, place: str) -> "Study":
         """The same study with its large files elsewhere."""

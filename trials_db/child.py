@@ -27,6 +27,8 @@ from trials_db.stopping import STOP_SIGNALS
 
 _log = logging.getLogger(__name__)
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
 _DISK_FAULTS = {
     errno.ENOSPC: "Make room on the disk (df shows it)",
     errno.EDQUOT: "Make room within your quota",
@@ -66,11 +68,11 @@ class Message(NamedTuple):
     Attributes:
         kind: "ready" (warmed up: from here on a silent death is the trial's fault), "report", "restored" (reports of
             an earlier attempt), "outcome", "malformed" (a bug: the search stops), or "unable" (no trial can run here
-            now).
+            now), "full" (none, until there is room on its disk).
         body: An encoded `EpochReport` or `Outcome`, a list of reports, or a line of text.
     """
 
-    kind: Literal["ready", "report", "restored", "outcome", "malformed", "unable"]
+    kind: Literal["ready", "report", "restored", "outcome", "malformed", "unable", "full"]
     body: Any = None
 
 
@@ -170,7 +172,7 @@ def _run(job: Job, pipe: Connection) -> Message:
     except BaseException as error:  # noqa: BLE001  (recorded as the trial's end)
         if reason := _unable(error):
             _keep_traceback(job.folder)
-            return Message("unable", reason)
+            return Message("full" if _is_for_want_of_room(error) else "unable", reason)
         outcome = _outcome_of(error)
         if outcome.state == "failed":
             _keep_traceback(job.folder)
@@ -195,6 +197,14 @@ def _unable(error: BaseException | None) -> str:
             return f"{describe(error)}. {_DISK_FAULTS[error.errno]}"
         error = error.__cause__
     return ""
+
+
+def _is_for_want_of_room(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _outcome_of(error: BaseException) -> Outcome:

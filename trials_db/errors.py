@@ -37,6 +37,10 @@ class WorkerError(MapgroveError):
     """A worker cannot train at all, whatever the trial; the trial was handed back."""
 
 
+class NoRoomError(WorkerError):
+    """The disk of the trials' folder is full; the trial was handed back."""
+
+
 def mask_url(url: str) -> str:
     """Return `url` with passwords and tokens replaced by `***`, fit for logs and errors."""
     # Greedy up to the last @: an unescaped @ or / inside a password must not show its tail.

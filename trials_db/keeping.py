@@ -124,7 +124,8 @@ class Keeper:
             return
         try:
             best = {each for each, _ in self.store.best(study, self.keeping.num_models)}
-            if number in best and ours not in self.keeping.artifacts.held(study, number):
+            was_refused = self._under_way is not None and self._under_way.has_failed
+            if not was_refused and number in best and ours not in self.keeping.artifacts.held(study, number):
                 # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
                 self._send(MODEL_FILE)
                 self._wait(float("inf"), lambda: None)
@@ -194,6 +195,7 @@ class _UnderWay:
     def __init__(self, carry: Callable[[], None], otherwise: str) -> None:
         self._carry = carry
         self._otherwise = otherwise
+        self.has_failed = False
         # A process that leaves does not wait for it.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -211,6 +213,7 @@ class _UnderWay:
         try:
             self._carry()
         except StoreError as error:
+            self.has_failed = True
             _log.warning("%s: %s", self._otherwise, error)
 
 

@@ -1,6 +1,7 @@
 """A MongoDB server as the store sees it: found, asked again while out of reach, its errors in plain words."""
 
 import logging
+import re
 import threading
 import time
 import warnings
@@ -92,6 +93,17 @@ def _client(url: str) -> MongoClient[dict[str, Any]]:
     )
 
 
+def _fault_without_user(url: str) -> str:
+    """What is wrong with a URI beside its user and password, in brackets; empty where nothing is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            _client(re.sub("://.*@", "://", url)).close()
+    except (PyMongoError, ValueError, TypeError, UserWarning) as error:
+        return f" ({mask_url(str(error))})"
+    return ""
+
+
 class Server:
     """One database.
 
@@ -111,6 +123,9 @@ class Server:
         # Of a URI that cannot be read nobody knows what is secret.
         self._secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         self._thread = threading.local()
+        if url.partition("?")[0].count("@") > 1:
+            # Of a password with @ and / the part between them would be taken for the server, and be told as such.
+            raise StoreError("The store's URL cannot be read", received=self.place, remedy=_ABOUT_URL)
         try:
             with warnings.catch_warnings():
                 # Options that PyMongo would leave out with a warning.
@@ -119,7 +134,7 @@ class Server:
             self._db = self._client.get_default_database(DATABASE)
         except (InvalidURI, InvalidName, ConfigurationError, ValueError, TypeError, UserWarning) as error:
             # Of a password that was written as it is, PyMongo's words may show a part.
-            why = "" if "@" in url else f" ({self._plain(error)})"
+            why = _fault_without_user(url) if "@" in url else f" ({self._plain(error)})"
             raise StoreError(f"The store's URL cannot be read{why}", received=self.place, remedy=_ABOUT_URL) from None
         self._was_reached = False
         self.stop: Stop = threading.Event()

@@ -195,7 +195,7 @@ class MongoStore(TrialStore):
         found = self._server.call(lambda db: list(db.trials.find(expired, fields).sort("number", 1)))
         taken = [each for each in found if self._take_away(expired, each)]
         for each in taken:
-            _log.warning("trial %s lost its worker %s", each.get("number"), each.get("worker"))
+            _log.warning("trial %s of %s lost its worker %s", each.get("number"), study, each.get("worker"))
         return [each["number"] for each in taken if is_whole(each)]
 
     def trials(self, study: str) -> list[Trial]:

@@ -1,13 +1,18 @@
-"""A study in a file, to be moved from store to store: JSON lines, the study first, then its trials, then the end."""
+"""A study in a file, to be moved from store to store: JSON lines, the study first, then its trials, then the end.
+
+The large files of its trials are in a folder beside it.
+"""
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError
+from trials_db.artifacts import Artifacts, FolderArtifacts
 from trials_db.records import StudyRecord, Trial
 
 FORMAT = 1
@@ -66,6 +71,26 @@ def read_study(path: Path) -> MovedStudy:
         for number, each in enumerate(plain[1:-1], start=2)
     ]
     return MovedStudy(record, trials)
+
+
+def files_beside(path: Path) -> FolderArtifacts:
+    """Where the large files of an exported study lie: in a folder beside it."""
+    return FolderArtifacts(path.with_name(f"{path.name}.artifacts"), carries_checkpoints=False)
+
+
+def copy_files(study: str, source: Artifacts, target: Artifacts) -> int:
+    """Copy the large files of a study's trials from one place to another; return their number.
+
+    Raises:
+        ArtifactError: One cannot be read or written.
+    """
+    held = source.held(study)
+    with tempfile.TemporaryDirectory() as folder:
+        for artifact in held:
+            beside = Path(folder) / artifact.file
+            if source.fetch(study, artifact, beside):
+                target.put(study, artifact, beside)
+    return len(held)
 
 
 def _lines(record: StudyRecord, trials: Sequence[Trial]) -> list[dict[str, Any]]:

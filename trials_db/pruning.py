@@ -55,7 +55,9 @@ class Pruning:
             # As asynchronous successive halving has it: nobody waits for the others of a rung.
             num_on = max(1, (len(others) + 1) // self.settings.factor)
             bar = sorted([*others, own], reverse=True)[num_on - 1]
-            which = f"the best {num_on}"
+            which = "the best" if num_on == 1 else f"the best {num_on}"
         if own >= bar:
             return ""
-        return f"reached {own:.4f} in {epoch} epochs, {which} of {len(others) + 1} trials {bar:.4f}"
+        more = " or more" if which[-1].isdecimal() else ""
+        epochs = f"{epoch} epoch" + ("s" if epoch > 1 else "")
+        return f"reached {own:.4f} after {epochs}; of {len(others) + 1} trials {which} reached {bar:.4f}{more}"

@@ -187,7 +187,7 @@ class SqliteStore(SqliteConnection):
             for row in expired:
                 self._take_away(study, row["number"], lives_lost(row["lost_workers"]))
         for row in expired:
-            _log.warning("trial %s lost its worker %s", row["number"], row["worker"])
+            _log.warning("trial %s of %s lost its worker %s", row["number"], study, row["worker"])
         return [row["number"] for row in expired]
 
     def trials(self, study: str) -> list[Trial]:

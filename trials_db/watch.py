@@ -8,7 +8,7 @@ from search_space.decode import decode
 from search_space.errors import MalformedError
 from search_space.objective import EpochReport, Outcome
 from trials_db.assignment import Assignment
-from trials_db.errors import WorkerError
+from trials_db.errors import NoRoomError, WorkerError
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, oom_kills
 from trials_db.records import Claim
@@ -64,6 +64,7 @@ class Watch:
             LeaseLostError: The trial was taken away.
             MalformedError: The objective found something malformed.
             WorkerError: The process could not warm up, or met what any other trial would meet.
+            NoRoomError: It met a full disk.
         """
         while not stop.is_set():
             # Asked first: what was sent before the end is then received below.
@@ -97,6 +98,8 @@ class Watch:
                 return decode(Outcome, body, where=f"the outcome of {where}")
             case "malformed", _:
                 raise MalformedError(str(body))
+            case "full", _:
+                raise self._unable(str(body), NoRoomError)
             case _:
                 raise self._unable(str(body))
         return None
@@ -133,9 +136,9 @@ class Watch:
             raise self._unable(reason)
         return Outcome(state=state, reason=reason)
 
-    def _unable(self, reason: str) -> WorkerError:
+    def _unable(self, reason: str, kind: type[WorkerError] = WorkerError) -> WorkerError:
         folder = self._assignment.trial_folder(self._claim.number)
-        return WorkerError(
+        return kind(
             f"Training cannot {'go on' if self._is_warm else 'start'} here: {reason}",
             remedy=f"The trial was handed back; log.txt in {folder} may tell more",
         )

@@ -16,8 +16,8 @@ from search_space.decode import decode
 from search_space.errors import MalformedError
 from search_space.objective import Outcome
 from trials_db.assignment import Assignment
-from trials_db.child import Job, write_candidate
-from trials_db.errors import LeaseLostError, StoreError, WorkerError
+from trials_db.child import FULL_DISK, Job, write_candidate
+from trials_db.errors import LeaseLostError, NoRoomError, StoreError, WorkerError
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, process_context
 from trials_db.reaping import Reaper
@@ -33,6 +33,11 @@ FIND_S = 10.0
 
 HAND_BACK_S = 10.0
 """How long a worker that was asked to stop takes for sending the checkpoint of its trial."""
+
+PATIENCE_S = 600.0
+"""How long trials may meet a full disk before the worker leaves."""
+
+FULL_WAIT_S = 5.0
 
 OnEnd = Callable[[str, int, Outcome], None]
 
@@ -61,6 +66,7 @@ class Worker:
     _stop: Stop = field(default_factory=threading.Event, init=False)
     _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
+    _full_since_s: float | None = field(default=None, init=False)
 
     def run(
         self,
@@ -188,6 +194,10 @@ class Worker:
         except StoreError:
             # Nothing can be handed back to a store out of reach; the lease runs out by itself.
             raise
+        except NoRoomError as error:
+            self._hand_back(claim)
+            self._wait_for_room(error)
+            return None
         except WorkerError as error:
             self._hand_back(claim)
             if len(self._served) == 1:
@@ -204,8 +214,19 @@ class Worker:
         finally:
             self._seen_at_s = float("-inf")
         keeper.after_end()
+        self._full_since_s = None
         _log.info("%s: %s", told, outcome.reason or f"loss {outcome.loss:.4f}")
         return outcome
+
+    def _wait_for_room(self, error: NoRoomError) -> None:
+        """Wait a while before the next trial; give up where trials have met a full disk for too long."""
+        now_s = time.monotonic()
+        if self._full_since_s is None:
+            self._full_since_s = now_s
+            _log.warning("%s Trying again for %.0f s.", error, PATIENCE_S)
+        elif now_s - self._full_since_s > PATIENCE_S:
+            raise error
+        self._stop.wait(FULL_WAIT_S)
 
     def _hand_back(self, claim: Claim) -> None:
         try:
@@ -260,7 +281,8 @@ def _job(assignment: Assignment, claim: Claim, keeper: Keeper, renew: Callable[[
         write_candidate(folder, claim.candidate)
         keeper.begin(renew)
     except OSError as error:
-        raise WorkerError(
+        kind = NoRoomError if error.errno in FULL_DISK else WorkerError
+        raise kind(
             f"The trial's folder {folder} cannot be written",
             received=str(error),
             remedy="Check free space (df) and rights there; the trial was handed back",

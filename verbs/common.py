@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
@@ -81,30 +81,48 @@ def load_study(options: argparse.Namespace) -> Study:
     return _searched_study(name, store_option(options))
 
 
-def load_studies(options: argparse.Namespace) -> tuple[Study, list[str]]:
-    """Read what `--study`, as `add_studies` has it, names.
+class NamedStudies(NamedTuple):
+    """What several `--study` name.
 
-    Returns:
-        One study whose store holds them all, and the names, some of which may be patterns.
+    Attributes:
+        store_url: The store that holds them all.
+        names: Of studies; some may be patterns.
+        from_files: What the files say that were named, by the study's name.
+    """
+
+    store_url: str
+    names: list[str]
+    from_files: dict[str, Study]
+
+
+def load_studies(options: argparse.Namespace) -> NamedStudies:
+    """Read what `--study`, as `add_studies` has it, names.
 
     Raises:
         MapgroveError: See `load_study`; or they are in different stores.
     """
-    home, names = None, []
+    given = store_option(options)
+    stores, names, from_files = [], [], {}
     for name in options.studies:
         if name.endswith(".toml"):
             study = _in_store(read_study(Path(name), options.assignments), options)
             names.append(study.name)
+            from_files[study.name] = study
+            stores.append(study.store_url)
         else:
             _refuse_set(name, options)
-            study = _study_beside(name, store_option(options))
             names.append(name)
-        if home is not None and study.store_url != home.store_url:
+            stores.append(given or _own_store(name))
+        if stores[-1] != stores[0]:
             raise UsageError("the studies are in different stores", received=name, remedy="Run a command for each")
-        home = home or study
-    if home is None:
-        raise UsageError("no study is named", remedy="--study NAME")
-    return home, names
+    return NamedStudies(stores[0], names, from_files)
+
+
+def open_named(studies: NamedStudies) -> "TrialStore":
+    """Open the store of what `load_studies` read."""
+    from trials_db.opening import open_store
+
+    return open_store(studies.store_url, create=False)
 
 
 def is_pattern(name: str) -> bool:
@@ -125,7 +143,11 @@ def _in_store(study: Study, options: argparse.Namespace) -> Study:
 
 def _refuse_set(name: str, options: argparse.Namespace) -> None:
     if options.assignments:
-        raise UsageError("--set changes values of a study's file", received=name, remedy="Name its .toml file")
+        whole, _, class_name = name.partition("/")
+        remedy = (
+            f"Name that of {whole}, with --one-vs-all --classes {class_name}" if class_name else "Name its .toml file"
+        )
+        raise UsageError("--set changes values of a study's file", received=name, remedy=remedy)
 
 
 def refuse_set_without_study(options: argparse.Namespace) -> None:
@@ -152,13 +174,32 @@ def open_study_artifacts(study: Study) -> "Artifacts":
     return open_artifacts(study.study.artifacts, study.store_url)
 
 
+def check_folder(study: Study) -> None:
+    """Refuse a folder that another study writes to: the trials of both have the same numbers.
+
+    Raises:
+        MapgroveError: It is another's.
+    """
+    try:
+        owner = json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))["study"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if owner != study.name:
+        raise MapgroveError(
+            f"{study.folder} is the folder of the study {owner!r}",
+            received=study.name,
+            remedy="Name another study.folder, or leave it out",
+        )
+
+
 def save_study(study: Study) -> None:
     """Keep the resolved study beside what it makes, so that it can be named without its file."""
     from pipeline.files import write_json
+    from trials_db.errors import mask_url
 
     plain = encode(study)
     # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
-    plain["study"]["store"] = "" if "@" in study.study.store else study.study.store
+    plain["study"]["store"] = mask_url(study.study.store)
     write_json(study.folder / STUDY_FILE, plain)
 
 
@@ -228,22 +269,12 @@ def store_option(options: argparse.Namespace) -> str | None:
     return options.store or os.environ.get(STORE_VARIABLE) or None
 
 
-def _study_beside(name: str, store_url: str | None) -> Study:
-    """Some study in whose store those of a name or pattern are."""
+def _own_store(name: str) -> str:
+    """The store of a study of this name, or of those that a pattern such as 'dstl/*' means."""
     whole = name.partition("/")[0]
-    if is_pattern(whole) and store_url is None:
+    if is_pattern(whole):
         raise UsageError("a pattern needs a store to look in", received=name, remedy=f"--store, or ${STORE_VARIABLE}")
-    if store_url is None:
-        return _searched_study(whole if is_pattern(name) else name, None)
-    from trials_db.opening import open_store
-
-    with open_store(store_url, create=False) as store:
-        known = store.list_studies()
-        found = matching([name], known)
-        if not found:
-            raise MapgroveError("no study of the store matches", received=name, remedy=f"It holds: {', '.join(known)}")
-        record = store.load_study(found[0])
-    return decode(Study, record.settings, where=f"study {found[0]}").with_store(store_url)
+    return _searched_study(whole if is_pattern(name) else name, None).store_url
 
 
 def _searched_study(name: str, store_url: str | None) -> Study:
@@ -268,4 +299,11 @@ def _searched_study(name: str, store_url: str | None) -> Study:
         ) from None
     except ValueError as error:
         raise MapgroveError(f"{path} is damaged ({error})", remedy="Name the study's .toml file") from None
-    return decode(Study, plain, where=str(path))
+    study = decode(Study, plain, where=str(path))
+    if "***" in study.study.store:
+        raise MapgroveError(
+            "the URL of the study's store holds a password, so it is not kept",
+            received=study.study.store,
+            remedy=f"Name the study's .toml file, or set ${STORE_VARIABLE}",
+        )
+    return study

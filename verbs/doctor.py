@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
 from verbs.common import (
     add_study,
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run every check, also after one failed."""
     refuse_set_without_study(options)
-    study = load_study(options) if options.study else None
+    study, missing = _study(options)
     num_threads = study.limits.trial_threads if study else 0
     checks: list[Check] = [("Python", _python), ("backend", lambda: _backend(num_threads))]
     if options.speed:
@@ -53,10 +53,29 @@ def run(options: argparse.Namespace) -> int:
             ("data", lambda: _data(study)),
             ("store", lambda: _store(study)),
         ]
+    elif missing:
+        checks.append(("study", _failing(missing)))
     else:
         say("Name a study to check its data and its store too: doctor --study FILE")
     num_failed = sum(not _passes(name, check) for name, check in checks)
     return 1 if num_failed else 0
+
+
+def _study(options: argparse.Namespace) -> tuple[Study | None, MapgroveError | None]:
+    """The study that was named, and why it cannot be read: the store that knows it may be what is wrong."""
+    try:
+        return (load_study(options) if options.study else None), None
+    except UsageError:
+        raise
+    except MapgroveError as error:
+        return None, error
+
+
+def _failing(error: MapgroveError) -> Callable[[], str]:
+    def check() -> str:
+        raise error
+
+    return check
 
 
 def _passes(name: str, check: Callable[[], str]) -> bool:

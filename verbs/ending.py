@@ -69,5 +69,6 @@ def tell_next(found: Sequence[Found], commands: "StudyCommands", *, one_vs_all: 
             say(f"\n{name} has ended: {each.progress.ending}. Changed in the study's file, the same command goes on.")
     num_ended = sum(each.progress.num_ended for each in found)
     have = "has" if num_ended == 1 else "have"
-    next_line = commands.line("retrain", "--per-class") if one_vs_all else commands.retrain(found[0].best)[0]
+    searched = [name for each in found for name in each.study.classes]
+    next_line = commands.retrain_per_class(searched) if one_vs_all else commands.retrain(found[0].best)[0]
     say(f"\n{counted(num_ended, 'trial')} {have} ended. Next: {next_line}")

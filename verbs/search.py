@@ -27,6 +27,7 @@ from verbs.common import (
     STUDY_FILE,
     add_study,
     at_least,
+    check_folder,
     checked_classes,
     load_study,
     open_study_artifacts,
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.master import Master, lead_all
     from trials_db.stopping import stop_on_signals
 
+    given = list(options.assignments)
     if options.start_from is not None:
         options.assignments.append(
             f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
@@ -84,10 +86,12 @@ def run(options: argparse.Namespace) -> int:
     dataset, fold = _checked_data(whole)
     space = space_for(resolve_space(whole.space), dataset.input_bands)
     check_weights(space)
+    _check_artifacts(whole)
     with open_study_store(whole, create=True) as store:
         masters, searched = [], {}
         # All are seen to be in order before the first is begun.
         for study in [with_found_starts(each, store) for each in _studies(whole, fold, options)]:
+            check_folder(study)
             record = store.open_study(_study_record(study, space, dataset.fingerprint), MAY_CHANGE)
             save_study(study)
             say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
@@ -98,9 +102,9 @@ def run(options: argparse.Namespace) -> int:
         if options.one_vs_all and not (whole.folder / STUDY_FILE).is_file():
             # So that it can be named without its file.
             save_study(whole)
-        if not options.workers and not any(store.workers(name) for name in searched):
-            say(f"No worker serves it yet. Start some: {_worker_line(whole, options)}")
         is_over = all(_is_over(store, study) for study in searched.values())
+        if not (is_over or options.workers or any(store.workers(name) for name in searched)):
+            say(f"No worker serves it yet. Start some: {_worker_line(whole, options)}")
         workers = LocalWorkers(*_worker_processes(whole, list(searched), 0 if is_over else options.workers))
         with stop_on_signals() as stop, workers, SearchProgress() as progress_bar:
             progress = lead_all(masters, TendedStop(stop, workers), progress_bar.show)
@@ -108,6 +112,8 @@ def run(options: argparse.Namespace) -> int:
                 say("Stopping the workers; their trials are handed back ...")
         found = [Found(study, store.trials(name), progress[name]) for name, study in searched.items()]
         _sweep(store, found)
+    # A start is a matter of a new study alone.
+    options.assignments = given
     commands = study_commands(whole, options)
     tell_found(found)
     if all(each.progress.is_complete for each in found):
@@ -140,6 +146,13 @@ def _studies(whole: Study, fold: "Fold", options: argparse.Namespace) -> list[St
     if not studies:
         raise MapgroveError("no class can be searched for", remedy="Hold out other ground in [folds]")
     return studies
+
+
+def _check_artifacts(study: Study) -> None:
+    """Refuse a folder for large files that cannot be written, before hours of training."""
+    if study.study.artifacts:
+        with open_study_artifacts(study) as artifacts:
+            artifacts.probe()
 
 
 def _sweep(store: "TrialStore", found: list[Found]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.study import Study
-from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, open_study_store, say, say_json
+from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, open_named, say, say_json
 
 if TYPE_CHECKING:
     from results.status import StudyStatus
@@ -29,13 +29,17 @@ def run(options: argparse.Namespace) -> None:
     from results.status import plain_status, shown_workers, status_details
     from results.text import render_details, render_table
 
-    home, names = load_studies(options)
-    with open_study_store(home) as store:
-        found = matching(names, store.list_studies())
+    named = load_studies(options)
+    names = named.names
+    with open_named(named) as store:
+        known = store.list_studies()
+        found = matching(names, known)
         now_s = store.now()
         several = [_status(store, name, now_s) for name in found]
     if not several:
-        raise MapgroveError("no study of the store matches", received=", ".join(names))
+        raise MapgroveError(
+            "no study of the store matches", received=", ".join(names), remedy=f"It holds: {', '.join(known) or 'none'}"
+        )
     if options.json:
         plain = [plain_status(status) for status in several]
         say_json(plain if len(names) > 1 or any(map(is_pattern, names)) else plain[0])

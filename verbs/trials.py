@@ -1,9 +1,9 @@
 """List the trials of a study, best first, then those without a result and why; fetch a model, or move the study.
 
-`export` writes the whole study, as its store knows it, into one file; `import` adds what such a file holds to a store.
-Nothing is lost between them; a trial that was running is new where it arrives. An import that was interrupted may be
-repeated. `model` writes the model of the best trial, or of `--trial N` if it was kept: a `.keras` file that also holds
-the candidate, the scaling of the bands, the classes and their thresholds.
+`export` writes the whole study, as its store knows it, into a file, and the models that were kept into a folder beside
+it; `import` adds what these hold to a store. Nothing is lost between them; a trial that was running is new where it
+arrives. An import that was interrupted may be repeated. `model` writes the model of the best trial, or of `--trial N`
+if kept: a `.keras` file that also holds the candidate, the scaling of the bands, the classes and their thresholds.
 
 Examples:
   python run_search.py trials --study demo
@@ -15,6 +15,7 @@ Examples:
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError, UsageError
@@ -32,6 +33,9 @@ from verbs.common import (
     say_json,
     store_option,
 )
+
+if TYPE_CHECKING:
+    from trials_db.records import StudyRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from results.phrases import counted
-    from trials_db.moving import write_study
+    from trials_db.moving import copy_files, files_beside, write_study
     from trials_db.records import TrialState
 
     study = load_study(options)
@@ -79,13 +83,18 @@ def _export(options: argparse.Namespace) -> None:
         record, trials = store.load_study(study.name), store.trials(study.name)
     write_study(options.file, record, trials)
     say(f"{options.file}: study {study.name} with {counted(len(trials), 'trial')}")
+    beside = files_beside(options.file)
+    with open_study_artifacts(_with_its_artifacts(study, record)) as artifacts:
+        num_files = copy_files(study.name, artifacts, beside)
+    if num_files:
+        say(f"{beside.folder}: {counted(num_files, 'file')} of its trials, to be moved with it")
     if running := sum(trial.state is TrialState.RUNNING for trial in trials):
         note(f"{counted(running, 'trial')} running now will be new where the study arrives")
 
 
 def _import(options: argparse.Namespace) -> None:
     from results.phrases import counted
-    from trials_db.moving import read_study
+    from trials_db.moving import copy_files, files_beside, read_study
 
     if options.study or options.assignments:
         raise UsageError("a study that is imported has its own name and settings", remedy="Leave --study and --set out")
@@ -94,8 +103,11 @@ def _import(options: argparse.Namespace) -> None:
     with open_study_store(study, create=True) as store:
         added = store.restore_study(record, trials)
     save_study(study)
+    with open_study_artifacts(study) as artifacts:
+        num_files = copy_files(study.name, files_beside(options.file), artifacts)
     known = f", {counted(len(trials) - added, 'trial')} were there already" if added < len(trials) else ""
-    say(f"Study {study.name}: {counted(added, 'trial')} added{known}")
+    files = f", with {counted(num_files, 'file')}" if num_files else ""
+    say(f"Study {study.name}: {counted(added, 'trial')} added{known}{files}")
 
 
 def _model(options: argparse.Namespace) -> None:
@@ -103,12 +115,16 @@ def _model(options: argparse.Namespace) -> None:
     from results.phrases import jaccard_text
     from search_space.objective import MODEL_FILE
 
+    if options.file.is_dir():
+        raise UsageError(
+            "the model goes into a file, and this is a folder",
+            received=str(options.file),
+            remedy=f"trials model {options.file / MODEL_FILE}",
+        )
     study = load_study(options)
     with open_study_store(study) as store:
-        settings = decode(Study, store.load_study(study.name).settings, where=f"study {study.name}")
-        trials = store.trials(study.name)
-    place = study.study.artifacts or settings.study.artifacts
-    with open_study_artifacts(study.with_artifacts(place)) as artifacts:
+        record, trials = store.load_study(study.name), store.trials(study.name)
+    with open_study_artifacts(_with_its_artifacts(study, record)) as artifacts:
         kept = sorted({each.number for each in artifacts.held(study.name) if each.file == MODEL_FILE})
         best = [trial for trial in ranked(trials) if options.trial in (None, trial.number)][:1]
         newest = artifacts.newest(study.name, best[0].number, MODEL_FILE) if best else None
@@ -121,6 +137,12 @@ def _model(options: argparse.Namespace) -> None:
     reached = best[0].outcome.jaccard if best[0].outcome else {}
     scores = ", ".join(f"{name} {jaccard_text(reached[name])}" for name in study.classes if name in reached)
     say(f"{options.file}: the model of trial {newest.number}, validation Jaccard {scores}")
+
+
+def _with_its_artifacts(study: Study, record: "StudyRecord") -> Study:
+    """The study with its large files where they are: where it was named here, else where it was begun."""
+    begun = decode(Study, record.settings, where=f"study {study.name}")
+    return study.with_artifacts(study.study.artifacts or begun.study.artifacts)
 
 
 def _list(options: argparse.Namespace) -> None:

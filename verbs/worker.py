@@ -19,6 +19,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,14 @@ from search_space.errors import MapgroveError, UsageError
 from search_space.study import Study
 from verbs.common import (
     STORE_VARIABLE,
+    NamedStudies,
     add_studies,
     at_least,
     is_pattern,
     load_studies,
     matching,
+    open_named,
     open_study_artifacts,
-    open_study_store,
     say,
 )
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from trials_db.assignment import Assignment
     from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
+    from trials_db.stopping import Asked
     from trials_db.store import TrialStore
 
 _log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ TIDY_S = 86_400.0
 """What a writer has not finished for so long, it never will."""
 
 _POLL_S = 0.2
+_WAIT_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,19 +97,20 @@ def _run_here(options: argparse.Namespace) -> int:
     from trials_db.stopping import stop_or_drain
     from trials_db.worker import Worker
 
-    home, names = load_studies(options)
-    with open_study_store(home) as store, ExitStack() as opened:
-        studies = _Studies(store, home.study.store, names, opened)
-        worker = Worker(
-            store,
-            studies.find(),
-            options.name or f"{socket.gethostname()}:{os.getpid()}",
-            preload=["pipeline.preload"],
-            find_more=studies.find_more,
-            device=os.environ.get(SLOT_VARIABLE, ""),
-        )
-        with stop_or_drain(finish=options.finish) as asked:
-            has_master = follow_master(asked.stop)
+    named = load_studies(options)
+    with open_named(named) as store, ExitStack() as opened, stop_or_drain(finish=options.finish) as asked:
+        has_master = follow_master(asked.stop)
+        studies = _Studies(store, named, opened)
+        found = studies.wait_for_some(asked, options.idle_exit_s)
+        if found:
+            worker = Worker(
+                store,
+                found,
+                options.name or f"{socket.gethostname()}:{os.getpid()}",
+                preload=["pipeline.preload"],
+                find_more=studies.find_more,
+                device=os.environ.get(SLOT_VARIABLE, ""),
+            )
             worker.run(asked.stop, drain=asked.drain, max_trials=options.max_trials, idle_exit_s=options.idle_exit_s)
     return EXIT_INTERRUPTED if asked.stop.is_set() and not has_master else EXIT_OK
 
@@ -113,23 +118,35 @@ def _run_here(options: argparse.Namespace) -> int:
 class _Studies:
     """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
 
-    def __init__(self, store: "TrialStore", store_url: str, names: "Sequence[str]", opened: ExitStack) -> None:
+    def __init__(self, store: "TrialStore", named: NamedStudies, opened: ExitStack) -> None:
         self._store = store
-        self._url = store_url
-        self._names = names
+        self._named = named
+        self._names = named.names
         self._opened = opened
         self._seen: set[str] = set()
         self._artifacts: dict[str, Artifacts] = {}
 
-    def find(self) -> "list[Assignment]":
-        """Those there are at first.
+    def wait_for_some(self, asked: "Asked", idle_exit_s: float | None) -> "list[Assignment]":
+        """Those there are at first: of patterns that match none yet, the first to come.
+
+        Args:
+            asked: Ends the waiting.
+            idle_exit_s: So does this, in seconds.
+
+        Returns:
+            Nothing where the waiting was ended.
 
         Raises:
-            MapgroveError: There are none, or the only one cannot be served here.
+            MapgroveError: None of them, or the only one, cannot be served here.
         """
-        names = self._unseen()
-        if not names:
-            raise MapgroveError("no study of the store matches", received=", ".join(self._names))
+        begun_s, is_told = time.monotonic(), False
+        while not (names := self._unseen()):
+            if not is_told:
+                say(f"No study of the store matches {', '.join(self._names)} yet; waiting for one to begin")
+                is_told = True
+            is_over = idle_exit_s is not None and time.monotonic() - begun_s >= idle_exit_s
+            if is_over or asked.drain.is_set() or asked.stop.wait(_WAIT_S):
+                return []
         if len(names) == 1:
             return [self._assignment(names[0])]
         found = self._those_served(names)
@@ -158,7 +175,9 @@ class _Studies:
 
     def _assignment(self, name: str) -> "Assignment":
         record = self._store.load_study(name)
-        study = decode(Study, record.settings, where=f"study {name}").with_store(self._url)
+        study = decode(Study, record.settings, where=f"study {name}").with_store(self._named.store_url)
+        if name in self._named.from_files:
+            study = study.placed_as(self._named.from_files[name])
         place = study.study.artifacts
         if place not in self._artifacts:
             self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
@@ -172,9 +191,9 @@ def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
     from trials_db.stopping import stop_or_drain
 
     # Told once, here, and not by each worker.
-    home, names = load_studies(options)
-    with open_study_store(home) as store:
-        for name in matching(names, store.list_studies()):
+    named = load_studies(options)
+    with open_named(named) as store:
+        for name in matching(named.names, store.list_studies()):
             store.load_study(name)
     with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
         say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")

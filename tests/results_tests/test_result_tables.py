@@ -22,7 +22,7 @@ from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.objective import EpochReport
 from search_space.training_plan import Augmentation, LossMix, Scaling, TrainingPlan
-from trials_db.records import WorkerRecord
+from trials_db.records import TrialState, WorkerRecord
 
 
 @pytest.fixture
@@ -305,25 +305,29 @@ def test_a_study_of_one_trial_is_told_in_the_singular(trial):
     assert status_details(status, now_s=100.0).set_index("name").loc["finished", "value"] == "1 of 1 trial"
 
 
-def test_workers_are_listed_with_their_trial_and_silence():
+def test_workers_are_listed_with_their_trial_and_silence(trial):
     workers = [
         WorkerRecord(name="b", host="h", pid=1, study="s", trial=None, last_seen_s=98.0),
         WorkerRecord(name="a", host="h", pid=2, study="s", trial=7, last_seen_s=40.0),
     ]
-    table = worker_table(workers, 100.0)
+    running = [trial(7, state=TrialState.RUNNING, worker="a")]
+    table = worker_table(workers, 100.0, running)
     assert list(table["worker"]) == ["a", "b"]
     assert list(table["last_seen_s"]) == [60.0, 2.0]
     assert "1 min 00 s ago" in render_table(table, 100)
-    status = plain_status(study_status("s", [], workers, max_trials=3, now_s=100.0))
+    status = plain_status(study_status("s", running, workers, max_trials=3, now_s=100.0))
     assert [worker["current_trial"] for worker in status["workers"]] == [7, None]
     json.dumps(status, allow_nan=False)
+    # A worker that was killed has told of a trial that another one runs, or that is new again.
+    for taken in ([], [running[0].model_copy(update={"worker": "b"})], [trial(7, state=TrialState.NEW, worker="a")]):
+        assert worker_table(workers, 100.0, taken)["current_trial"].isna().all()
     # Nobody tells of a device, of another study, or of memory.
     assert list(shown_workers(table).columns) == ["worker", "host", "current_trial", "last_seen_s"]
     told = [
         workers[0].model_copy(update={"device": "GPU 3", "elsewhere": "other"}),
         workers[1].model_copy(update={"memory_mb": 5210.0}),
     ]
-    text = render_table(shown_workers(worker_table(told, 100.0)), 120)
+    text = render_table(shown_workers(worker_table(told, 100.0, [])), 120)
     assert "device" in text
     assert "GPU 3" in text
     assert "works on" in text

@@ -37,7 +37,7 @@ def test_of_as_many_as_the_factor_says_one_goes_on() -> None:
     judged = rule()
     assert judged.verdict(1, 0.5, []) == ""
     assert judged.verdict(1, 0.5, [0.4]) == ""
-    assert judged.verdict(1, 0.3, [0.4]) == "reached 0.3000 in 1 epochs, the best 1 of 2 trials 0.4000"
+    assert judged.verdict(1, 0.3, [0.4]) == "reached 0.3000 after 1 epoch; of 2 trials the best reached 0.4000"
     assert judged.verdict(1, 0.4, [0.4, 0.3]) == ""
     others = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert [own for own in (0.05, 0.35, 0.45, 0.55) if judged.verdict(3, own, others) == ""] == [0.45, 0.55]
@@ -83,7 +83,7 @@ def test_a_pruned_trial_ends_within_an_epoch_and_the_next_begins(
     trials = store.trials("demo")
     assert [trial.state for trial in trials] == ["done", "pruned", "pruned", "done"]
     assert [trial.loss for trial in trials] == pytest.approx([0.1, None, None, 0.05])
-    assert trials[1].outcome.reason == "reached 0.0667 in 1 epochs, the best 1 of 2 trials 0.1000"
+    assert trials[1].outcome.reason == "reached 0.0667 after 1 epoch; of 2 trials the best reached 0.1000"
     for number in (1, 2):
         assert [report.epoch for report in trials[number].reports] == [1]
         begun = len(list((tmp_path / "trials" / f"{number:04d}").glob("epoch*")))

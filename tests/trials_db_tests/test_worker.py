@@ -1,5 +1,6 @@
 """One worker: every way a trial may end is one trial with its reason, and the worker goes on."""
 
+import logging
 import os
 import re
 import signal
@@ -216,14 +217,27 @@ def test_a_worker_that_can_train_nothing_hands_back_and_says_so(
     ],
 )
 def test_what_any_trial_would_meet_ends_the_worker_and_costs_no_trial(
-    work: Any, store: SqliteStore, trouble: str, told: str
+    work: Any, store: SqliteStore, trouble: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trials_db.worker.PATIENCE_S", 0.0)
+    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 0.01)
     with pytest.raises(WorkerError, match="Training cannot go on here: ") as caught:
         work(Synthetic(trouble, numbers=(1,)))
     assert told in str(caught.value)
     good, spared = store.trials("demo")
     assert good.state is TrialState.DONE
     assert (spared.state, spared.lost_workers) == (TrialState.NEW, 0)
+
+
+def test_a_worker_waits_for_room_on_the_disk_of_its_trials(
+    work: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 0.01)
+    with caplog.at_level(logging.WARNING):
+        good, waited = work(Synthetic("disk full twice", numbers=(1,)))
+    assert (good.state, waited.state, waited.loss) == (TrialState.DONE, TrialState.DONE, 0.25)
+    assert (waited.attempts, waited.lost_workers) == (3, 0)
+    assert len([line for line in caplog.messages if "Trying again for 600 s" in line]) == 1
 
 
 def test_a_trial_whose_log_is_full_keeps_its_outcome(work: Any) -> None:

@@ -70,6 +70,13 @@ class Synthetic:
                 raise UnableError("the data are gone", remedy="Mount the disk")
             case "disk full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full")
+            case "disk full twice":
+                met = trial.folder / "met"
+                times = int(met.read_text()) if met.exists() else 0
+                met.write_text(str(times + 1))
+                if times < 2:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full")
+                return Outcome(state="done", loss=0.25)
             case "disk full, told in other words":
                 try:
                     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))

@@ -498,6 +498,12 @@ def test_a_study_moves_to_another_store_and_back(job: Job, mongo_url: str) -> No
     assert "0 trials added, 4 trials were there already" in moved("tiny.jsonl", "--store", store)
     job.run("trials", "export", "back.jsonl", "--store", store)
     assert (job.folder / "back.jsonl").read_text() == (job.folder / "tiny.jsonl").read_text()
+    there, back = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.glob("**/*") if path.is_file()}
+        for folder in (job.folder / "tiny.jsonl.artifacts", job.folder / "back.jsonl.artifacts")
+    )
+    assert [path.name for path in there] == ["model.keras"]
+    assert back == there, "the kept model goes with its study, there and back"
     whole = (job.folder / "tiny.jsonl").read_text()
     (job.folder / "back.jsonl").write_text(whole[: whole.rindex("{")])
     assert "was cut off" in moved("back.jsonl", "--store", store, code=1)

@@ -1,0 +1,220 @@
+"""Which studies a worker, `status` and `doctor` take, where their files are, and what is refused before it is begun."""
+
+import argparse
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import run_search
+from pipeline.prepare import prepare
+from search_space.decode import decode, encode
+from search_space.study import Study
+from trials_db.opening import open_store
+from trials_db.records import StudyRecord
+from trials_db.stopping import Asked
+from verbs.common import load_studies, save_study
+from verbs.worker import _Studies
+
+FILE = """
+[study]
+name = "own"
+[data]
+format = "masks"
+folder = "."
+prepared = "{prepared}"
+classes = ["road"]
+options = {{ values = {{ road = 1 }}, images = "images/*.png", masks = "masks/*.png" }}
+[folds]
+validation = ["b"]
+[budget]
+epochs = 1
+steps_per_epoch = 1
+[retrain]
+epochs = 1
+steps_per_epoch = 1
+[limits]
+max_trials = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two scenes, prepared, and the file of a study."""
+    for name in ("a", "b"):
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shade = np.random.default_rng(ord(name)).integers(0, 2, (160, 160), dtype=np.uint8)
+            pixels = shade if kind == "masks" else np.repeat(shade[..., None], 3, axis=2)
+            assert cv2.imwrite(str(tmp_path / kind / f"{name}.png"), pixels)
+    monkeypatch.chdir(tmp_path)
+    for name in ("prepared", "elsewhere"):
+        Path(f"{name}.toml").write_text(FILE.format(prepared=name))
+    prepare(study("prepared").data)
+    Path("elsewhere").symlink_to("prepared")
+    return tmp_path
+
+
+def options(*studies: str, store: str | None = None, assignments: tuple[str, ...] = ()) -> argparse.Namespace:
+    return argparse.Namespace(studies=list(studies), store=store, assignments=list(assignments))
+
+
+def study(name: str, *assignments: str) -> Study:
+    from search_space.study_file import read_study
+
+    return read_study(Path(f"{name}.toml"), assignments)
+
+
+def begin(given: Study, url: str = "sqlite:///s.sqlite") -> None:
+    """As `search` would."""
+    from pipeline.prepared import PreparedDataset
+
+    fingerprint = PreparedDataset.open_for(given.data).fingerprint
+    record = StudyRecord(
+        name=given.name, settings=encode(given), space_fingerprint="s", data_fingerprint=fingerprint, seed=0
+    )
+    with open_store(url) as store:
+        store.create_study(record)
+
+
+def served(*names: str, assignments: tuple[str, ...] = ()) -> list[Study]:
+    """The studies that a worker would serve, as it sees them."""
+    named = load_studies(options(*names, store="sqlite:///s.sqlite", assignments=assignments))
+    with open_store(named.store_url) as store, ExitStack() as opened:
+        asked = Asked(threading.Event(), threading.Event())
+        found = _Studies(store, named, opened).wait_for_some(asked, idle_exit_s=0.0)
+        return [each.objective.study for each in found]  # type: ignore[attr-defined]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = run_search.main(list(words))
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_a_worker_takes_its_files_from_where_its_own_file_says() -> None:
+    begin(study("prepared", "study.folder=at/the/master", "study.artifacts=kept"))
+
+    assert places(served("own")) == ("at/the/master", "prepared", "kept")
+    # What the file does not name stays as the study has it.
+    assert places(served("elsewhere.toml")) == ("at/the/master", "elsewhere", "kept")
+    assert places(served("elsewhere.toml", assignments=("study.folder=here",))) == ("here", "elsewhere", "kept")
+
+
+def places(found: list[Study]) -> tuple[str, str, str]:
+    [only] = found
+    return str(only.folder), only.data.prepared, only.study.artifacts
+
+
+def test_patterns_that_match_nothing_yet_are_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    begin(study("prepared"))
+
+    assert [each.name for each in served("own", "later/*")] == ["own"]
+    assert not capsys.readouterr().out
+    assert served("later/*", "o?n/*") == []
+    assert capsys.readouterr().out == "No study of the store matches later/*, o?n/* yet; waiting for one to begin\n"
+    code, told = run(capsys, "worker", "--study", "later/*", "--store", "sqlite:///s.sqlite", "--idle-exit-s", "0")
+    assert (code, told.count("waiting for one to begin")) == (0, 1)
+
+
+def test_status_says_what_there_is_where_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:
+    begin(study("prepared"))
+
+    code, told = run(capsys, "status", "--study", "later/*", "--store", "sqlite:///s.sqlite")
+    assert code == 1
+    assert told == "status: no study of the store matches. Received 'later/*'. It holds: own.\n"
+    code, told = run(capsys, "status", "--study", "*")
+    assert (code, "a pattern needs a store to look in" in told) == (2, True)
+
+
+def test_a_folder_has_one_study(capsys: pytest.CaptureFixture[str]) -> None:
+    first = study("prepared", "study.folder=at")
+    save_study(first)
+    words = ("search", "--study", "prepared.toml", "--set", "study.folder=at")
+
+    code, told = run(capsys, *words, "--set", "study.name=other")
+    assert code == 1
+    assert told == (
+        "search: at is the folder of the study 'own'. Received 'other'. Name another study.folder, or leave it out.\n"
+    )
+    with open_store("sqlite:///at/trials.sqlite") as store:
+        assert store.list_studies() == []
+
+
+def test_large_files_that_could_not_be_kept_are_told_before_anything_is_tried(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "file").touch()
+    code, told = run(capsys, "search", "--study", "prepared.toml", "--set", "study.artifacts=file")
+
+    assert code == 1
+    assert told.startswith("search: file cannot be written: ")
+    assert told.count("\n") == 1
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["search", "--study", "own/road", "--set", "limits.max_trials=4"],
+            "Name that of own, with --one-vs-all --classes road.",
+        ),
+        (["trials", "model", ".", "--study", "own"], "this is a folder. Received '.'. trials model model.keras."),
+        (
+            ["search", "--study", "prepared.toml", "--start-from", "study:own/*"],
+            "has 'study:own/*', and the name of a study must start with",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    code, line = run(capsys, *words)
+
+    assert (code, line.count("\n")) == (2, 1)
+    assert told in line
+
+
+def test_doctor_checks_the_machine_also_where_the_store_is_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trials_db.mongo_server.REACH_S", 0.2)
+    code, told = run(capsys, "doctor", "--study", "own", "--store", "mongodb://127.0.0.1:9/x")
+
+    assert code == 1
+    lines = told.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["ok      Python", "ok      backend", "FAILED  study"]
+    assert "is not reached" in lines[2]
+
+
+def test_a_store_whose_url_was_not_kept_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    save_study(study("prepared", "study.store=mongodb://me:S3cr3t@127.0.0.1:9/x"))
+    assert "S3cr3t" not in Path("runs/own/study.json").read_text()
+    code, told = run(capsys, "status", "--study", "own")
+
+    assert code == 1
+    assert told == (
+        "status: the URL of the study's store holds a password, so it is not kept. Received "
+        "'mongodb://me:***@127.0.0.1:9/x'. Name the study's .toml file, or set $MAPGROVE_STORE.\n"
+    )
+
+
+def test_a_study_of_one_class_is_made_by_the_search_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = run(capsys, "search", "--study", "prepared.toml", "--set", "study.name=own/road")
+
+    assert (code, "as `search --one-vs-all` makes them: leave it out" in told) == (2, True)
+
+
+def test_a_file_names_what_it_leaves_out_as_it_was() -> None:
+    """Of places alone: what proposals and losses rest on is the store's."""
+    ours = study("prepared", "study.folder=ours", "study.artifacts=a", "study.seed=5")
+    theirs: Any = encode(study("elsewhere", "study.seed=6"))
+    placed = ours.placed_as(decode(Study, theirs, where="test"))
+
+    assert placed.study == ours.study
+    assert placed.data == ours.data.model_copy(update={"prepared": "elsewhere"})
