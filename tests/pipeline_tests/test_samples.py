@@ -18,7 +18,7 @@ from search_space.network.cost import Cost, training_cost
 from search_space.space import resolve_space
 
 SPACE = resolve_space({})
-SEEDS, BUILT, TRAINED = {"tensorflow": (4, 8, None), "torch": (1, 10, 8), "jax": (1, 3, 4)}[keras.backend.backend()]
+SEEDS, BUILT, TRAINED = {"tensorflow": (4, 4, None), "torch": (1, 10, 8), "jax": (1, 3, 4)}[keras.backend.backend()]
 """Draws, samples of each that are built, and how many are trained: elsewhere fewer are enough, as what they consist of
 is the same, and JAX compiles every operation for every shape. `benchmarks/samples.py` builds a thousand."""
 

@@ -1,7 +1,9 @@
 """Training learns, keeps its best epoch, repeats itself, and refuses what cannot be trained."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -213,7 +215,22 @@ def test_losses_of_patches_steer_the_next_epoch_and_nothing_before(monkeypatch: 
     ]
 
 
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """One step of a large network takes TensorFlow far less than to trace it; the other tests are traced."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning")
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_trains(name: str) -> None:
     """A step of its own network, losses, sampling and augmentation, on the smallest patches that it takes."""
