@@ -18,6 +18,9 @@ PixelCount = Annotated[Whole, Field(ge=0)]
 Number = Annotated[Whole, Field(ge=0)]
 FoldName = Literal["training", "validation", "test"]
 Rectangle = Annotated[tuple[PixelCount, PixelCount, PixelCount, PixelCount], ListAsTuple]
+ThresholdFrom = Literal["validation", "folds"]
+ScoreFrom = Literal["other folds", "other scenes", "same ground"]
+SpreadOver = Literal["folds", "models", ""]
 
 NUM_LEVELS = 256
 """So many levels has a probability where pixels are counted: level `k` from `k / 256` on."""
@@ -245,13 +248,13 @@ class ClassMap(Frozen):
 
     class_name: str
     threshold: Share
-    threshold_from: Literal["validation", "folds"] = "validation"
+    threshold_from: ThresholdFrom = "validation"
     jaccard: Share | None = None
-    score_from: Literal["other folds", "other scenes", "same ground"] = "same ground"
+    score_from: ScoreFrom = "same ground"
     counts: Counts | None = None
     folds: Annotated[tuple[FoldJaccard, ...], ListAsTuple] = ()
     spread: Annotated[float, Field(ge=0.0)] | None = None
-    spread_over: Literal["folds", "models", ""] = ""
+    spread_over: SpreadOver = ""
     absent_folds: Annotated[tuple[Number, ...], ListAsTuple] = ()
 
     @property
@@ -358,7 +361,7 @@ class ScoreRecord(Frozen):
     mean_jaccard: Share | None = None
     rule: str = ""
     models: str = ""
-    threshold_from: Literal["validation", "folds", ""] = ""
+    threshold_from: ThresholdFrom | Literal[""] = ""
     models_saw: Literal["nothing", "thresholds", "training", ""] = ""
 
     @property
