@@ -8,7 +8,6 @@ from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import InfeasibleError, MapgroveError, UnableError
 from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, START_FILE, Outcome, TrialContext
-from search_space.records import TrialModel
 from search_space.study import Study
 from search_space.task import Task
 
@@ -73,7 +72,7 @@ class RetrainObjective:
     def _train(self, candidate: Candidate, trial: TrialContext, task: Task, data: "StudyData") -> "Trained":
         from pipeline.checkpoint import Checkpoint
         from pipeline.training import train
-        from pipeline.trial_model import write_trial_model
+        from pipeline.trial_model import about_trial, write_trial_model
 
         classes = (task.class_name,)
         normalisation = data.normalisation(candidate.plan.scaling)
@@ -91,16 +90,8 @@ class RetrainObjective:
             on_restored=trial.restored,
             checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
         )
-        about = TrialModel(
-            study=self.study.name,
-            trial=trial.number,
-            classes=classes,
-            bands=tuple(band for band in data.dataset.bands if band not in self.study.data.indices),
-            indices=self.study.data.indices,
-            candidate=candidate,
-            numbers=normalisation.numbers,
-            thresholds=trained.validation.thresholds,
-            jaccard=trained.validation.jaccard,
+        about = about_trial(
+            self.study, trial.number, candidate, classes, normalisation.numbers, data, trained.validation
         )
         write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
         return trained

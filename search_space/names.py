@@ -57,8 +57,8 @@ def searched_name(name: str) -> str:
 
 
 def _class_name(name: str) -> str:
-    if name.lower().endswith(".json"):
-        raise ValueError("must not end in .json, as the files beside its models do")
+    if name.lower().endswith((".json", ".md")):
+        raise ValueError("must not end in .json or .md, as the files beside its models do")
     if not (name and _starts_name(name[0]) and all(map(_continues_name, name[1:])) and _ends_name(name)):
         raise ValueError(
             "must start with a letter, digit or `_`, go on with these, spaces and `.-+&()`, not end in a space or dot, "
