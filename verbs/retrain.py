@@ -39,15 +39,15 @@ from verbs.common import (
     study_commands,
 )
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
-from verbs.retrain_progress import RetrainProgress, told_of
+from verbs.retrain_progress import RetrainProgress, tell_models
 from verbs.retrain_queue import Queue, Workers, see_through
-from verbs.retrain_wishes import ALL, Wish, checked_options, chosen_candidates, wishes_for
+from verbs.retrain_wishes import ALL, checked_options, chosen_candidates, wishes_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pipeline.prepared import PreparedDataset
-    from search_space.records import ModelSet
-    from trials_db.artifacts import Artifacts
-    from trials_db.records import StudyRecord
+    from trials_db.stopping import Stop
     from trials_db.store import TrialStore
 
 MAY_CHANGE = (
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     backend_name()
     chosen = chosen_candidates(study, classes, options)
     dataset = PreparedDataset.open_for(study.data)
-    wishes = wishes_for(study, dataset, chosen, options.folds, options.seeds)
+    wishes, absent = wishes_for(study, dataset, chosen, options.folds, options.seeds)
     with open_study_store(study, create=True) as store, open_study_artifacts(study) as artifacts:
         _begin(store, study, dataset)
         study.retraining.folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +99,95 @@ def run(options: argparse.Namespace) -> int:
                 store.heed(stop)
                 _train(store, study, queue, options.workers, stop)
             if queue.open:
-                say(f"\nStopped with {_ended(queue)} trainings ended. The same command goes on.")
+                num_ended = len(wishes) - len(queue.open)
+                say(f"\nStopped with {num_ended} of {len(wishes)} trainings ended. The same command goes on.")
                 return EXIT_INTERRUPTED
             queue.tidy()
-            _assemble(study, queue, options)
+            _assemble(study, queue, dataset.fingerprint, absent, options)
     return EXIT_OK
+
+
+def _means_all(study: Study, wished: "Sequence[str] | None") -> bool:
+    """Whether every class is meant: by that word, unless a class is called so."""
+    return wished == [ALL] and ALL not in study.classes
+
+
+def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> None:
+    """Make the study of the retraining, or give it the settings of now."""
+    from pipeline.backend import software
+    from trials_db.records import StudyRecord
+
+    retraining = study.retraining
+    check_folder(study)
+    check_folder(retraining)
+    record = StudyRecord(
+        name=retraining.name,
+        settings=encode(retraining.with_store("")),
+        space_fingerprint="",
+        data_fingerprint=dataset.fingerprint,
+        seed=study.study.seed,
+        software=software(),
+    )
+    store.open_study(record, MAY_CHANGE)
+    save_study(retraining)
+    if not (study.folder / STUDY_FILE).is_file():
+        # So that it can be named without its file.
+        save_study(study)
+
+
+def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | None, stop: "Stop") -> None:
+    """Add what is missing, and see all of it through."""
+    from results.phrases import counted
+
+    queue.fill()
+    trials, wishes = list(queue.trials.values()), list(queue.wishes.values())
+    num_open = len(queue.open)
+    if num_open < len(trials):
+        say(f"{counted(len(trials) - num_open, 'training')} of {len(trials)} done before")
+    if not num_open:
+        return
+    say(f"Study {study.retraining.name}: {counted(num_open, 'training')} to do, folder {study.retraining.folder}")
+    progress = RetrainProgress(wishes, trials)
+    with Workers(store, study.retraining, num_workers) as workers:
+        see_through(store, study.retraining, queue, workers, stop, progress.show)
+        if queue.open:
+            say("Stopping; trainings that run here are handed back ...")
+
+
+def _assemble(
+    study: Study,
+    queue: Queue,
+    data_fingerprint: str,
+    absent: "Mapping[str, Sequence[int]]",
+    options: argparse.Namespace,
+) -> None:
+    """Write the model set of all that has ended well, and of the classes that were retrained before.
+
+    Raises:
+        MapgroveError: A class has no model; the others are written.
+    """
+    from pipeline.earlier_models import earlier_models
+    from pipeline.model_set_writing import FinishedTraining, assemble
+
+    finished = []
+    for key, wish in queue.wishes.items():
+        trial = queue.trials[key]
+        model = queue.model(trial)
+        if model is not None and trial.outcome is not None:
+            finished.append(FinishedTraining(wish.task, wish.candidate, model, trial.reports, trial.outcome.figures))
+    asked = list(dict.fromkeys(wish.task.class_name for wish in queue.wishes.values()))
+    trained = {each.task.class_name for each in finished}
+    failed = [name for name in asked if name not in trained]
+    folder = study.folder / MODELS
+    earlier = earlier_models(study, folder, data_fingerprint, asked)
+    if trained:
+        models = assemble(
+            study, [*finished, *earlier.finished], folder, absent_folds={**earlier.absent_folds, **absent}
+        )
+        tell_models(models)
+        say(f"Model set: {folder}. Next: {study_commands(study, options).map_and_score()[0]}")
+    if failed:
+        raise MapgroveError(
+            f"no training of {', '.join(failed)} ended with a model",
+            remedy=f"Its lines are above; the same command tries again. `status --study {study.retraining.name}`",
+        )

@@ -7,6 +7,7 @@ from verbs.common import say
 from verbs.retrain_wishes import Wish
 
 if TYPE_CHECKING:
+    from search_space.records import ModelSet
     from trials_db.records import Trial
 
 FEW = 8
@@ -70,3 +71,21 @@ def origin_of(wish: Wish) -> str:
     if task.trial is None:
         return task.recipe
     return f"trial {task.trial} of {task.study}" if task.study else f"trial {task.trial}"
+
+
+def tell_models(models: "ModelSet") -> None:
+    """Say per class which models map it, at which threshold, and how well by which ground."""
+    from results.phrases import counted
+
+    for each in models.maps:
+        members = models.members_of(each.class_name)
+        origins = ", ".join(dict.fromkeys(member.origin for member in members))
+        jaccard = "-" if each.jaccard is None else f"{each.jaccard:.3f}"
+        spread = "" if each.spread is None else f" ± {each.spread:.3f} over {each.spread_over}"
+        several = f"{counted(len(members), 'model')} of " if len(members) > 1 else ""
+        ground = "validation" if each.threshold_from == "validation" else "the folds"
+        flatters = ", which the same ground chose" if each.flatters else ""
+        say(
+            f"{each.class_name}: {several}{origins}, validation Jaccard {jaccard}{spread} "
+            f"at threshold {each.threshold:.2f} from {ground}{flatters}"
+        )

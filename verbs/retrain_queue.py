@@ -1,4 +1,4 @@
-"""The trainings of a retraining as trials of a study: what is kept, what is added, and how all are seen to their end."""
+"""The trainings of a retraining as trials of a study: what is kept, what is added, how all are seen to their end."""
 
 import os
 import socket
@@ -215,7 +215,12 @@ class Workers:
 
 
 def see_through(
-    store: "TrialStore", study: Study, queue: Queue, workers: Workers, stop: "Stop", tell: "Callable[[Wish, Trial], None]"
+    store: "TrialStore",
+    study: Study,
+    queue: Queue,
+    workers: Workers,
+    stop: "Stop",
+    tell: "Callable[[Wish, Trial], None]",
 ) -> None:
     """Return when every training that was asked for has ended, or `stop` is set.
 

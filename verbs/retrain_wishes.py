@@ -107,8 +107,11 @@ def _different(chosen: Sequence[Chosen]) -> list[Chosen]:
 
 def wishes_for(
     study: Study, dataset: "PreparedDataset", chosen: Mapping[str, Sequence[Chosen]], num_folds: int, num_seeds: int
-) -> list[Wish]:
+) -> tuple[list[Wish], dict[str, list[int]]]:
     """One training for each class, fold, candidate and seed, but where the fold lacks the class, which is told.
+
+    Returns:
+        The trainings, and per class the folds that lack it.
 
     Raises:
         InfeasibleError: A network takes more memory than there may be.
@@ -124,7 +127,8 @@ def wishes_for(
     weights = {key: weights_sha256(candidate) for key, candidate in candidates.items()}
     folds = _folds(study, dataset, num_folds)
     ground = ground_of(study, dataset)
-    _tell_absent(folds, list(chosen), num_folds)
+    absent = {name: [number for number, fold in folds.items() if name in _lacking(fold)] for name in chosen}
+    _tell_absent(absent, len(folds), num_folds)
     tasks = [
         (
             each.candidate,
@@ -145,10 +149,10 @@ def wishes_for(
         for rank in range(max(map(len, chosen.values())))
         for class_name, several in chosen.items()
         for each in several[rank : rank + 1]
-        for number, fold in folds.items()
-        if class_name not in _lacking(fold)
+        for number in folds
+        if number not in absent[class_name]
     ]
-    return [Wish(candidate, task, task.seed_from(study.study.seed)) for candidate, task in tasks]
+    return [Wish(candidate, task, task.seed_from(study.study.seed)) for candidate, task in tasks], absent
 
 
 def _folds(study: Study, dataset: "PreparedDataset", num_folds: int) -> "dict[int, Fold]":
@@ -165,18 +169,19 @@ def _lacking(fold: "Fold") -> set[str]:
     return {*fold.absent_in_training, *fold.absent_in_validation}
 
 
-def _tell_absent(folds: "Mapping[int, Fold]", classes: Sequence[str], num_folds: int) -> None:
+def _tell_absent(absent: Mapping[str, Sequence[int]], num_there: int, num_folds: int) -> None:
     """Refuse classes that no fold can train and validate; tell of folds that lack some."""
-    missing = {name: [number for number, fold in folds.items() if name in _lacking(fold)] for name in classes}
-    if hopeless := [name for name, numbers in missing.items() if len(numbers) == len(folds)]:
+    if hopeless := [name for name, numbers in absent.items() if len(numbers) == num_there]:
+        names = ", ".join(hopeless)
         raise MapgroveError(
-            f"no {'fold' if num_folds else 'validation ground'} has {', '.join(hopeless)}"
-            + (" both to train and to validate it" if num_folds else ", so no threshold can be chosen"),
+            f"no fold has ground both to train and to validate {names}"
+            if num_folds
+            else f"no validation ground has {names}, so no threshold can be chosen",
             remedy="Hold out other ground in [folds], or leave the class out with --classes",
         )
-    for name, numbers in missing.items():
+    for name, numbers in absent.items():
         if numbers:
-            say(f"{name}: left out of fold {', '.join(map(str, numbers))} of {num_folds}, which has none to validate it")
+            say(f"{name}: left out of fold {', '.join(map(str, numbers))} of {num_folds}, which cannot validate it")
 
 
 def checked_options(options: argparse.Namespace) -> None:
