@@ -120,7 +120,7 @@ class ModelMember(Frozen):
     Attributes:
         class_name: The class it maps.
         file: The `.keras` file, relative to the folder of the model set.
-        sha256: Of that file; empty in a set of before there were several models per class.
+        sha256: Of that file; empty where nobody wrote it down.
         candidate: The architecture and training plan it was made from.
         fold: The fold it did not see and was validated on; 0 for the study's own validation ground.
         num_folds: Of how many folds; 0 with the study's own split.
@@ -185,9 +185,9 @@ class TrialModel(Frozen):
         numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         thresholds: Per class; values at or above it are the class.
         jaccard: Validation Jaccard per class at its threshold.
-        counts: Per class and scene of the validation ground, its pixels by level; empty in files of before.
+        counts: Per class and scene of the validation ground, its pixels by level; empty where nobody wrote it down.
         same_ground: Groups of these scenes that show the same ground.
-        data_fingerprint: Fingerprint of the prepared data set it was trained on; empty in files of before.
+        data_fingerprint: Fingerprint of the prepared data set it was trained on; empty where nobody wrote it down.
         made_with: What it was trained by, to its version, such as "keras" to "3.12.0".
     """
 
