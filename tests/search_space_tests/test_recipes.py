@@ -11,6 +11,7 @@ from search_space.architecture import Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, MapgroveError
+from search_space.losses import LossMix
 from search_space.network.graph import Graph
 from search_space.network.layers import Activate, Attend, Conv, Double, Drop, Normalise, Pool, TileMean, TransposedConv
 from search_space.network.signals import num_parameters_of
@@ -99,7 +100,8 @@ def solaris(graph: Graph) -> None:
     assert layers(graph, Double) == [Double("bilinear")] * 5
     assert not layers(graph, Normalise)
     plan = read_recipe("solaris").plan
-    assert (plan.batch_size, plan.patch_px, plan.loss.jaccard / plan.loss.bce) == (32, 512, 2.5 / 10)
+    assert (plan.batch_size, plan.patch_px) == (32, 512)
+    assert plan.loss == LossMix(bce=10.0, jaccard=2.5)
 
 
 def neuromation(graph: Graph) -> None:
@@ -110,6 +112,7 @@ def neuromation(graph: Graph) -> None:
     assert {node.layer.dilation for node in graph.nodes if isinstance(node.layer, Conv)} == {1, 2, 3}
     assert set(graph.outputs) == {"masks", "energy"}
     assert not layers(graph, Attend)
+    assert read_recipe("neuromation").plan.loss == LossMix(bce=1.0, lovasz=1.0)
 
 
 def residual_inception_skip(graph: Graph) -> None:
