@@ -160,6 +160,15 @@ def space_for(space: Space, bands: Sequence[InputBand]) -> dict[str, Dimension]:
     return {path: dimension for path, dimension in space.items() if not (is_flat and path == BRANCHES)}
 
 
+def study_space(overrides: Mapping[str, Any], bands: Sequence[InputBand]) -> dict[str, Dimension]:
+    """The space that a study with these overrides and bands is searched in; see `resolve_space` and `space_for`.
+
+    Raises:
+        MalformedError: As `resolve_space` does.
+    """
+    return space_for(resolve_space(overrides), bands)
+
+
 def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
     """The dimensions of a space that overrides name, by their paths or by patterns."""
     return {path for key in overrides for path in _fitting(key, space)}
