@@ -84,16 +84,16 @@ def test_the_scaling_can_be_fixed_and_its_percentiles_be_moved() -> None:
 
 
 def test_details_of_losses_are_searched_and_weights_of_classes_set() -> None:
-    details = [each.plan.loss_details for each in draw(300)]
+    details = [each.plan.loss_details for each in draw(60)]
 
     assert {each.positive_weight > 1 for each in details} == {True, False}
     assert max(each.positive_weight for each in details) <= 8
     assert {each.focal_gamma > 2 for each in details} == {each.energy > 1 for each in details} == {True, False}
     assert {each.miss_share > 0.5 for each in details} == {True, False}
-    assert [each.class_weights for each in details] == [{}] * 300
+    assert [each.class_weights for each in details] == [{}] * 60
     assert str(DEFAULT_SPACE[CLASS_WEIGHTS]) == "= none"
     for override in ({"fix": {"road": 2}}, {"choices": [{"road": 2}, {}]}):
-        found = [each.plan.loss_details.class_weights for each in draw(20, {CLASS_WEIGHTS: override})]
+        found = [each.plan.loss_details.class_weights for each in draw(12, {CLASS_WEIGHTS: override})]
         assert {"road": 2.0} in found
         assert ({} in found) == ("choices" in override)
 
