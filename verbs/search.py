@@ -32,6 +32,7 @@ from verbs.common import (
     load_study,
     open_study_artifacts,
     open_study_store,
+    refuse_retraining,
     save_study,
     say,
     study_commands,
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.stopping import stop_on_signals
 
     whole = load_study(_with_start(options))
+    refuse_retraining(whole)
     _check_workers(options.workers, whole, len(options.classes or whole.classes) if options.one_vs_all else 1)
     backend_name()
     dataset, fold = _checked_data(whole)
