@@ -200,7 +200,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_together(longest: float) -> No
     np.testing.assert_allclose(moved, 0.1 * gradient * length / 85, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", ["adamw", "nadam", "nesterov"])
 def test_accumulated_batches_make_the_step_of_their_mean(name: str) -> None:
     planned = plan(
         optimizer=STEPS[name][0], schedule={"kind": "steps", "at": [0.05]}, warm_up=0.1, averaging={"kind": "ema"}
@@ -234,7 +234,7 @@ def test_a_compiled_step_follows_the_scale_that_is_assigned_between_epochs(is_wr
             rates.append(current_rate(optimizer))
             scale_rate(optimizer, 0.5)
 
-    problem.model.fit(ones, ones[:, :1], batch_size=2, epochs=3, verbose=0, callbacks=[Halve()])
+    problem.model.fit(ones, ones[:, :1], batch_size=2, epochs=3, shuffle=False, verbose=0, callbacks=[Halve()])
 
     # Two steps an epoch.
     np.testing.assert_allclose(np.diff(found, axis=0), -np.outer([1.0, 0.5, 0.25], np.ones(4)), rtol=1e-5)
