@@ -169,8 +169,8 @@ MOVED = {
     "residual-inception-skip": {"plan.patch_px"},
     "nnunet-2d": {"plan.patch_px", "plan.batch_size"},
 }
-"""What the default space has no room for: large patches and batches, a margin of 92 px, other times; and what it does not
-search."""
+"""What the default space has no room for: large patches and batches, a margin of 92 px, other times; and what it does
+not search."""
 
 
 @pytest.mark.parametrize("name", FACTS)
