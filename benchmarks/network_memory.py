@@ -107,7 +107,8 @@ def train(candidate: Candidate) -> Any:
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
-    trainee = Trainee(model, MixedLoss(plan.loss), margin_px=architecture.margin_px)
+    loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
+    trainee = Trainee(model, loss, margin_px=architecture.margin_px)
     trainee.compile(optimizer=make_optimizer(plan, Budget(epochs=1, steps_per_epoch=STEPS)))
     rng, shape = np.random.default_rng(0), (plan.batch_size, plan.patch_px, plan.patch_px)
     patches = rng.normal(size=(*shape, len(BANDS))).astype(np.float32)
