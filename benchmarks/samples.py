@@ -30,10 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Integer
 from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
-from search_space.space import Space, hyperopt_space, resolve_space
+from search_space.space import hyperopt_space, resolve_space
 from search_space.starting_points import Point, nearest_point
 from search_space.study import Budget
 

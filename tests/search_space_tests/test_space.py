@@ -12,18 +12,11 @@ from hyperopt.pyll.stochastic import sample
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
+from search_space.default_space import CLASS_WEIGHTS, DEFAULT_SPACE
 from search_space.dimensions import Choice, Fixed, Integer, Real
 from search_space.errors import MalformedError
 from search_space.network.unet import InputBand
-from search_space.space import (
-    CLASS_WEIGHTS,
-    DEFAULT_SPACE,
-    hyperopt_space,
-    least_demand_px,
-    resolve_space,
-    space_fingerprint,
-    space_for,
-)
+from search_space.space import hyperopt_space, least_demand_px, resolve_space, space_fingerprint, space_for
 
 
 def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
