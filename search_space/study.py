@@ -45,6 +45,9 @@ Group = Annotated[Names, Field(min_length=2)]
 NATIVE = "native"
 LEAST_BLOCK_PX = 8
 
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+"""What networks compute in; all but "auto" are names of Keras's policies."""
+
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
 
@@ -238,6 +241,9 @@ class LimitSettings(Frozen):
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
             "processor" reads them from the page cache; "auto" chooses the device where the scenes fit its memory.
+        precision: What networks compute in: "float32", or "mixed_bfloat16" or "mixed_float16", which keep weights,
+            losses and maps in single precision; "auto" takes what is fast on the machine that begins the study, and
+            every worker follows it.
     """
 
     max_trials: Count
@@ -253,6 +259,7 @@ class LimitSettings(Frozen):
     stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+    precision: Precision = "auto"
 
     @property
     def of_one_network(self) -> Self:
@@ -392,6 +399,10 @@ class Study(Frozen):
         return self.model_copy(
             update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
         )
+
+    def in_precision(self, precision: Precision) -> "Study":
+        """The same study with networks that compute in this precision."""
+        return self.model_copy(update={"limits": self.limits.model_copy(update={"precision": precision})})
 
     def with_artifacts(self, place: str) -> "Study":
         """The same study with its large files elsewhere."""
