@@ -9,7 +9,8 @@ from typing import Any
 
 from search_space.architecture import Architecture
 from search_space.decode import Frozen, encode
-from search_space.training_plan import Augmentation, LossMix, Sampling, Scaling
+from search_space.losses import LossMix
+from search_space.training_plan import Augmentation, Sampling, Scaling
 from trials_db.records import Trial
 
 NOTHING = "–"
