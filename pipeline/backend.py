@@ -7,8 +7,9 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from search_space.errors import MapgroveError, UsageError
 from search_space.version import COMPATIBLE
@@ -135,3 +136,69 @@ def free_device_bytes() -> int | None:
         return int(framework.cuda.mem_get_info()[0]) if framework.cuda.is_available() else None
     statistics = framework.devices()[0].memory_stats() or {}
     return statistics["bytes_limit"] - statistics["bytes_in_use"] if "bytes_limit" in statistics else None
+
+
+def streamed(iterate: Callable[[], Iterator[Any]], example: Any) -> Any:
+    """What an iterator yields as a data set of the chosen backend, which asks for nothing ahead.
+
+    Args:
+        iterate: Begins it.
+        example: Something like what it yields: nested tuples and tables of arrays, each time of the same shapes.
+
+    Returns:
+        None where Keras takes an iterator as it is.
+    """
+    keras = importlib.import_module("keras")
+    if keras.config.backend() != "tensorflow":
+        return None
+    framework = importlib.import_module("tensorflow")
+    signature = keras.tree.map_structure(lambda each: framework.TensorSpec(each.shape, each.dtype), example)
+    options = framework.data.Options()
+    options.autotune.enabled = False
+    # Else it would fetch from a thread of its own, and nobody could tell whether the training waits.
+    options.experimental_optimization.inject_prefetch = False
+    return framework.data.Dataset.from_generator(iterate, output_signature=signature).with_options(options)
+
+
+def compile_choice() -> bool | str:
+    """What Keras shall be told of compiling the training step (XLA): "auto", or False where that is known to cost.
+
+    On a processor TensorFlow trains 2.5 times slower with it, and takes 10 s longer to the first step. On a GPU Keras
+    chooses: it leaves TensorFlow's steps as they are while its operations are deterministic, as `use_backend` has it.
+    """
+    name = importlib.import_module("keras").config.backend()
+    if name != "tensorflow":
+        return "auto"
+    return "auto" if importlib.import_module("tensorflow").config.list_physical_devices("GPU") else False
+
+
+def fast_precision() -> str:
+    """What networks compute fast in on the device of the chosen backend: the name of one of Keras's policies.
+
+    Returns:
+        "mixed_bfloat16" on GPUs whose tensor cores take it (compute capability 8.0 and later) and on TPUs,
+        "mixed_float16" on those whose tensor cores take only that (7.0 and later), else "float32"; that, too, where
+        `KERAS_FLOATX` says what to compute in.
+    """
+    keras = importlib.import_module("keras")
+    if keras.config.floatx() != "float32":
+        return "float32"
+    capability = _gpu_capability(keras.config.backend())
+    if capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if capability >= (7, 0) else "float32"
+
+
+def _gpu_capability(backend: str) -> tuple[int, ...]:
+    """Of NVIDIA's numbering; (0,) where there is no such GPU. TPUs count as the newest."""
+    framework = importlib.import_module(backend)
+    if backend == "tensorflow":
+        gpus = framework.config.list_physical_devices("GPU")
+        found = framework.config.experimental.get_device_details(gpus[0]).get("compute_capability") if gpus else None
+        return tuple(found or (0,))
+    if backend == "torch":
+        return tuple(framework.cuda.get_device_capability()) if framework.cuda.is_available() else (0,)
+    device = framework.devices()[0]
+    if device.platform == "tpu":
+        return (9, 0)
+    return tuple(int(part) for part in str(getattr(device, "compute_capability", "0")).split("."))
