@@ -4,15 +4,22 @@ Keras fixes its backend when it is imported, so `use_backend` comes before any i
 """
 
 import importlib
+import logging
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from search_space.errors import MapgroveError, UsageError
+from search_space.study import MIXED, Precision
 from search_space.version import COMPATIBLE
+
+_log = logging.getLogger(__name__)
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_VARIABLE = "MAPGROVE_BACKEND"
@@ -43,17 +50,46 @@ def backend_name() -> str:
     return name
 
 
-def software() -> dict[str, str]:
-    """What the losses of a study depend on beside its settings, without importing the framework.
+def software(precision: Precision = "float32") -> dict[str, str]:
+    """What the losses of a study depend on beside its settings, without importing the framework here.
+
+    Args:
+        precision: What the study asks for. "auto" is what is fast on this machine: to see its GPU, if it has one, a
+            process of its own imports the framework, which takes seconds.
 
     Returns:
-        `mapgrove`, the version as far as it matters; `backend`; `precision`, the type that Keras computes in.
+        `mapgrove`, the version as far as it matters; `backend`; `precision`, what Keras computes in: one of its
+        policies, or what `KERAS_FLOATX` says.
+
+    Raises:
+        UsageError: There is no such backend, or the study and `KERAS_FLOATX` ask for different things.
     """
+    whole = os.environ.get(PRECISION_VARIABLE) or "float32"
+    if whole != "float32" and precision not in ("auto", "float32"):
+        raise UsageError(
+            f"limits.precision = {precision} keeps weights in float32, and {PRECISION_VARIABLE} asks for {whole}",
+            remedy=f"Unset {PRECISION_VARIABLE}, or set limits.precision to auto",
+        )
+    if precision == "auto" and whole == "float32":
+        precision = _fast_precision_here()
     return {
         "mapgrove": COMPATIBLE,
         "backend": backend_name(),
-        "precision": os.environ.get(PRECISION_VARIABLE) or "float32",
+        "precision": whole if precision in ("auto", "float32") else precision,
     }
+
+
+def _fast_precision_here() -> Precision:
+    """`fast_precision`, told by a process that ends: importing the framework would take memory of the GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return "float32"
+    script = "from pipeline.backend import fast_precision, use_backend; use_backend(); print(fast_precision())"
+    root = Path(__file__).parents[1]
+    told = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    found = [each for each in MIXED if each == told.stdout.strip()]
+    if told.returncode:
+        _log.warning("networks will compute in float32, as %s does not tell of its devices", backend_name())
+    return found[0] if found else "float32"
 
 
 def use_backend(num_threads: int = 0) -> str:
@@ -138,12 +174,12 @@ def free_device_bytes() -> int | None:
     return statistics["bytes_limit"] - statistics["bytes_in_use"] if "bytes_limit" in statistics else None
 
 
-def streamed(iterate: Callable[[], Iterator[Any]], example: Any) -> Any:
+def streamed(iterate: Callable[[], Iterator[Any]], example: Callable[[], Any]) -> Any:
     """What an iterator yields as a data set of the chosen backend, which asks for nothing ahead.
 
     Args:
         iterate: Begins it.
-        example: Something like what it yields: nested tuples and tables of arrays, each time of the same shapes.
+        example: Makes something like what it yields: nested tuples and tables of arrays, each time of the same shapes.
 
     Returns:
         None where Keras takes an iterator as it is.
@@ -152,7 +188,7 @@ def streamed(iterate: Callable[[], Iterator[Any]], example: Any) -> Any:
     if keras.config.backend() != "tensorflow":
         return None
     framework = importlib.import_module("tensorflow")
-    signature = keras.tree.map_structure(lambda each: framework.TensorSpec(each.shape, each.dtype), example)
+    signature = keras.tree.map_structure(lambda each: framework.TensorSpec(each.shape, each.dtype), example())
     options = framework.data.Options()
     options.autotune.enabled = False
     # Else it would fetch from a thread of its own, and nobody could tell whether the training waits.
@@ -177,12 +213,12 @@ def fast_precision() -> str:
 
     Returns:
         "mixed_bfloat16" on GPUs whose tensor cores take it (compute capability 8.0 and later) and on TPUs,
-        "mixed_float16" on those whose tensor cores take only that (7.0 and later), else "float32"; that, too, where
-        `KERAS_FLOATX` says what to compute in.
+        "mixed_float16" on those whose tensor cores take only that (7.0 and later), else "float32"; what `KERAS_FLOATX`
+        says, where it says something else.
     """
     keras = importlib.import_module("keras")
     if keras.config.floatx() != "float32":
-        return "float32"
+        return str(keras.config.floatx())
     capability = _gpu_capability(keras.config.backend())
     if capability >= (8, 0):
         return "mixed_bfloat16"

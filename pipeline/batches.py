@@ -5,10 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.backend import streamed
 from pipeline.patches.on_device import plain_draws
@@ -61,7 +63,7 @@ class Batches:
         self._open_to = begin * steps_per_epoch if by_epoch else epochs * steps_per_epoch
         self.num_parts = num_parts
         self._ready: deque[Batch | _Failure] = deque()
-        self._is_closed = False
+        self._is_closed = self._has_begun = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
@@ -70,11 +72,14 @@ class Batches:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread; whoever iterates still gets no more."""
+        self.close()
+        self._thread.join()
+
+    def close(self) -> None:
+        """Make no more; whoever still waits for one gets none."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,7 +87,8 @@ class Batches:
         return self._steps * self.num_parts
 
     def open(self, epoch: int) -> None:
-        """Let the batches of an epoch, counted from 0, be made."""
+        """Let the batches of an epoch, counted from 0, be made; with the first of them, training has begun."""
+        self._has_begun = True
         with self._changed:
             self._open_to = max(self._open_to, (epoch + 1) * self._steps)
             self._changed.notify_all()
@@ -94,10 +100,14 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         """What the network is fed, one after the other.
 
+        Before training has begun it is the first of all, however often: so a framework can see what it will be fed.
+
         Raises:
             Exception: Whatever making a batch raised.
         """
         for _ in self._numbers:
+            while not self._has_begun:
+                yield self.first()
             taken = self._take()
             if taken is None:
                 return
@@ -137,7 +147,11 @@ class Batches:
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         for part in range(self.num_parts):
-            yield keras.tree.map_structure(lambda each, part=part: each[part_of(len(each), part, self.num_parts)], batch)
+            yield keras.tree.map_structure(partial(_cut, part, self.num_parts), batch)
+
+
+def _cut(part: int, num_parts: int, array: NDArray[Any]) -> NDArray[Any]:
+    return array[part_of(len(array), part, num_parts)]
 
 
 def part_of(size: int, part: int, num_parts: int) -> slice:
@@ -189,7 +203,7 @@ class Feeder(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _Stepwise(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches in order, as Keras asks for them; it must not ask for any before it trains."""
+    """Batches in the order in which Keras asks for them."""
 
     def __init__(self, batches: Batches) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
@@ -203,15 +217,10 @@ class _Stepwise(keras.utils.PyDataset):  # type: ignore[misc]
         return next(self._batches)
 
 
-def fed(batches: Batches, trainee: keras.Model) -> Any:
+def fed(batches: Batches) -> Any:
     """The batches as `fit` takes them, with nothing made ahead but by their own thread."""
-    example = batches.first()
-    dataset = streamed(lambda: iter(batches), example)
-    if dataset is not None:
-        return dataset
-    # Else Keras would ask for a batch to see its shape.
-    trainee(keras.tree.map_structure(lambda each: keras.KerasTensor(each.shape, str(each.dtype)), example[0]))
-    return _Stepwise(batches)
+    dataset = streamed(lambda: iter(batches), batches.first)
+    return _Stepwise(batches) if dataset is None else dataset
 
 
 def joined(parts: list[Any], size: int) -> Any:

@@ -165,9 +165,7 @@ def lovasz(masks: Tensor, probabilities: Tensor, known: Tensor, _: LossDetails) 
     # Unknown pixels cost nothing, and are of neither kind.
     costs = rows(ops.relu(1.0 - scores * (2.0 * truth - 1.0)) * is_known)
     order = ops.argsort(-ops.stop_gradient(costs), axis=-1)
-    positive, negative = (
-        ops.take_along_axis(rows(kind * is_known), order, axis=-1) for kind in (truth, 1.0 - truth)
-    )
+    positive, negative = (ops.take_along_axis(rows(kind * is_known), order, axis=-1) for kind in (truth, 1.0 - truth))
     return ops.sum(ops.take_along_axis(costs, order, axis=-1) * _jaccard_rises(positive, negative), axis=-1)
 
 

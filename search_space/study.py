@@ -49,6 +49,9 @@ LEAST_BLOCK_PX = 8
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 """What networks compute in; all but "auto" are names of Keras's policies."""
 
+MIXED: tuple[Precision, ...] = ("mixed_bfloat16", "mixed_float16")
+"""Those that compute in less than they keep."""
+
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
 
@@ -402,8 +405,10 @@ class Study(Frozen):
             update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
         )
 
-    def in_precision(self, precision: Precision) -> "Study":
-        """The same study with networks that compute in this precision."""
+    def in_precision(self, precision: str) -> "Study":
+        """The same study with networks that compute as it was recorded when it began; in another type they do anyway."""
+        if precision not in ("float32", *MIXED):
+            return self
         return self.model_copy(update={"limits": self.limits.model_copy(update={"precision": precision})})
 
     def with_artifacts(self, place: str) -> "Study":

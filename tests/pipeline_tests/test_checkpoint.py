@@ -134,6 +134,7 @@ SNAPSHOT = Snapshot(
     best=Best(1, Validation({"a": 0.25}, {"a": 0.5}), [np.arange(3.0)]),
     variables=[np.arange(12.0, dtype=np.float32).reshape(3, 4), np.array(7, np.uint32)] * 6,
     optimizer=[np.zeros(2)],
+    optimizer_names=["iteration"],
     patch_losses=np.array([np.nan, 1.5]),
     train_s=12.5,
 )

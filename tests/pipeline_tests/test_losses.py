@@ -105,7 +105,7 @@ class Probe(keras.Model):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         return inputs[None] + self.added
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:  # noqa: ARG002
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:
         masks, known = y[..., :-1], y[..., -1:]
         found = [function(masks, y_pred[number], known) for number, function in enumerate(self._functions)]
         self.values.assign(ops.stop_gradient(ops.stack(found)))
@@ -136,7 +136,7 @@ def probes() -> dict[str, Probe]:
     return {name: probe_of(details) for name, details in DETAILS.items()}
 
 
-def loss_of(mix: LossMix, batch: Batch, details: LossDetails = DETAILS["plain"]) -> float:  # noqa: B008
+def loss_of(mix: LossMix, batch: Batch, details: LossDetails = DETAILS["plain"]) -> float:
     truth, prob, known = batch
     y_true = ops.convert_to_tensor(np.concatenate([truth, known], axis=-1).astype("float32"))
     return float(MixedLoss(mix, details, CLASSES)(y_true, ops.convert_to_tensor(prob.astype("float32"))))
