@@ -406,7 +406,7 @@ class Study(Frozen):
         )
 
     def in_precision(self, precision: str) -> "Study":
-        """The same study with networks that compute as it was recorded when it began; in another type they do anyway."""
+        """The same study with networks that compute as was recorded when it began; in other types they do anyway."""
         if precision not in ("float32", *MIXED):
             return self
         return self.model_copy(update={"limits": self.limits.model_copy(update={"precision": precision})})

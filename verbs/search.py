@@ -184,17 +184,18 @@ def _study_record(study: Study, space: Space, data_fingerprint: str, store: "Tri
     from pipeline.backend import software
     from trials_db.records import StudyRecord
 
-    precision = study.limits.precision
-    if precision == "auto" and study.name in store.list_studies():
+    if study.limits.precision == "auto" and study.name in store.list_studies():
         # It was settled on the machine that began it.
-        precision = store.load_study(study.name).software.get("precision", "float32")
+        settled = study.in_precision(store.load_study(study.name).software.get("precision", "float32"))
+    else:
+        settled = study
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),
         space_fingerprint=space_fingerprint(space),
         data_fingerprint=data_fingerprint,
         seed=study.study.seed,
-        software=software(precision),
+        software=software(settled.limits.precision),
     )
 
 
