@@ -212,6 +212,15 @@ def class_weights_of(space: Space) -> Sequence[Mapping[str, float]]:
     return _values_at(CLASS_WEIGHTS, space)
 
 
+def study_space(overrides: Mapping[str, Any], bands: Sequence[InputBand]) -> dict[str, Dimension]:
+    """The space that a study with these overrides and bands is searched in; see `resolve_space` and `space_for`.
+
+    Raises:
+        MalformedError: As `resolve_space` does.
+    """
+    return space_for(resolve_space(overrides), bands)
+
+
 def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:
     """The dimensions of a space that overrides name, by their paths or by patterns."""
     return {path for key in overrides for path in _fitting(key, space)}
