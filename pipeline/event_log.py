@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -27,6 +28,16 @@ class EventLog:
         self._folder = folder
         self._writer: EventsWriter | None = None
         self._has_failed = False
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file; all that was told is in it."""
+        if self._writer is not None:
+            with suppress(OSError):
+                # It was told when it could not be written.
+                self._writer.close()
 
     def add(self, report: EpochReport) -> None:
         """Write an epoch."""

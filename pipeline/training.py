@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,6 @@ def train(
     if checkpoint is not None:
         about = _essence(candidate, class_names, bands, budget, seed)
         checkpoint = checkpoint.with_more({**about, "cuts_on_device": cuts_on_device, "policy": policy})
-    log = EventLog(events) if events is not None else None
-
-    def told(report: EpochReport) -> None:
-        if log is not None:
-            log.add(report)
-        on_epoch(report)
-
     attempt = _Attempt(
         candidate=candidate,
         training=training,
@@ -130,10 +123,18 @@ def train(
         cuts_on_device=cuts_on_device,
         checkpoint=checkpoint,
         initialise=initialise,
-        on_epoch=told,
+        on_epoch=on_epoch,
         on_restored=on_restored,
     )
-    return _with_memory(attempt)
+    if events is None:
+        return _with_memory(attempt)
+    with EventLog(events) as log:
+
+        def told(report: EpochReport) -> None:
+            log.add(report)
+            on_epoch(report)
+
+        return _with_memory(replace(attempt, on_epoch=told))
 
 
 def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:

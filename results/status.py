@@ -142,7 +142,9 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable
         of the time in which it stood still for want of a batch; NaN where none is known), `elsewhere` (the study whose
         trial it runs instead), `memory_mb` (of its trial's processes) and `last_seen_s` (seconds ago).
     """
-    running = {(trial.number, trial.worker): trial for trial in trials if trial.state is TrialState.RUNNING}
+    running: dict[tuple[int | None, str | None], Trial] = {
+        (trial.number, trial.worker): trial for trial in trials if trial.state is TrialState.RUNNING
+    }
     rows = [
         {
             "worker": worker.name,
