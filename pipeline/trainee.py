@@ -57,8 +57,9 @@ class Trainee(keras.Model):  # type: ignore[misc]
 
     @property
     def state(self) -> list[keras.Variable]:
-        """All that training changes, and the states of random generators; without the scenes that the cutter holds."""
+        """All that the next step depends on, random generators too; without the scenes that the cutter holds."""
         held = {id(variable) for variable in self.cutter.variables} if self.cutter is not None else set()
+        held.add(id(self._patch_losses))
         return [variable for variable in self.variables if id(variable) not in held]
 
     @property

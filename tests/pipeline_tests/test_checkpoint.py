@@ -99,7 +99,12 @@ def test_what_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, kind: str, 
         with pytest.raises(CutOffError):
             run(CANDIDATES[kind], checkpoint, cut)
         assert checkpoint.path.is_file()
-    resumed = run(CANDIDATES[kind], checkpoint)
+    if kind == "plain":
+        # As a disk may leave it; the one before is an epoch back.
+        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
+    told: list[EpochReport] = []
+    resumed = run(CANDIDATES[kind], checkpoint, on_restored=told.extend)
+    assert len(told) == (1 if kind == "plain" else cuts[-1])
     assert checkpoint.path.is_file(), "a worker that is killed before it told the end loses the training"
 
     for ours, theirs in zip(resumed.reports, whole.reports, strict=True):

@@ -58,7 +58,7 @@ def test_what_cannot_be_written_is_told_once_and_costs_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pipeline.event_log.EventsWriter.flush", full)
+    monkeypatch.setattr("pipeline.event_log.EventsWriter", full)
     with caplog.at_level(logging.WARNING), EventLog(tmp_path) as log:
         log.add(report(1))
         log.add(report(2))
