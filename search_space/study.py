@@ -216,7 +216,8 @@ class Budget(Frozen):
     """How long one training takes.
 
     Attributes:
-        epochs: Number of epochs; each ends with a validation.
+        epochs: Number of epochs; so many of them end with a validation as costs less than 15 % of the training, and the
+            last always.
         steps_per_epoch: Optimisation steps per epoch.
     """
 
