@@ -60,10 +60,10 @@ def test_where_memory_runs_out_two_halves_make_the_same_step(
     scenes = [make_scene(0), make_scene(1)]
     for each in scenes:
         each.scene.known[:] = True
-    whole = run(UNNORMALISED, epochs=1, steps=4, scenes=scenes)
+    whole = run(UNNORMALISED, epochs=1, steps=3, scenes=scenes)
     Memory(monkeypatch, 2)
     with caplog.at_level(logging.WARNING):
-        halved = run(UNNORMALISED, epochs=1, steps=4, scenes=scenes)
+        halved = run(UNNORMALISED, epochs=1, steps=3, scenes=scenes)
     assert "batches of 4 patches are taken in two halves from now on" in caplog.text
     assert halved.figures["num_batch_parts"] == 2.0
     assert "num_batch_parts" not in whole.figures
@@ -98,7 +98,7 @@ def test_memory_that_runs_out_later_costs_no_epoch(monkeypatch: pytest.MonkeyPat
             "checkpoint": checkpoint,
         }
         plan = {**SMALL["plan"], "sampling": {"kind": "loss"}, "optimizer": {"kind": "adam"}}
-        return run({**SMALL, "plan": plan}, epochs=epochs, steps=4, more=more)
+        return run({**SMALL, "plan": plan}, epochs=epochs, steps=2, more=more)
 
     first = trained(2)
     assert (told, restored) == ([1, 2], [1])
@@ -168,7 +168,7 @@ def test_batches_without_a_known_pixel_teach_nothing_and_harm_nothing(monkeypatc
 
 def test_a_class_that_never_occurs_is_trained_all_the_same() -> None:
     scenes = [make_scene(0, with_class=False), make_scene(1, with_class=False)]
-    trained = run({**SMALL, "plan": {**SMALL["plan"], **EVERY_LOSS}}, epochs=1, steps=5, scenes=scenes)
+    trained = run({**SMALL, "plan": {**SMALL["plan"], **EVERY_LOSS}}, epochs=1, steps=2, scenes=scenes)
     assert set(trained.validation.jaccard) == {"square", "stripe"}
     assert np.isfinite(trained.reports[0].training_loss)
 
@@ -206,7 +206,7 @@ def test_half_precision_is_for_the_way_through_the_network_alone(policy: str) ->
         assert {str(variable.dtype) for variable in model.trainable_variables} == {"float32"}
 
     before = keras.config.dtype_policy().name
-    trained = run(epochs=1, steps=5, precision=policy, more={"initialise": look})
+    trained = run(epochs=1, steps=2, precision=policy, more={"initialise": look})
     assert dict(seen).pop("output") == "float32"
     assert {dtype for name, dtype in seen if name != "output"} == {policy.removeprefix("mixed_")}
     assert keras.config.dtype_policy().name == before
