@@ -127,7 +127,7 @@ def test_all_outputs_are_trained_and_only_the_inner_map_counts(turns: str) -> No
     """With coarser maps, energies and a margin; patches need not divide either."""
     costs = {"regularisation": {"kind": "l2", "weight": 1e-4}}
     extras = {"deep_supervision": True, "energy": True, "margin_px": 4, "depth": 2, **costs}
-    plan = {**SMALL["plan"], "loss": {"bce": 10.0, "jaccard": 2.5}, "patch_px": 30, "augmentation": {"turns": turns}}
+    plan = {**SMALL["plan"], "loss": {"bce": 1.0, "lovasz": 1.0}, "patch_px": 30, "augmentation": {"turns": turns}}
     trained = run({"architecture": {**SMALL["architecture"], **extras}, "plan": plan}, epochs=4)
 
     assert set(trained.model.output) == {"masks", "masks1", "energy"}
@@ -135,7 +135,7 @@ def test_all_outputs_are_trained_and_only_the_inner_map_counts(turns: str) -> No
     losses = [report.training_loss for report in trained.reports]
     assert losses[-1] < losses[0]
     for report in trained.reports:
-        assert set(report.loss_parts) == {"bce", "jaccard", "energy", "l2"}
+        assert set(report.loss_parts) == {"bce", "lovasz", "energy", "l2"}
         assert min(report.loss_parts.values()) > 0.0
         assert sum(report.loss_parts.values()) == pytest.approx(report.training_loss, rel=1e-4)
 
