@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -110,21 +109,26 @@ def _draw_curves(axes: Axes, text: str, lines: Lines, runs: Mapping[str, Sequenc
 
 def _draw_curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
     colour = theme.series[place % len(theme.series)]
-    numbers = [np.nan if value is None else value for value in values]
+    known = _validated(epochs, values)
     axes.plot(
-        epochs,
-        numbers,
+        *known,
         color=colour,
         linewidth=2.2 if place == 0 else 1.5,
         zorder=3 if place == 0 else 2,
         marker="o",
-        markersize=3.5 if len(epochs) <= 12 else 0.0,
+        markersize=3.5 if len(known[0]) <= 12 else 0.0,
     )
 
 
 def _draw_faint(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
-    numbers = [np.nan if value is None else value for value in values]
-    axes.plot(epochs, numbers, color=theme.series[place % len(theme.series)], linewidth=0.8, alpha=0.35, zorder=1)
+    colour = theme.series[place % len(theme.series)]
+    axes.plot(*_validated(epochs, values), color=colour, linewidth=0.8, alpha=0.35, zorder=1)
+
+
+def _validated(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[list[int], list[float]]:
+    """Epochs that were validated, and what they reached: a line runs on from one of them to the next."""
+    known = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+    return [epoch for epoch, _ in known], [value for _, value in known]
 
 
 def _remark_below(axes: Axes, text: str, theme: Theme) -> None:

@@ -25,6 +25,9 @@ from search_space.study import Budget, LimitSettings
 BYTES = 4
 """Of a number in single precision."""
 
+PASSES = 3.0
+"""Training costs as much as so many predictions: the way back is twice the way forward, for signals and for weights."""
+
 OPTIMIZER_COPIES = {"adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "sgd": 1}
 """How many numbers an optimizer keeps per weight; moving averages are one more."""
 
@@ -105,8 +108,7 @@ def training_cost(
     has_averages = averaging.kind == "ema"
     return Cost(
         num_parameters=num_parameters,
-        # The way back costs twice as much as the way forward: for the signals, and for the weights.
-        flops=3.0 * batch_size * graph.flops(side, side),
+        flops=PASSES * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer] + has_averages),
         snapshot_bytes=num_parameters * BYTES * _num_snapshots(averaging),
         kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + sum(scores),

@@ -366,6 +366,14 @@ def test_workers_are_listed_with_their_trial_and_silence(trial):
         assert worker_table(workers, 100.0, taken)["current_trial"].isna().all()
     # Nobody tells of a device, of another study, or of memory.
     assert list(shown_workers(table).columns) == ["worker", "host", "current_trial", "last_seen_s"]
+    # Of a trial that runs its last epoch is told.
+    last = {"learning_rate": 0.00125, "patches_per_s": 41.7, "data_wait_share": 0.013}
+    epochs = (EpochReport(epoch=1, training_loss=1.0), EpochReport(epoch=2, training_loss=0.5, **last))
+    table = worker_table(workers, 100.0, [running[0].model_copy(update={"reports": epochs})])
+    text = render_table(shown_workers(table), 100)
+    assert text.splitlines()[2].split()[:7] == ["a", "h", "7", "2", "0.0013", "41.7", "1%"]
+    assert text.splitlines()[0].split()[2:7] == ["trial", "epoch", "rate", "patches/s", "waits"]
+    assert plain_status(study_status("s", running, workers, max_trials=3, now_s=0.0))["workers"][0]["epoch"] is None
     told = [
         workers[0].model_copy(update={"device": "GPU 3", "elsewhere": "other"}),
         workers[1].model_copy(update={"memory_mb": 5210.0}),
