@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipeline.devices import part_of_loss, whole_batch
 from pipeline.losses import MixedLoss, energies, energy_error, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
 
@@ -39,7 +40,14 @@ class Trainee(keras.Model):  # type: ignore[misc]
         self._mixed = loss
         self._margin_px = margin_px
         self._patch_losses = (
-            self.add_weight(shape=(batch_size,), initializer="zeros", trainable=False, name="patch_losses")
+            self.add_weight(
+                shape=(batch_size,),
+                initializer="zeros",
+                trainable=False,
+                # Each of several devices has the losses of all patches.
+                aggregation="only_first_replica",
+                name="patch_losses",
+            )
             if batch_size
             else None
         )
@@ -67,7 +75,11 @@ class Trainee(keras.Model):  # type: ignore[misc]
         sample_weight: Tensor = None,  # noqa: ARG002
         training: bool = True,  # noqa: ARG002
     ) -> Tensor:
-        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost."""
+        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost.
+
+        It is that of the whole batch also where several devices share it.
+        """
+        y, y_pred = whole_batch(y), whole_batch(y_pred)
         whole = y_pred["targets"] if self.cutter is not None else y
         targets = self._mapped(whole)
         if self._patch_losses is not None:
@@ -81,7 +93,7 @@ class Trainee(keras.Model):  # type: ignore[misc]
                 total = total + 0.5 ** int(name.removeprefix("masks")) * self._mixed(targets, output)
         for cost in self.losses:
             total = total + cost
-        return total
+        return part_of_loss(total)
 
     def _mapped(self, patches: Tensor) -> Tensor:
         """What the network maps of patches: all but the margin."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.backend import free_device_bytes
 from pipeline.builder import build_model
 from pipeline.checkpoint import Best, Checkpoint, Snapshot, fits
+from pipeline.devices import share_of, share_training
 from pipeline.losses import MixedLoss
 from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
 from pipeline.patches.sampler import PatchSampler
@@ -92,7 +93,7 @@ def train(
     candidate.check_feasible()
     keras.utils.set_random_seed(seed % 2**32)
     architecture = candidate.architecture
-    check_cost(candidate, bands, len(class_names), limits, budget, free_device_bytes())
+    check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
     model = build_model(architecture, bands, len(class_names))
     load_pretrained(model, architecture, architecture.bands or [band.name for band in bands])
     plan = candidate.plan
@@ -110,6 +111,7 @@ def train(
     # Were its variables made within the first step, TensorFlow would trace that step twice.
     optimizer.build(trainee.trainable_variables)
     trainee.compile(optimizer=optimizer)
+    share_training(trainee)
     batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
     watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, architecture.margin_px, on_epoch)
     callbacks = [_Feeder(batches, sampler, records_losses), watcher]
