@@ -207,7 +207,7 @@ def split_between(values: Any) -> Any:
 
 @functools.cache
 def _strategy(devices: tuple[str, ...]) -> Any:
-    """One for all trainings of a process: TensorFlow numbers the messages of each by itself, and confuses those of two."""
+    """One for all trainings of a process: TensorFlow would confuse the messages of two."""
     return _tensorflow().distribute.MirroredStrategy([name.upper() for name in devices])
 
 
