@@ -76,7 +76,7 @@ class PatchCutter(keras.layers.Layer):  # type: ignore[misc]
         """Bands `(N, P, P, B)` and targets `(N, P, P, K + 1)` in float32, for what `plain_draws` gives."""
         size_px = self._plan.patch_px
         rows, columns = self._positions(draws, size_px)
-        scene = ops.take(self._sizes, ops.cast(draws["scene"], "int32"), axis=0)
+        scene = ops.take(self._sizes, draws["scene"], axis=0)
         corners = _corners(rows, columns, scene[:, None, None, :])
         bands = sum(
             weight[..., None] * ops.cast(ops.take(self._bands, index, axis=0), "float32") for weight, index in corners
@@ -114,7 +114,7 @@ class PatchCutter(keras.layers.Layer):  # type: ignore[misc]
 
     def _noise_of(self, start: Tensor, shape: tuple[int, ...]) -> Tensor:
         count = int(np.prod(shape[1:]))
-        index = (ops.cast(start, "int32")[:, None] + ops.arange(count, dtype="int32")[None]) % len(noise_table())
+        index = (start[:, None] + ops.arange(count, dtype="int32")[None]) % len(noise_table())
         return ops.reshape(ops.take(self._noise, index, axis=0), (-1, *shape[1:]))
 
     def _keep(self, name: str, values: NDArray[Any]) -> Tensor:
