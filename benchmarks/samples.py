@@ -35,6 +35,7 @@ from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
 from search_space.space import Space, hyperopt_space, resolve_space
 from search_space.starting_points import Point, nearest_point
+from search_space.study import Budget
 
 BANDS = [InputBand(f"band{number}", number // 8) for number in range(20)]
 CLASSES = 3
@@ -102,7 +103,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     started = time.perf_counter()
     candidate.check_feasible()
     graph = draw_up(candidate.architecture, BANDS, CLASSES)
-    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer.kind, plan.averaging)
     estimated = time.perf_counter()
     model = build_model(candidate.architecture, BANDS, CLASSES)
     built = time.perf_counter()
@@ -159,14 +160,15 @@ def train_and_reload(candidate: Candidate) -> None:
 
     from pipeline.builder import build_model
     from pipeline.losses import MixedLoss
+    from pipeline.optimisation import make_optimizer
     from pipeline.trainee import Trainee
-    from pipeline.training import GRADIENT_NORM, OPTIMIZERS
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
     before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.trainable_variables]
-    trainee = Trainee(model, MixedLoss(plan.loss), margin_px=architecture.margin_px)
-    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
+    loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
+    trainee = Trainee(model, loss, margin_px=architecture.margin_px)
+    optimizer = make_optimizer(plan, Budget(epochs=1, steps_per_epoch=1))
     # One step is not worth being compiled.
     trainee.compile(optimizer=optimizer, run_eagerly=True)
     rng, image = np.random.default_rng(1), np.concatenate([_image(candidate)] * 2)

@@ -91,6 +91,8 @@ def share_training(trainee: keras.Model) -> None:
     for layer in trainee._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+    # All is built: Keras would take a batch for that, and no other would come in its place.
+    trainee._maybe_symbolic_build = lambda **_: None
     outer = trainee.optimizer
     inner = getattr(outer, "inner_optimizer", outer)
     # What Keras adds up later are `num` equal parts of the clipped gradient.

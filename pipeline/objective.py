@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, EVENTS_FOLDER, MODEL_FILE, Outcome, TrialContext
 from search_space.records import TrialModel
 from search_space.study import Study
 
@@ -61,6 +61,7 @@ class TrainingObjective:
                     on_epoch=trial.report,
                     on_restored=trial.restored,
                     checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                    events=trial.folder / EVENTS_FOLDER,
                 )
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.

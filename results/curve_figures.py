@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -73,15 +72,16 @@ def _draw_curves(axes: Axes, text: str, lines: Lines, runs: Mapping[str, Sequenc
 
 def _draw_curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
     colour = theme.series[place % len(theme.series)]
-    numbers = [np.nan if value is None else value for value in values]
+    # Not every epoch is validated: the line runs on from one that is to the next.
+    known = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
     axes.plot(
-        epochs,
-        numbers,
+        [epoch for epoch, _ in known],
+        [value for _, value in known],
         color=colour,
         linewidth=2.2 if place == 0 else 1.5,
         zorder=3 if place == 0 else 2,
         marker="o",
-        markersize=3.5 if len(epochs) <= 12 else 0.0,
+        markersize=3.5 if len(known) <= 12 else 0.0,
     )
 
 

@@ -16,7 +16,14 @@ from trials_db.records import Trial, TrialState, WorkerRecord
 
 PACE_TRIALS = 20
 
-WORKER_COLUMNS = ("worker", "host", "device", "current_trial", "elsewhere", "memory_mb", "last_seen_s")
+TRAINING_COLUMNS = ("epoch", "learning_rate", "patches_per_s", "data_wait_share")
+"""What the last report of a running trial tells of its training."""
+
+WORKER_COLUMNS = (
+    *("worker", "host", "device", "current_trial"),
+    *TRAINING_COLUMNS,
+    *("elsewhere", "memory_mb", "last_seen_s"),
+)
 
 
 @dataclass(frozen=True)
@@ -131,16 +138,20 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable
 
     Returns:
         Columns `worker`, `host`, `device` (empty where it did not tell), `current_trial` (NaN while it runs none of
-        this study), `elsewhere` (the study whose trial it runs instead), `memory_mb` (of its trial's processes) and
-        `last_seen_s` (seconds ago).
+        this study), of that trial's last epoch `epoch`, `learning_rate`, `patches_per_s` and `data_wait_share` (share
+        of the time in which it stood still for want of a batch; NaN where none is known), `elsewhere` (the study whose
+        trial it runs instead), `memory_mb` (of its trial's processes) and `last_seen_s` (seconds ago).
     """
-    running = {(trial.number, trial.worker) for trial in trials if trial.state is TrialState.RUNNING}
+    running: dict[tuple[int | None, str | None], Trial] = {
+        (trial.number, trial.worker): trial for trial in trials if trial.state is TrialState.RUNNING
+    }
     rows = [
         {
             "worker": worker.name,
             "host": worker.host,
             "device": worker.device,
             "current_trial": worker.trial if (worker.trial, worker.name) in running else None,
+            **_training(running.get((worker.trial, worker.name))),
             "elsewhere": worker.elsewhere,
             "memory_mb": worker.memory_mb,
             "last_seen_s": max(0.0, now_s - worker.last_seen_s),
@@ -150,9 +161,15 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable
     return pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
 
 
+def _training(trial: Trial | None) -> dict[str, float | None]:
+    last = trial.reports[-1] if trial is not None and trial.reports else None
+    return {name: None if last is None else getattr(last, name) for name in TRAINING_COLUMNS}
+
+
 def shown_workers(table: pd.DataFrame) -> pd.DataFrame:
     """A worker table to read: without columns in which no worker tells anything."""
     silent = [name for name in ("device", "elsewhere", "memory_mb") if not table[name].astype(bool).any()]
+    silent += [name for name in TRAINING_COLUMNS if table[name].isna().all()]
     return table.drop(columns=silent)
 
 

@@ -40,6 +40,10 @@ _LOOKS: Mapping[str, _Look] = {
     "num_too_much_px": _Look("too much, px", count_text, right=True),
     "num_missed_px": _Look("missed, px", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
+    "epoch": _Look("epoch", count_text, right=True),
+    "learning_rate": _Look("rate", lambda value: f"{value:.2g}", right=True),
+    "patches_per_s": _Look("patches/s", lambda value: f"{value:.3g}", right=True),
+    "data_wait_share": _Look("waits", lambda value: f"{value:.0%}", right=True),
     "size": _Look("size", right=True),
     "channels": _Look("channels", count_text, right=True),
     "convolutions": _Look("convolutions", count_text, right=True),
@@ -50,7 +54,7 @@ _LOOKS: Mapping[str, _Look] = {
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 
-_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture")
+_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture", "learning_rate", "epoch", "host")
 """What a narrow terminal does without, in this order."""
 
 

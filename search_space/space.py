@@ -15,11 +15,13 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError, nearest
+from search_space.losses import HEEDED_BY
 from search_space.network.unet import InputBand
 
 Space = Mapping[str, Dimension]
 
 BRANCHES = "architecture.encoder[grown].branches"
+CLASS_WEIGHTS = "plan.loss_details.class_weights"
 
 DEFAULT_SPACE: Space = {
     # All bands and indices of the study; lists of names to choose from may be set.
@@ -83,13 +85,51 @@ DEFAULT_SPACE: Space = {
             {"dice": 1.0},
             {"bce": 1.0, "dice": 1.0},
             {"bce": 1.0, "jaccard": 1.0},
-            {"bce": 1.0, "jaccard": 0.25},
+            {"bce": 10.0, "jaccard": 2.5},
             {"bce": 1.0, "log_jaccard": 1.0},
+            {"bce": 1.0, "lovasz": 1.0},
             {"dice": 0.25, "focal": 0.75},
+            {"tversky": 1.0},
+            {"bce": 1.0, "tversky": 1.0},
         )
     ),
-    "plan.optimizer": Choice(("adam", "nadam", "rmsprop")),
+    "plan.loss_details.positive_weight": Real(0.5, 8.0, log=True),
+    "plan.loss_details.focal_gamma": Real(1.0, 4.0),
+    "plan.loss_details.miss_share": Real(0.3, 0.8),
+    "plan.loss_details.energy": Real(0.1, 10.0, log=True),
+    # How much a class matters is the study's to say: mappings from class to weight may be set.
+    CLASS_WEIGHTS: Choice(({},)),
+    "plan.optimizer": Choice(("adam", "adamw", "nadam", "rmsprop", "sgd")),
+    "plan.optimizer[adamw].weight_decay": Real(1e-3, 0.3, log=True),
+    "plan.optimizer[sgd].momentum": Choice((0.9, 0.95, 0.99)),
+    "plan.optimizer[sgd].nesterov": Choice((False, True)),
+    # One range for all: gradient descent finds its rates in the upper half, as its momentum makes them ten to a hundred
+    # times larger.
     "plan.learning_rate": Real(1e-4, 1e-2, log=True),
+    "plan.clip_norm": Choice((0.0, 0.1, 1.0, 10.0), (0.1, 0.2, 0.5, 0.2)),
+    "plan.warm_up": Choice((0.0, 0.05, 0.1), (0.6, 0.2, 0.2)),
+    "plan.schedule": Choice(
+        ("constant", "steps", "plateau", "cosine", "polynomial", "one_cycle", "cyclic"),
+        (0.22, 0.13, 0.13, 0.13, 0.13, 0.13, 0.13),
+    ),
+    "plan.schedule[steps].at": Choice(((0.5,), (0.5, 0.75), (0.7, 0.9))),
+    "plan.schedule[steps].factor": Real(0.1, 0.5, log=True),
+    "plan.schedule[plateau].patience": Integer(2, 6),
+    "plan.schedule[plateau].factor": Real(0.1, 0.7, log=True),
+    "plan.schedule[cosine].floor": Real(0.0, 0.1),
+    "plan.schedule[polynomial].power": Real(0.5, 2.0),
+    "plan.schedule[one_cycle].peak_at": Real(0.1, 0.5),
+    "plan.schedule[one_cycle].start": Real(0.01, 0.3, log=True),
+    "plan.schedule[one_cycle].floor": Real(0.0, 0.05),
+    "plan.schedule[cyclic].start": Real(0.2, 0.8),
+    "plan.schedule[cyclic].cycles": Integer(2, 6),
+    "plan.schedule[cyclic].floor": Real(0.0, 0.1),
+    "plan.averaging": Choice(("none", "ema", "snapshots"), (0.5, 0.3, 0.2)),
+    "plan.averaging[ema].momentum": Choice((0.9, 0.97, 0.99, 0.997, 0.999)),
+    "plan.averaging[snapshots].num": Integer(2, 5),
+    "plan.averaging[snapshots].of": Choice(("weights", "predictions")),
+    # In a search pruning ends what leads nowhere; patience is for long trainings.
+    "plan.patience": Choice((0,)),
     "plan.patch_px": Choice((64, 96, 128, 160)),
     "plan.batch_size": Choice((4, 8, 16)),
     "plan.sampling": Choice(("uniform", "balanced", "loss")),
@@ -155,9 +195,21 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
 
 
 def space_for(space: Space, bands: Sequence[InputBand]) -> dict[str, Dimension]:
-    """The space without what makes no difference for these bands: of one resolution, none can enter later."""
-    is_flat = len({band.level for band in bands}) == 1
-    return {path: dimension for path, dimension in space.items() if not (is_flat and path == BRANCHES)}
+    """The space without what makes no difference in it.
+
+    Bands of one resolution leave none that could enter later, and losses that no option has need no details.
+    """
+    idle = {BRANCHES} if len({band.level for band in bands}) == 1 else set()
+    losses = {name for mix in _values_at("plan.loss", space) for name, weight in mix.items() if weight}
+    idle |= {f"plan.loss_details.{detail}" for detail, heeding in HEEDED_BY.items() if not heeding & losses}
+    if True not in _values_at("architecture.energy", space):
+        idle.add("plan.loss_details.energy")
+    return {path: dimension for path, dimension in space.items() if path not in idle}
+
+
+def class_weights_of(space: Space) -> Sequence[Mapping[str, float]]:
+    """Every option of the weights of classes: class to weight."""
+    return _values_at(CLASS_WEIGHTS, space)
 
 
 def study_space(overrides: Mapping[str, Any], bands: Sequence[InputBand]) -> dict[str, Dimension]:

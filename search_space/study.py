@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError, did_you_mean
+from search_space.losses import check_weighted_classes
 from search_space.names import ClassNames, Names, StudyName, Text
 from search_space.prediction import PredictionSettings
-from search_space.space import resolve_space
+from search_space.space import CLASS_WEIGHTS, class_weights_of, resolve_space
 from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (
@@ -44,6 +45,12 @@ Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
 LEAST_BLOCK_PX = 8
+
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+"""What networks compute in; all but "auto" are names of Keras's policies."""
+
+MIXED: tuple[Precision, ...] = ("mixed_bfloat16", "mixed_float16")
+"""Those that compute in less than they keep."""
 
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
@@ -238,6 +245,9 @@ class LimitSettings(Frozen):
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
             "processor" reads them from the page cache; "auto" chooses the device where the scenes fit its memory.
+        precision: What networks compute in: "float32", or "mixed_bfloat16" or "mixed_float16", which keep weights,
+            losses and maps in single precision; "auto" takes what is fast on the machine that begins the study, and
+            every worker follows it.
     """
 
     max_trials: Count
@@ -253,6 +263,7 @@ class LimitSettings(Frozen):
     stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+    precision: Precision = "auto"
 
     @property
     def of_one_network(self) -> Self:
@@ -332,7 +343,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _space_resolves(self) -> Self:
-        resolve_space(self.space)
+        for weights in class_weights_of(resolve_space(self.space)):
+            check_weighted_classes(weights, self.data.classes, where=f"space.{CLASS_WEIGHTS}")
         return self
 
     @model_validator(mode="after")
@@ -392,6 +404,12 @@ class Study(Frozen):
         return self.model_copy(
             update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
         )
+
+    def in_precision(self, precision: str) -> "Study":
+        """The same study with networks that compute as was recorded when it began; in other types they do anyway."""
+        if precision not in ("float32", *MIXED):
+            return self
+        return self.model_copy(update={"limits": self.limits.model_copy(update={"precision": precision})})
 
     def with_artifacts(self, place: str) -> "Study":
         """The same study with its large files elsewhere."""

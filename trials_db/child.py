@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError
+from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError, is_out_of_memory
 from search_space.objective import EpochReport, Objective, Outcome
 from trials_db.stopping import STOP_SIGNALS
 
@@ -38,8 +38,6 @@ _DISK_FAULTS = {
     errno.ESTALE: "Mount the disk again",
 }
 """What any trial would meet, by the number of the system's error, and what to do about it."""
-
-_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
 
 
 class Job(NamedTuple):
@@ -208,9 +206,7 @@ def _outcome_of(error: BaseException) -> Outcome:
     """The end of a trial whose objective raised."""
     if isinstance(error, InfeasibleError):
         return Outcome(state="infeasible", reason=str(error))
-    names = [each.__name__ for each in type(error).__mro__]
-    # JAX has one class for everything the accelerator refuses, and tells memory by this word.
-    if any(name in _MEMORY_ERRORS for name in names) or "RESOURCE_EXHAUSTED" in str(error):
+    if is_out_of_memory(error):
         return Outcome(state="infeasible", reason=f"memory: {describe(error)}")
     if isinstance(error, ValidationError):
         for problem in error.errors(include_url=False):

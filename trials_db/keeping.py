@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome
+from search_space.objective import BEFORE_CHECKPOINT_FILE, CHECKPOINT_FILE, MODEL_FILE, Outcome
 from trials_db.artifacts import Artifact, Artifacts
 from trials_db.errors import StoreError
 from trials_db.records import Claim
@@ -118,7 +118,7 @@ class Keeper:
         """Drop what the end of the trial has superseded."""
         study, number = self.claim.study, self.claim.number
         ours = self._artifact(MODEL_FILE)
-        for file in (CHECKPOINT_FILE, ATTEMPT_FILE):
+        for file in (CHECKPOINT_FILE, BEFORE_CHECKPOINT_FILE, ATTEMPT_FILE):
             (self.folder / file).unlink(missing_ok=True)
         if not (self.keeping.num_models or self._carries):
             return

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         # All are seen to be in order before the first is begun.
         for study in [with_found_starts(each, store) for each in _studies(whole, fold, options)]:
             check_folder(study)
-            record = store.open_study(_study_record(study, space, dataset.fingerprint), MAY_CHANGE)
+            record = store.open_study(_study_record(study, space, dataset.fingerprint, store), MAY_CHANGE)
             save_study(study)
             say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
             for line in start_lines(study, space, dataset.input_bands):
@@ -183,18 +183,23 @@ def _checked_data(study: Study) -> "tuple[PreparedDataset, Fold]":
     return dataset, split_of(study, dataset)
 
 
-def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRecord":
+def _study_record(study: Study, space: Space, data_fingerprint: str, store: "TrialStore") -> "StudyRecord":
     """What the store keeps of the study."""
     from pipeline.backend import software
     from trials_db.records import StudyRecord
 
+    if study.limits.precision == "auto" and study.name in store.list_studies():
+        # It was settled on the machine that began it.
+        settled = study.in_precision(store.load_study(study.name).software.get("precision", "float32"))
+    else:
+        settled = study
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),
         space_fingerprint=space_fingerprint(space),
         data_fingerprint=data_fingerprint,
         seed=study.study.seed,
-        software=software(),
+        software=software(settled.limits.precision),
     )
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.space import space_fingerprint, study_space
-from search_space.study import MAY_CHANGE, Study
+from search_space.study import MAY_CHANGE, MIXED, Study
 from verbs.common import (
     STORE_VARIABLE,
     NamedStudies,
@@ -285,6 +285,7 @@ def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts", num
 
     _check_software(record)
     _check_data(study, record)
+    study = study.in_precision(record.software.get("precision", "float32"))
     limits = WorkerLimits(
         lease_s=study.search.lease_s,
         trial_s=study.limits.trial_s,
@@ -335,6 +336,9 @@ def _check_software(record: "StudyRecord") -> None:
     }
     for name, here in software().items():
         there = record.software.get(name, here)
+        if there in MIXED:
+            # Whatever is fast here: a worker computes as the study has it.
+            there = "float32"
         if there != here:
             remedy = remedies[name] + (there if remedies[name].endswith("=") else "")
             raise MapgroveError(

@@ -28,6 +28,8 @@ FIELDS = {
         "learning_rate": 0.02,
         "loss": {"bce": 1.0, "dice": 1.0},
         "sampling": {"kind": "loss", "share": 0.5},
+        "averaging": {"kind": "ema", "momentum": 0.9},
+        "clip_norm": 0.1,
     },
 }
 """What looks at a whole batch: its statistics, a loss over all its pixels, the losses of its patches; and costs."""

@@ -20,8 +20,9 @@ from results.text import plain_rows, render_details, render_table, text_cells
 from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from search_space.losses import LossMix
 from search_space.objective import EpochReport
-from search_space.training_plan import Augmentation, LossMix, Scaling, TrainingPlan
+from search_space.training_plan import Augmentation, Scaling, TrainingPlan
 from trials_db.records import TrialState, WorkerRecord
 
 
