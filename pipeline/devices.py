@@ -77,6 +77,15 @@ def share_of(candidate: Candidate) -> Candidate:
     return candidate.model_copy(update={"plan": plan})
 
 
+def can_halve(batch_size: int) -> bool:
+    """Whether a batch can be taken in two halves here, one after the other.
+
+    Not where each device runs a program of its own: TensorFlow's cannot wait for each other where Keras only sometimes
+    takes a step.
+    """
+    return batch_size > 1 and num_programs() == 1 and -(-batch_size // 2) % num_shares() == 0
+
+
 def share_training(trainee: keras.Model) -> None:
     """Let the devices make one training of a model that is compiled, before its first step.
 
@@ -90,7 +99,7 @@ def share_training(trainee: keras.Model) -> None:
     trainee.jit_compile = False
     for layer in trainee._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
+            _count_all_shares(layer)
     # All is built: Keras would take a batch for that, and no other would come in its place.
     trainee._maybe_symbolic_build = lambda **_: None
     outer = trainee.optimizer
@@ -105,6 +114,13 @@ def share_training(trainee: keras.Model) -> None:
         return apply(mean_over_devices(list(grads)), trainable_variables)
 
     outer.apply = apply_mean
+
+
+def _count_all_shares(layer: keras.layers.BatchNormalization) -> None:
+    """While it trains here: what is saved, or made after its image, knows of one device, as other backends must."""
+    config = layer.get_config
+    layer.synchronized = True
+    layer.get_config = lambda: {**config(), "synchronized": False}
 
 
 def whole_batch(tensors: Any) -> Any:

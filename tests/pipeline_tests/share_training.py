@@ -60,10 +60,12 @@ def main(folder: Path) -> None:
 
 def train_on(num_devices: int, folder: Path, on_epoch: Callable[[Any], None]) -> dict[str, Any]:
     """Train for two epochs, or on from a checkpoint in the folder."""
+    import keras
     import numpy as np
 
     from pipeline.checkpoint import Checkpoint
     from pipeline.devices import data_parallel, share_of
+    from pipeline.prediction import model_predictor
     from pipeline.training import train
     from search_space.candidate import Candidate
     from search_space.decode import decode
@@ -89,7 +91,13 @@ def train_on(num_devices: int, folder: Path, on_epoch: Callable[[Any], None]) ->
             on_restored=lambda reports: restored.extend(each.epoch for each in reports),
             checkpoint=Checkpoint(folder / CHECKPOINT_FILE, {}),
         )
+    # Whoever reads the model knows nothing of how many devices made it.
+    trained.model.save(folder / "model.keras")
+    read = keras.saving.load_model(folder / "model.keras")
+    tiles = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
     return {
+        "is_told_apart": '"synchronized": true' in read.to_json(),
+        "is_kept": np.array_equal(model_predictor(read)(tiles), model_predictor(trained.model)(tiles)),
         "losses": [each.training_loss for each in trained.reports],
         "scores": [each.mean_jaccard for each in trained.reports],
         "weights": [float(np.abs(each).sum()) for each in trained.model.get_weights()],

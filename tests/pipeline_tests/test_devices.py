@@ -36,6 +36,7 @@ def test_two_devices_train_as_one(backend: str, tmp_path: Path) -> None:
     # From the second epoch on, from the other's checkpoint.
     assert ([one["share"], one["restored"]], [several["share"], several["restored"]]) == ([4, []], [2, [1]])
     assert one["losses"][1] != pytest.approx(one["losses"][0], rel=1e-3)
+    assert [(each["is_kept"], each["is_told_apart"]) for each in (one, several)] == [(True, False)] * 2
     for name in ("losses", "scores", "weights"):
         assert several[name] == pytest.approx(one[name], rel=2e-5)
 
@@ -72,6 +73,15 @@ def test_one_device_is_as_if_nothing_were_there(monkeypatch: pytest.MonkeyPatch)
     with devices.data_parallel(1, 7):
         assert devices.num_shares() == 1
         assert devices.shared_out(tiles) is tiles
+
+
+def test_halves_of_a_batch_are_divided_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [devices.can_halve(size) for size in (1, 2, 5)] == [False, True, True]
+    monkeypatch.setattr(devices, "num_shares", lambda: 2)
+    assert [devices.can_halve(size) for size in (2, 4, 6, 8)] == [False, True, False, True]
+    # Programs of their own cannot wait for each other within a step that only sometimes changes weights.
+    monkeypatch.setattr(devices, "num_programs", lambda: 2)
+    assert not devices.can_halve(8)
 
 
 def test_tiles_are_filled_up_to_whole_shares(monkeypatch: pytest.MonkeyPatch) -> None:
