@@ -99,7 +99,7 @@ def train_on(num_devices: int, folder: Path, on_epoch: Callable[[Any], None]) ->
         "is_told_apart": '"synchronized": true' in read.to_json(),
         "is_kept": np.array_equal(model_predictor(read)(tiles), model_predictor(trained.model)(tiles)),
         "losses": [each.training_loss for each in trained.reports],
-        "scores": [each.mean_jaccard for each in trained.reports],
+        "score": trained.validation.mean_jaccard,
         "weights": [float(np.abs(each).sum()) for each in trained.model.get_weights()],
         "share": share,
         "restored": restored,
