@@ -16,6 +16,7 @@ from results.phrases import (
     counted,
     duration_text,
     jaccard_text,
+    loss_details_phrase,
     loss_phrase,
     part_phrase,
     rate_phrase,
@@ -134,6 +135,7 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
     rows = [
         *(("architecture", name, value) for name, value in _architecture_words(architecture)),
         ("training plan", "loss", loss_phrase(plan.loss)),
+        ("training plan", "loss details", loss_details_phrase(plan, architecture)),
         ("training plan", "optimizer", part_phrase(plan.optimizer)),
         ("training plan", "learning rate", rate_phrase(plan)),
         ("training plan", "clipping", f"gradients longer than {plan.clip_norm:g}" if plan.clip_norm else "none"),

@@ -13,6 +13,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from search_space.errors import MapgroveError
+from search_space.losses import check_weighted_classes
 from search_space.objective import EpochReport
 from search_space.recipes import read_recipe
 from search_space.records import Chosen
@@ -68,6 +69,9 @@ def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> di
 
     if options.recipe is not None:
         recipe = read_recipe(options.recipe)
+        check_weighted_classes(
+            recipe.plan.loss_details.class_weights, study.data.classes, where=f"{options.recipe}: class_weights"
+        )
         made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
         return dict.fromkeys(classes, made)
     with open_study_store(study) as store:

@@ -105,7 +105,7 @@ class Probe(keras.Model):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         return inputs[None] + self.added
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
         masks, known = y[..., :-1], y[..., -1:]
         found = [function(masks, y_pred[number], known) for number, function in enumerate(self._functions)]
         self.values.assign(ops.stop_gradient(ops.stack(found)))
@@ -127,7 +127,7 @@ def probe_of(details: LossDetails) -> Probe:
     losses = [MixedLoss(LossMix(**{name: 1.0}), details, CLASSES) for name in LOSSES]
     functions = [lambda t, p, w, loss=loss, name=name: loss.parts(t, p, w)[name]
                  for loss, name in zip(losses, LOSSES, strict=True)]  # fmt: skip
-    functions.append(lambda t, p, w: losses[0].energy(t, p, w * ops.ones_like(p)))
+    functions.append(lambda t, p, w: losses[0].energy(t, p, ops.broadcast_to(w, SHAPE)))
     return Probe(functions, SHAPE)
 
 
@@ -210,7 +210,7 @@ def test_the_hinge_of_a_million_pixels_weighs_each() -> None:
     order = np.argsort(-cost, kind="stable")
     rises = np.empty(len(t))
     rises[order] = np.diff(np.arange(len(t) + 1) / (t.sum() + np.concatenate([[0], np.cumsum(1 - t[order])])))
-    expected = -(cost > 0) * sign * rises / (p * (1 - p))
+    expected = -sign * (cost > 0) * rises / (p * (1 - p))
     assert value == pytest.approx((np.maximum(cost, 0) * rises).sum(), rel=1e-4)
     assert np.quantile(np.abs(gradient[counts] - expected) / np.abs(expected).mean(), 0.999) < 1e-3
 
