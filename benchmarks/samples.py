@@ -30,10 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Integer
 from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
-from search_space.space import Space, hyperopt_space, resolve_space
+from search_space.space import hyperopt_space, resolve_space
 from search_space.starting_points import Point, nearest_point
 from search_space.study import Budget
 
@@ -118,7 +119,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     return estimated - started, built - estimated
 
 
-def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> list[Candidate]:
+def covering(space: Space, seed: int, at_least: int = 0, pool: int = 400) -> list[Candidate]:
     """Samples that together show every option of every choice and every whole number, the most telling first.
 
     Of two that show as much, the smaller network comes first: its layers are made and run one by one.
@@ -127,17 +128,21 @@ def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> lis
         space: Where from.
         seed: Of the samples.
         at_least: So many, even if fewer show all.
-        pool: From how many they are chosen.
+        pool: From how many they are chosen; up to ten times as many as long as some option is in none.
 
     Raises:
         ValueError: Some option is in none that can be built.
     """
     found: list[tuple[Candidate, int, set[tuple[str, float]]]] = []
-    for candidate, point in samples(space, pool, seed):
+    unseen = set(_options(space))
+    for number, (candidate, point) in enumerate(samples(space, 10 * pool, seed)):
+        if number >= pool and not unseen:
+            break
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
         if graph.num_parameters <= MOST_WEIGHTS:
             shown = {(path, point[path]) for path in point if isinstance(space[path], Choice | Integer)}
             found.append((candidate, len(graph.nodes), shown))
+            unseen -= shown
     missing = set(_options(space))
     chosen: list[Candidate] = []
     while missing or len(chosen) < at_least:

@@ -54,7 +54,7 @@ class PlannedRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         return self.of_step(ops.floor_divide(ops.convert_to_tensor(batch), self._accumulate))
 
     def of_step(self, number: Tensor) -> Tensor:
-        """The rate of a step; after the last one of the budget it stays at the schedule's end."""
+        """The rate of a step, or of several; after the last one of the budget it stays at the schedule's end."""
         step = ops.cast(number, "float32")
         rate = self._plan.learning_rate * self._left(step)
         if self._plan.warm_up > 0:
@@ -72,8 +72,7 @@ class PlannedRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         match schedule:
             case StepRate():
                 times = [round(share * self._num_steps) for share in schedule.at]
-                falls = ops.sum(ops.cast(step >= np.asarray(times, np.float32), "float32"))
-                return schedule.factor**falls
+                return schedule.factor ** ops.cast(_num_passed(step, times), "float32")
             case CosineRate():
                 return _falling(passed, schedule.floor)
             case PolynomialRate():
@@ -90,10 +89,12 @@ class PlannedRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
 
     def _cyclic(self, step: Tensor, schedule: CyclicRate) -> Tensor:
         epochs = self._budget.epochs
-        ends = np.asarray((schedule.begins_after(epochs), *schedule.lows_after(epochs)), np.float32)
-        ends *= self._budget.steps_per_epoch
-        cycle = ops.sum(ops.cast(step >= ends[1:-1], "int32"))
-        begin, end = ops.take(ends, cycle), ops.take(ends, cycle + 1)
+        turns = [
+            float(epoch * self._budget.steps_per_epoch)
+            for epoch in (schedule.begins_after(epochs), *schedule.lows_after(epochs))
+        ]
+        cycle = _num_passed(step, turns[1:-1])
+        begin, end = (ops.take(ops.convert_to_tensor(turns, "float32"), cycle + later) for later in (0, 1))
         return _falling(ops.clip((step - begin) / (end - begin), 0.0, 1.0), schedule.floor)
 
     def get_config(self) -> dict[str, Any]:
@@ -105,6 +106,12 @@ class PlannedRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         """The inverse of `get_config`."""
         plan = decode(TrainingPlan, config["plan"], where="a learning rate's plan")
         return cls(plan, decode(Budget, config["budget"], where="a learning rate's budget"), config["accumulate"])
+
+
+def _num_passed(step: Tensor, times: Sequence[float]) -> Tensor:
+    """How many of the times are over."""
+    passed = ops.expand_dims(step, -1) >= ops.convert_to_tensor(times, "float32")
+    return ops.sum(ops.cast(passed, "int32"), axis=-1)
 
 
 def _falling(share: Tensor, floor: float) -> Tensor:
