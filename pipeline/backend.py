@@ -3,6 +3,7 @@
 Keras fixes its backend when it is imported, so `use_backend` comes before any import of Keras.
 """
 
+import functools
 import importlib
 import logging
 import os
@@ -10,12 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search_space.errors import MapgroveError, UsageError
+from search_space.errors import MapgroveError, UnableError, UsageError
 from search_space.study import MIXED, Precision
 from search_space.version import COMPATIBLE, VERSION
 
@@ -244,3 +245,82 @@ def _gpu_capability(backend: str) -> tuple[int, ...]:
     if device.platform == "tpu":
         return (9, 0)
     return tuple(int(part) for part in str(getattr(device, "compute_capability", "0")).split("."))
+
+
+def check_data_parallel(name: str) -> None:
+    """Refuse a backend that cannot train on several devices.
+
+    Raises:
+        UnableError: It is PyTorch, for which Keras has no such thing.
+    """
+    if name == "torch":
+        raise UnableError(
+            "with PyTorch a training takes one device",
+            remedy=f"Set {BACKEND_VARIABLE} to tensorflow or jax in a new study, or leave --gpus-per-trial out",
+        )
+
+
+@contextmanager
+def on_devices(devices: Sequence[str]) -> Iterator[None]:
+    """What is built inside is on all these devices, and each takes its share of every batch.
+
+    Args:
+        devices: As `keras.distribution.list_devices` names them.
+    """
+    keras = importlib.import_module("keras")
+    if keras.backend.backend() == "tensorflow":
+        with _strategy(tuple(devices)).scope():
+            yield
+    else:
+        with keras.distribution.DataParallel(devices=list(devices)).scope():
+            yield
+
+
+def num_programs() -> int:
+    """How many devices here run a program of their own, each on a share of every batch: TensorFlow's way."""
+    if importlib.import_module("keras").backend.backend() != "tensorflow":
+        return 1
+    return int(_tensorflow().distribute.get_strategy().num_replicas_in_sync)
+
+
+def gathered(tensor: Any) -> Any:
+    """One device's share of a batch, joined with those of all others; outside of a step, and None, as it is."""
+    context = _tensorflow().distribute.get_replica_context()
+    if tensor is None or context is None:
+        return tensor
+    # What is gathered has forgotten its shape.
+    return _tensorflow().ensure_shape(context.all_gather(tensor, axis=0), (None, *tensor.shape[1:]))
+
+
+def mean_over_devices(gradients: list[Any]) -> list[Any]:
+    """Gradients of one device's program, the mean with those of all others; None stays None."""
+    distribute = _tensorflow().distribute
+    there = [each for each in gradients if each is not None]
+    means = iter(distribute.get_replica_context().all_reduce(distribute.ReduceOp.MEAN, there))
+    return [None if each is None else next(means) for each in gradients]
+
+
+def split_between(values: Any) -> Any:
+    """An array with a share for each device; its length must be a multiple of their number."""
+    keras = importlib.import_module("keras")
+    distribution = keras.distribution.distribution()
+    if distribution is not None:
+        return keras.distribution.distribute_tensor(values, distribution.get_data_layout(values.shape))
+    strategy = _tensorflow().distribute.get_strategy()
+    size = len(values) // strategy.num_replicas_in_sync
+
+    def share(context: Any) -> Any:
+        first = context.replica_id_in_sync_group * size
+        return _tensorflow().convert_to_tensor(values[first : first + size])
+
+    return strategy.experimental_distribute_values_from_function(share)
+
+
+@functools.cache
+def _strategy(devices: tuple[str, ...]) -> Any:
+    """One for all trainings of a process: TensorFlow would confuse the messages of two."""
+    return _tensorflow().distribute.MirroredStrategy([name.upper() for name in devices])
+
+
+def _tensorflow() -> Any:
+    return importlib.import_module("tensorflow")

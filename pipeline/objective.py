@@ -15,9 +15,11 @@ class TrainingObjective:
 
     Attributes:
         study: Data, folds, budget and limits.
+        num_devices: Accelerators that train together.
     """
 
     study: Study
+    num_devices: int = 1
 
     def warm_up(self) -> None:
         """Import the framework, which takes seconds."""
@@ -29,11 +31,12 @@ class TrainingObjective:
         Raises:
             InfeasibleError: No network can be built from the candidate within the study's limits.
             DivergedError: Its training loss became NaN or infinite.
-            UnableError: The prepared data are gone or others than the study's.
+            UnableError: The prepared data are gone or others than the study's, or there are fewer devices.
         """
         candidate.check_feasible()
         self.warm_up()
         from pipeline.checkpoint import Checkpoint
+        from pipeline.devices import data_parallel
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
@@ -44,20 +47,21 @@ class TrainingObjective:
             classes = self.study.classes
             normalisation = data.normalisation(candidate.plan.scaling)
             depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
-            trained = train(
-                candidate,
-                data.scenes(data.fold.training, classes, normalisation),
-                data.scenes(data.fold.validation, classes, normalisation),
-                classes,
-                data.dataset.input_bands,
-                self.study.budget,
-                seed=trial.seed,
-                limits=self.study.limits,
-                on_epoch=trial.report,
-                on_restored=trial.restored,
-                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
-                events=trial.folder / EVENTS_FOLDER,
-            )
+            with data_parallel(self.num_devices, candidate.plan.batch_size):
+                trained = train(
+                    candidate,
+                    data.scenes(data.fold.training, classes, normalisation),
+                    data.scenes(data.fold.validation, classes, normalisation),
+                    classes,
+                    data.dataset.input_bands,
+                    self.study.budget,
+                    seed=trial.seed,
+                    limits=self.study.limits,
+                    on_epoch=trial.report,
+                    on_restored=trial.restored,
+                    checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                    events=trial.folder / EVENTS_FOLDER,
+                )
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.
             raise UnableError(f"the prepared data cannot be used: {error}") from error

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.devices import shared_out
 from pipeline.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
 from search_space.prediction import Tiling
@@ -18,12 +19,13 @@ def model_predictor(model: Any) -> Predictor:
     """Wrap a Keras model as a function from scaled tiles `(N, T, T, B)` to probabilities `(N, t, t, K)`.
 
     Of a model with further outputs only the maps of the classes are computed; t is T less both margins of the model.
+    Where several devices train, each predicts its share of the tiles.
     """
     masks = masks_only(model)
 
     def predict(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         # `predict` would rebuild an input pipeline for every batch.
-        return np.asarray(masks.predict_on_batch(tiles), dtype=np.float32)
+        return np.asarray(masks.predict_on_batch(shared_out(tiles)), dtype=np.float32)[: len(tiles)]
 
     return predict
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import InfeasibleError, MapgroveError, UnableError
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, START_FILE, Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, EVENTS_FOLDER, MODEL_FILE, START_FILE, Outcome, TrialContext
 from search_space.study import Study
 from search_space.task import Task
 
@@ -24,9 +24,11 @@ class RetrainObjective:
 
     Attributes:
         study: Data, folds and limits; its name is that of the retraining.
+        num_devices: Accelerators that train together.
     """
 
     study: Study
+    num_devices: int = 1
 
     def warm_up(self) -> None:
         """Import the framework, which takes seconds."""
@@ -39,7 +41,8 @@ class RetrainObjective:
             InfeasibleError: The network needs more memory than there is, or the class is not labelled in the ground
                 that trains or in that which validates.
             DivergedError: Its training loss became NaN or infinite.
-            UnableError: The prepared data, or the weights that the encoder starts from, are gone or others.
+            UnableError: The prepared data, or the weights that the encoder starts from, are gone or others, or there
+                are fewer devices.
             MapgroveError: The trial has no task, or what it starts from is not there.
         """
         if trial.task is None:
@@ -71,25 +74,28 @@ class RetrainObjective:
 
     def _train(self, candidate: Candidate, trial: TrialContext, task: Task, data: "StudyData") -> "Trained":
         from pipeline.checkpoint import Checkpoint
+        from pipeline.devices import data_parallel
         from pipeline.training import train
         from pipeline.trial_model import about_trial, write_trial_model
 
         classes = (task.class_name,)
         normalisation = data.normalisation(candidate.plan.scaling)
         depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint, "start": task.start}
-        trained = train(
-            candidate,
-            data.scenes(data.fold.training, classes, normalisation),
-            data.scenes(data.fold.validation, classes, normalisation),
-            classes,
-            data.dataset.input_bands,
-            task.budget,
-            seed=trial.seed,
-            limits=self.study.limits.of_one_network,
-            on_epoch=trial.report,
-            on_restored=trial.restored,
-            checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
-        )
+        with data_parallel(self.num_devices, candidate.plan.batch_size):
+            trained = train(
+                candidate,
+                data.scenes(data.fold.training, classes, normalisation),
+                data.scenes(data.fold.validation, classes, normalisation),
+                classes,
+                data.dataset.input_bands,
+                task.budget,
+                seed=trial.seed,
+                limits=self.study.limits.of_one_network,
+                on_epoch=trial.report,
+                on_restored=trial.restored,
+                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                events=trial.folder / EVENTS_FOLDER,
+            )
         about = about_trial(
             self.study, trial.number, candidate, classes, normalisation.numbers, data, trained.validation
         )

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipeline.devices import part_of_loss, whole_batch
 from pipeline.energy import energies
 from pipeline.losses import MixedLoss, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
@@ -46,7 +47,14 @@ class Trainee(keras.Model):  # type: ignore[misc]
         self._mixed = loss
         self._margin_px = margin_px
         self._patch_losses = (
-            self.add_weight(shape=(batch_size,), initializer="zeros", trainable=False, name="patch_losses")
+            self.add_weight(
+                shape=(batch_size,),
+                initializer="zeros",
+                trainable=False,
+                # Each of several devices has the losses of all patches.
+                aggregation="only_first_replica",
+                name="patch_losses",
+            )
             if batch_size
             else None
         )
@@ -85,7 +93,11 @@ class Trainee(keras.Model):  # type: ignore[misc]
         sample_weight: Tensor = None,  # noqa: ARG002
         training: bool = True,  # noqa: ARG002
     ) -> Tensor:
-        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost."""
+        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost.
+
+        It is that of the whole batch also where several devices share it.
+        """
+        y, y_pred = whole_batch(y), whole_batch(y_pred)
         whole = y_pred["targets"] if self.cutter is not None else y
         targets = self._mapped(whole)
         if self._patch_losses is not None:
@@ -105,7 +117,7 @@ class Trainee(keras.Model):  # type: ignore[misc]
             parts["l2"] = parts["l2"] + cost
         for name, value in parts.items():
             self._meters[name].update_state(value)
-        return sum(parts.values())
+        return part_of_loss(sum(parts.values()))
 
     def _mapped(self, patches: Tensor) -> Tensor:
         """What the network maps of patches: all but the margin."""

@@ -16,6 +16,7 @@ from pipeline.batches import Batches, Feeder, fed, maker
 from pipeline.builder import build_model
 from pipeline.checkpoint import Checkpoint, Snapshot
 from pipeline.course import Course, DivergedError, EpochWatcher, Keeper, Progress, restore
+from pipeline.devices import can_halve, share_of, share_training
 from pipeline.event_log import EventLog
 from pipeline.losses import MixedLoss
 from pipeline.optimisation import make_optimizer
@@ -104,7 +105,7 @@ def train(
         DivergedError: The training loss became NaN or infinite.
     """
     candidate.check_feasible()
-    check_cost(candidate, bands, len(class_names), limits, budget, free_device_bytes())
+    check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
     policy = chosen_policy(limits.precision)
     every = epochs_per_validation(candidate, validation, budget.steps_per_epoch)
     cuts_on_device = _cuts_on_device(training, limits.patches_on)
@@ -163,7 +164,9 @@ def _essence(
 def _with_memory(attempt: "_Attempt") -> Trained:
     """Train; where the memory does not suffice, with half a batch at a time from the last checkpoint on."""
     kept = attempt.checkpoint.load() if attempt.checkpoint is not None else None
-    num_parts = kept.num_parts if kept is not None else 1
+    batch_size = attempt.candidate.plan.batch_size
+    halves = can_halve(batch_size)
+    num_parts = kept.num_parts if kept is not None and halves else 1
     try:
         return attempt.run(kept, num_parts)
     except Exception as error:
@@ -171,8 +174,7 @@ def _with_memory(attempt: "_Attempt") -> Trained:
             raise
         reason = " ".join(str(error).split())[:200]
     # Out here the error is gone, and with it the network that its traceback held.
-    batch_size = attempt.candidate.plan.batch_size
-    if num_parts == 1 and batch_size > 1:
+    if num_parts == 1 and halves:
         _log.warning("out of memory: batches of %d patches are taken in two halves from now on", batch_size)
         try:
             return attempt.run(attempt.checkpoint.load() if attempt.checkpoint is not None else None, 2)
@@ -180,7 +182,7 @@ def _with_memory(attempt: "_Attempt") -> Trained:
             if not is_out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:200]
-    patches = f"{-(-batch_size // 2)} at a time of {attempt.candidate.plan.patch_px} px"
+    patches = f"{-(-batch_size // 2) if halves else batch_size} at a time of {attempt.candidate.plan.patch_px} px"
     raise InfeasibleError(
         f"memory: patches, {patches}, take more than there is",
         received=reason,
@@ -246,6 +248,7 @@ class _Attempt:
         # Were its variables made within the first step, TensorFlow would trace that step twice.
         optimizer.build(trainee.trainable_variables)
         trainee.compile(optimizer=optimizer, jit_compile=compile_choice())
+        share_training(trainee)
         return trainee
 
     def _fit(self, trainee: Trainee, sampler: PatchSampler, progress: Progress, num_parts: int) -> None:

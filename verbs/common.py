@@ -218,6 +218,20 @@ def save_study(study: Study) -> None:
     write_json(study.folder / STUDY_FILE, plain)
 
 
+def settled_software(study: Study, store: "TrialStore") -> dict[str, str]:
+    """What the losses of a study depend on beside its settings.
+
+    A precision that is left to the hardware is settled by the machine on which the study begins; a retraining computes
+    as the search did.
+    """
+    from pipeline.backend import software
+
+    searched = searched_name(study.name)
+    if study.limits.precision == "auto" and searched in store.list_studies():
+        study = study.in_precision(store.load_study(searched).software.get("precision", "float32"))
+    return software(study.limits.precision)
+
+
 def study_commands(study: Study, options: argparse.Namespace) -> "StudyCommands":
     """The command lines of other verbs for the study as it was named here."""
     from results.commands import StudyCommands

@@ -36,6 +36,7 @@ from verbs.common import (
     refuse_retraining,
     save_study,
     say,
+    settled_software,
     study_commands,
 )
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
@@ -114,7 +115,6 @@ def _means_all(study: Study, wished: "Sequence[str] | None") -> bool:
 
 def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> None:
     """Make the study of the retraining, or give it the settings of now."""
-    from pipeline.backend import software
     from trials_db.records import StudyRecord
 
     retraining = study.retraining
@@ -126,7 +126,7 @@ def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> Non
         space_fingerprint="",
         data_fingerprint=dataset.fingerprint,
         seed=study.study.seed,
-        software=software(),
+        software=settled_software(study, store),
     )
     store.open_study(record, MAY_CHANGE)
     save_study(retraining)

@@ -36,6 +36,7 @@ from verbs.common import (
     refuse_retraining,
     save_study,
     say,
+    settled_software,
     study_commands,
 )
 from verbs.ending import Found, tell_found, tell_next
@@ -188,21 +189,15 @@ def _checked_data(study: Study) -> "tuple[PreparedDataset, Fold]":
 
 def _study_record(study: Study, space: Space, data_fingerprint: str, store: "TrialStore") -> "StudyRecord":
     """What the store keeps of the study."""
-    from pipeline.backend import software
     from trials_db.records import StudyRecord
 
-    if study.limits.precision == "auto" and study.name in store.list_studies():
-        # It was settled on the machine that began it.
-        settled = study.in_precision(store.load_study(study.name).software.get("precision", "float32"))
-    else:
-        settled = study
     return StudyRecord(
         name=study.name,
         settings=encode(study.with_store("")),
         space_fingerprint=space_fingerprint(space),
         data_fingerprint=data_fingerprint,
         seed=study.study.seed,
-        software=software(settled.limits.precision),
+        software=settled_software(study, store),
     )
 
 

@@ -92,6 +92,36 @@ def test_trials_share_a_gpu_only_where_gpus_are_named(capsys: pytest.CaptureFixt
     assert "--trials-per-gpu needs --gpus" in capsys.readouterr().err
 
 
+def test_a_training_on_several_gpus_sees_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    (first, seen), (second, others) = slots("--gpus", "4,5,6,7", "--gpus-per-trial", "2")
+    assert (first, second) == (["--name", "box/gpu4+5"], ["--name", "box/gpu6+7"])
+    assert seen == {"CUDA_VISIBLE_DEVICES": "4,5", "MAPGROVE_SLOT": "GPUs 4, 5"}
+    assert others == {"CUDA_VISIBLE_DEVICES": "6,7", "MAPGROVE_SLOT": "GPUs 6, 7"}
+    parser = argparse.ArgumentParser()
+    worker.add_arguments(parser)
+    command = worker._command(parser.parse_args(["--study", "s", "--gpus", "4,5", "--gpus-per-trial", "2"]))
+    assert command[-4:] == ["--study", "s", "--gpus-per-trial", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--gpus", "0,1,2"], run_search.EXIT_USAGE, "3 GPUs cannot be shared out by 2. Received '0,1,2'."),
+        (["--gpus", "0,1", "--trials-per-gpu", "2"], run_search.EXIT_USAGE, "a GPU has several trials, or a trial sev"),
+        (["--workers", "2"], run_search.EXIT_USAGE, "--workers N share out no GPUs"),
+        (["--gpus", "0,1"], run_search.EXIT_FAILED, "with PyTorch a training takes one device. Set MAPGROVE_BACKEND"),
+    ],
+)
+def test_several_gpus_that_cannot_train_together_are_refused(
+    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPGROVE_BACKEND", "torch")
+    assert run_search.main(["worker", "--study", "absent", "--gpus-per-trial", "2", *words]) == code
+    line = capsys.readouterr().err
+    assert line.startswith(f"worker: {told}")
+    assert line.count("\n") == 1
+
+
 def test_a_worker_with_other_software_says_what_differs(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"mapgrove": COMPATIBLE, "backend": "tensorflow", "precision": "float32"}
     monkeypatch.delenv("MAPGROVE_BACKEND", raising=False)
