@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
+from search_space.default_space import CLASS_WEIGHTS
 from search_space.errors import MalformedError, did_you_mean
 from search_space.losses import check_weighted_classes
 from search_space.names import (
@@ -24,7 +25,7 @@ from search_space.names import (
     usual_folder,
 )
 from search_space.prediction import PredictionSettings
-from search_space.space import CLASS_WEIGHTS, class_weights_of, resolve_space
+from search_space.space import class_weights_of, resolve_space
 from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (

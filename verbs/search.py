@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import encode
+from search_space.default_space import Space
 from search_space.errors import MapgroveError, UsageError
-from search_space.space import Space, space_fingerprint, study_space
+from search_space.space import space_fingerprint, study_space
 from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
