@@ -138,7 +138,8 @@ class _Start:
 
     def weights_for(self, layer: keras.layers.Layer) -> Weights:
         """What a layer of the model takes."""
-        name, weights = layer.name, self._theirs[layer.name].get_weights()
+        name = layer.name
+        weights: Weights = self._theirs[name].get_weights()
         old, new = self._old[name], self._new[name]
         if old != new:
             self._check_channels(layer, old, new)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,15 +87,17 @@ def _tell(path: Path, about: TrialModel) -> None:
 
 
 def holds_about(path: Path) -> bool:
-    """Whether a file says itself what its model maps.
+    """Whether a file says itself what its model maps. All of it is read.
 
     Raises:
         UnableError: It is damaged, or no model at all.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{broken} has another checksum")
             return ABOUT in archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UnableError(
             f"{path} is damaged, or no model of Keras ({error})", remedy="Name another, or make it again"
         ) from None
