@@ -70,18 +70,16 @@ class StartReport:
         return "; ".join(parts)
 
 
-def start_from(
-    model: keras.Model, source: Path, bands: Sequence[InputBand], class_names: Sequence[str]
-) -> StartReport:
+def start_from(model: keras.Model, source: Path, bands: Sequence[InputBand], class_names: Sequence[str]) -> StartReport:
     """Give a network the weights of a trained one of the same architecture; all of it can be trained on.
 
     Layers are known by their names. Those that read bands, be it after a selection, in a block of any kind, or in
-    branches by resolution, are matched to the new bands by name, see `pipeline.channels.for_channels`: where no band has
-    gone the network maps at first what the source maps, whatever new bands show; otherwise it does so of grey images.
-    (Nearly so where each band is first filtered by itself, as in separable blocks: the filters of bands differ.) The
-    heads, those of coarser stages and of energies too, are matched by classes: of a model of many classes, a network of
-    one takes the channel of that class. Branches and heads that the source does not have begin as in any new network,
-    and new branches are not heard at first.
+    branches by resolution, are matched to the new bands by name, see `pipeline.channels.for_channels`: where no band
+    has gone, the network maps at first what the source maps, whatever new bands show; otherwise it does so of grey
+    images. (Only nearly, where bands that have gone were filtered by themselves, as in separable blocks.) The heads,
+    those of coarser stages and of energies too, are matched by classes: of a model of many classes, a network of one
+    takes the channel of that class. Branches and heads that the source does not have begin as in any new network, and
+    new branches are not heard at first; those that only the source has are left out.
 
     Weights alone are taken: each data set is scaled by its own numbers, as a new sensor's grey values mean something
     else. So what is standardised looks alike to the network.
@@ -149,7 +147,9 @@ class _Start:
             weights = self._for_classes(weights, layer.get_weights())
         if [each.shape for each in weights] != [tuple(each.shape) for each in layer.weights]:
             theirs = [each.shape for each in self._theirs[name].get_weights()]
-            raise self._other(f"its layer {name} has weights of {theirs}, not {[tuple(w.shape) for w in layer.weights]}")
+            raise self._other(
+                f"its layer {name} has weights of {theirs}, not {[tuple(w.shape) for w in layer.weights]}"
+            )
         return weights
 
     def report(self) -> StartReport:
@@ -200,8 +200,8 @@ class _Start:
             old = self._old.get(name, ())
             if name not in weighted and old != new and (bands_among(old) or bands_among(new)):
                 raise self._other(
-                    f"in {name} the bands themselves are added to as many filters, so they must be the same in the same "
-                    f"order: it reads {', '.join(self._about.bands)}",
+                    f"in {name} the bands themselves are added to as many filters, so they must be the same in the "
+                    f"same order: it reads {', '.join(self._about.bands)}",
                     "Name these in architecture.bands, or give architecture.base_filters another number",
                 )
 

@@ -1,8 +1,8 @@
 """Training that goes on from a model: on other bands, and gently where it fine-tunes.
 
 Source:
-    CosmiQ Works' Solaris, https://github.com/CosmiQ/solaris: a U-Net that was trained elsewhere is brought to a new city
-    in three epochs at a tenth of its learning rate, nothing frozen.
+    CosmiQ Works' Solaris, https://github.com/CosmiQ/solaris: a U-Net that was trained elsewhere is brought to a new
+    city in three epochs at a tenth of its learning rate, nothing frozen.
 """
 
 from collections.abc import Collection

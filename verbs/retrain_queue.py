@@ -131,6 +131,8 @@ class Queue:
 
     def _add(self, wish: Wish, number: int) -> int:
         """Add a training under the next free number, what it starts from first; return the number."""
+        from trials_db.artifacts import Artifact
+
         source = self._starts.get(wish.task.start)
         while True:
             start = Artifact(number, 1, START_FILE)
