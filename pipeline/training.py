@@ -14,6 +14,7 @@ from pipeline.backend import free_device_bytes
 from pipeline.builder import build_model
 from pipeline.checkpoint import Best, Checkpoint, Snapshot, fits
 from pipeline.losses import MixedLoss
+from pipeline.optimisation import make_optimizer
 from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
 from pipeline.patches.sampler import PatchSampler
 from pipeline.patches.scenes import TrainingScene
@@ -26,8 +27,6 @@ from search_space.network.cost import check_cost
 from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
 from search_space.study import Budget, LimitSettings
-
-GRADIENT_NORM = 1.0
 
 
 class DivergedError(MapgroveError):
@@ -110,7 +109,7 @@ def train(
         cutter=cutter,
         batch_size=plan.batch_size if records_losses else 0,
     )
-    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
+    optimizer = make_optimizer(plan, budget)
     # Were its variables made within the first step, TensorFlow would trace that step twice.
     optimizer.build(trainee.trainable_variables)
     trainee.compile(optimizer=optimizer)
@@ -306,21 +305,15 @@ def _essence(
     seed: int,
     cuts_on_device: bool,
 ) -> dict[str, Any]:
-    """What the weights depend on, beside the scenes; the number of epochs is no part of it."""
+    """What the weights depend on, beside the scenes; the number of epochs only if the plan goes by it."""
     return {
         "candidate": candidate.fingerprint,
         "classes": list(class_names),
         "bands": [[band.name, band.level] for band in bands],
         "steps_per_epoch": budget.steps_per_epoch,
+        "epochs": budget.epochs if candidate.plan.depends_on_length else None,
         "seed": seed,
         "cuts_on_device": cuts_on_device,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
-
-
-OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "nadam": keras.optimizers.Nadam,
-    "rmsprop": keras.optimizers.RMSprop,
-}

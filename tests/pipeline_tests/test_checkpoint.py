@@ -22,11 +22,11 @@ from search_space.training_plan import Scaling
 from tests.pipeline_tests.fake_scenes import FakeScene
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "plain": {"plan": {"optimizer": "adam"}},
+    "plain": {"plan": {"optimizer": {"kind": "adam"}}},
     # Dropout draws from generators of its own, batch normalisation keeps statistics, losses steer the sampler.
     "much state": {
         "architecture": {"dropout": {"kind": "spatial", "rate": 0.3}, "normalisation": "batch"},
-        "plan": {"optimizer": "nadam", "sampling": {"kind": "loss", "share": 0.8}},
+        "plan": {"optimizer": {"kind": "nadam"}, "sampling": {"kind": "loss", "share": 0.8}},
     },
 }
 
