@@ -29,6 +29,12 @@ Channel = str | Made
 Kernel = NDArray[np.float32]
 
 
+def one_network(model: keras.Model) -> keras.Model:
+    """A model as it is, or, of one that gives the mean of several networks' maps, the last that was taken."""
+    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return networks[-1] if networks else model
+
+
 def channels_read(model: keras.Model, bands: Sequence[str]) -> dict[str, tuple[Channel, ...]]:
     """What each layer reads that has weights, or that adds or multiplies signals channel by channel.
 

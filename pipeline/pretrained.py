@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import pipeline.keras_layers  # noqa: F401  (Keras finds our layers by their names)
-from pipeline.channels import for_channels
+from pipeline.channels import for_channels, one_network
 from pipeline.trial_model import holds_about, read_about
 from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder, Published
 from search_space.errors import UnableError
@@ -121,7 +121,7 @@ def read_weights(path: Path, encoder: Published) -> Weights:
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(path)
             return _by_layer(model)
-        weights = _by_layer(keras.saving.load_model(path, compile=False))
+        weights = _by_layer(one_network(keras.saving.load_model(path, compile=False)))
         is_ours = bands_of_model(path) is not None
         return {_source_name(name) if is_ours else name: each for name, each in weights.items()}
     except (OSError, ValueError, ImportError, KeyError, TypeError, UserWarning, SafetensorError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from pipeline.channels import Channel, Made, bands_among, channels_read, filters_for_channels, for_channels
+from pipeline.channels import Channel, Made, bands_among, channels_read, filters_for_channels, for_channels, one_network
 from pipeline.start_source import Source, read_source
 from search_space.errors import InfeasibleError, UnableError
 from search_space.network.unet import InputBand
@@ -81,6 +81,8 @@ def start_from(model: keras.Model, source: Path, bands: Sequence[InputBand], cla
     takes the channel of that class. Branches and heads that the source does not have begin as in any new network, and
     new branches are not heard at first; those that only the source has are left out.
 
+    Of a model that gives the mean of several networks' maps, the last of these is taken.
+
     Weights alone are taken: each data set is scaled by its own numbers, as a new sensor's grey values mean something
     else. So what is standardised looks alike to the network.
 
@@ -109,7 +111,7 @@ def start_from(model: keras.Model, source: Path, bands: Sequence[InputBand], cla
 
 def _load(path: Path) -> keras.Model:
     try:
-        return keras.saving.load_model(path, compile=False)
+        return one_network(keras.saving.load_model(path, compile=False))
     except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UnableError(
             f"{path} is damaged: no model can be read from it",

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from search_space.architecture import NO_WEIGHTS, GrownEncoder
 from search_space.candidate import Candidate
+from search_space.optimisation import ConstantRate, NoAveraging
 from search_space.study import Budget
 
 RATE_DIVISOR = 10
@@ -31,18 +32,24 @@ def continued(candidate: Candidate, bands: Collection[str]) -> Candidate:
 
 
 def fine_tuned(candidate: Candidate, divisor: float = RATE_DIVISOR) -> Candidate:
-    """The candidate with a learning rate for fine-tuning: a tenth, the same from the first step to the last.
+    """The candidate with a course of training for fine-tuning: a tenth of its learning rate, the same at every step.
 
-    Its network, losses, patches and scaling stay, as does everything else; no layer is frozen.
+    So there is no warm-up, no early end, and the best epoch counts by itself. Its network, losses, optimizer, patches
+    and scaling stay; no layer is frozen.
 
     Args:
         candidate: What the model was made from.
         divisor: What the learning rate is divided by.
     """
     plan = candidate.plan
-    return candidate.model_copy(
-        update={"plan": plan.model_copy(update={"learning_rate": plan.learning_rate / divisor})}
-    )
+    course = {
+        "learning_rate": plan.learning_rate / divisor,
+        "schedule": ConstantRate(),
+        "warm_up": 0.0,
+        "averaging": NoAveraging(),
+        "patience": 0,
+    }
+    return candidate.model_copy(update={"plan": plan.model_copy(update=course)})
 
 
 def fine_tuning_budget(budget: Budget, epochs: int = FINE_TUNING_EPOCHS) -> Budget:

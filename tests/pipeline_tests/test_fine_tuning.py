@@ -124,9 +124,18 @@ def test_fine_tuning_on_a_new_scene_beats_the_untouched_model_and_the_same_epoch
 
 
 def test_fine_tuning_changes_the_course_of_training_alone() -> None:
-    tuned = fine_tuned(CANDIDATE)
-    assert tuned.plan.learning_rate == pytest.approx(0.001)
-    assert (tuned.architecture, tuned.plan.scaling) == (CANDIDATE.architecture, CANDIDATE.plan.scaling)
+    course = {
+        "schedule": {"kind": "one_cycle"},
+        "warm_up": 0.1,
+        "averaging": {"kind": "snapshots", "of": "predictions"},
+        "patience": 2,
+    }
+    plan = {"learning_rate": 0.01, "optimizer": {"kind": "sgd"}, "scaling": {"kind": "bytes"}}
+    architecture = {"depth": 2, "skip": "add"}
+    candidate = decode(Candidate, {"architecture": architecture, "plan": {**plan, **course}}, where="test")
+    tuned = fine_tuned(candidate)
+    expected = decode(Candidate, {"architecture": architecture, "plan": {**plan, "learning_rate": 0.001}}, where="test")
+    assert tuned == expected
     assert fine_tuned(CANDIDATE, 2.0).plan.learning_rate == pytest.approx(0.005)
     assert fine_tuning_budget(Budget(epochs=40, steps_per_epoch=7), 2) == Budget(epochs=2, steps_per_epoch=7)
 

@@ -10,18 +10,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.averaging import Snapshots
 from pipeline.builder import build_model
 from pipeline.channels import filters_for_channels, for_channels
 from pipeline.model_set import MODEL_SET_FILE
 from pipeline.pretrained import widened
 from pipeline.start_source import read_source, self_describing, source_candidate
 from pipeline.starting_weights import StartReport, start_from
+from pipeline.trial_model import write_trial_model
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import InfeasibleError, UnableError
+from search_space.optimisation import SnapshotAverage
 from search_space.records import ClassMap, ModelMember, ModelSet
-from tests.pipeline_tests.trial_models import architecture_of, bands_of, maps_of, random_network, write_source
+from search_space.study import Budget
+from search_space.training_plan import TrainingPlan
+from tests.pipeline_tests.trial_models import about, architecture_of, bands_of, maps_of, random_network, write_source
 
 RNG = np.random.default_rng(5)
 CLASSES = ("road", "water", "tree")
@@ -151,6 +156,19 @@ def test_all_of_it_can_be_trained_on(tmp_path: Path) -> None:
     assert [w.shape for w in model.trainable_weights] == [w.shape for w in usual.trainable_weights]
 
 
+def test_of_networks_whose_maps_are_averaged_the_last_is_taken(tmp_path: Path) -> None:
+    architecture = architecture_of()
+    plan = TrainingPlan(averaging=SnapshotAverage(num=2, of="predictions"))
+    networks = [random_network(architecture, "red nir", 3, seed) for seed in (1, 2)]
+    snapshots = Snapshots(plan, Budget(epochs=2, steps_per_epoch=1))
+    assert [snapshots.look(epoch, network) for epoch, network in enumerate(networks, start=1)] == [True, True]
+    write_trial_model(tmp_path / "model.keras", snapshots.model(networks[0]), about(architecture, "red nir", CLASSES))
+    model, _ = started(tmp_path, "nir red")
+    image = RNG.normal(size=(1, 20, 24, 2))
+    expected = maps_of(networks[1], image)["masks"]
+    np.testing.assert_allclose(maps_of(model, image[..., ::-1])["masks"], expected, atol=2e-5)
+
+
 def test_a_member_of_a_model_set_is_known_by_the_set(tmp_path: Path) -> None:
     architecture = architecture_of(base_filters=6)
     source = random_network(architecture, "red ndvi", 1)
@@ -169,16 +187,20 @@ def test_a_member_of_a_model_set_is_known_by_the_set(tmp_path: Path) -> None:
         maps=(ClassMap(class_name="road", threshold=0.5),),
     )
     (tmp_path / MODEL_SET_FILE).write_text(json.dumps(encode(models)), encoding="utf-8")
-    about = read_source(tmp_path / "road" / "model.keras")
-    assert (about.bands, about.classes, about.origin) == (("red", "ndvi"), ("road",), "road of study whole")
+    source_told = read_source(tmp_path / "road" / "model.keras")
+    assert (source_told.bands, source_told.classes, source_told.origin) == (
+        ("red", "ndvi"),
+        ("road",),
+        "road of study whole",
+    )
     model, report = started(tmp_path / "road", "ndvi red", ["road"])
     image = RNG.normal(size=(1, 20, 24, 2))
     np.testing.assert_allclose(maps_of(model, image[..., ::-1])["masks"], maps_of(source, image)["masks"], atol=2e-5)
     assert report.text.startswith("9 layers of road of study whole; bands known: ndvi, red; classes known: road")
-    copies = [self_describing(about, tmp_path / name) for name in ("one.keras", "two.keras")]
+    copies = [self_describing(source_told, tmp_path / name) for name in ("one.keras", "two.keras")]
     assert copies[0].read_bytes() == copies[1].read_bytes(), "known by its contents when it is named again"
     again = read_source(copies[0])
-    assert again.about == about.about
+    assert again.about == source_told.about
     assert self_describing(again, tmp_path / "three.keras") == copies[0], "it says so already"
     fresh = build_model(architecture, bands_of("red ndvi"), 1)
     start_from(fresh, copies[0], bands_of("red ndvi"), ["road"])
