@@ -22,7 +22,7 @@ from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import InfeasibleError, UnableError
-from search_space.optimisation import SnapshotAverage
+from search_space.optimisation import CyclicRate, SnapshotAverage
 from search_space.records import ClassMap, ModelMember, ModelSet
 from search_space.study import Budget
 from search_space.training_plan import TrainingPlan
@@ -158,7 +158,7 @@ def test_all_of_it_can_be_trained_on(tmp_path: Path) -> None:
 
 def test_of_networks_whose_maps_are_averaged_the_last_is_taken(tmp_path: Path) -> None:
     architecture = architecture_of()
-    plan = TrainingPlan(averaging=SnapshotAverage(num=2, of="predictions"))
+    plan = TrainingPlan(schedule=CyclicRate(start=0.0, cycles=2), averaging=SnapshotAverage(num=2, of="predictions"))
     networks = [random_network(architecture, "red nir", 3, seed) for seed in (1, 2)]
     snapshots = Snapshots(plan, Budget(epochs=2, steps_per_epoch=1))
     assert [snapshots.look(epoch, network) for epoch, network in enumerate(networks, start=1)] == [True, True]
