@@ -36,7 +36,7 @@ def read_model_set(folder: Path) -> ModelSet:
     Raises:
         MapgroveError: There is none, or it is damaged.
     """
-    return _read(ModelSet, folder / MODEL_SET_FILE, _with_maps)
+    return _read(ModelSet, folder / MODEL_SET_FILE)
 
 
 def read_model_set_study(folder: Path) -> Study:
@@ -78,6 +78,7 @@ class LoadedModelSet:
             raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
         for member in description.members:
             _check_numbers(member, len(description.bands) + len(description.indices), folder)
+        for member in description.members:
             _check_file(member, folder)
         return cls(description, _Shelf(folder))
 
@@ -143,6 +144,7 @@ class _Shelf:
         self._folder = folder
         self._kept: dict[str, Predictor] = {}
         self._kept_bytes = 0
+        self._dropped = False
 
     def __call__(self, member: ModelMember) -> Predictor:
         """The network of a member.
@@ -152,12 +154,14 @@ class _Shelf:
         """
         if member.file in self._kept:
             return self._kept[member.file]
-        # Networks that were used and dropped refer to themselves.
-        gc.collect()
+        if self._dropped:
+            # Networks refer to themselves: those that were dropped stay until somebody looks.
+            gc.collect()
         path = self._folder / member.file
         predictor = _load(path)
         num_bytes = path.stat().st_size
-        if self._kept_bytes + num_bytes <= MOST_KEPT_BYTES:
+        self._dropped = self._kept_bytes + num_bytes > MOST_KEPT_BYTES
+        if not self._dropped:
             self._kept[member.file] = predictor
             self._kept_bytes += num_bytes
         return predictor
@@ -200,22 +204,9 @@ def _load(path: Path) -> Predictor:
         raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error
 
 
-def _as_it_is(plain: Any) -> Any:
-    return plain
-
-
-def _with_maps(plain: Any) -> Any:
-    """A set of before there were several models per class: the threshold of its one model is that of the class."""
-    members = plain.get("members") if isinstance(plain, dict) else None
-    if not isinstance(members, list) or "maps" in plain or not all(isinstance(each, dict) for each in members):
-        return plain
-    names = {"class_name": "class_name", "threshold": "threshold", "jaccard": "validation_jaccard"}
-    return {**plain, "maps": [{new: each[old] for new, old in names.items() if old in each} for each in members]}
-
-
-def _read(model: type[Model], path: Path, mended: Callable[[Any], Any] = _as_it_is) -> Model:
+def _read(model: type[Model], path: Path) -> Model:
     try:
-        plain = mended(json.loads(path.read_text(encoding="utf-8")))
+        plain = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MapgroveError(
             f"no model set in {path.parent}: {path.name} is missing",
@@ -223,4 +214,8 @@ def _read(model: type[Model], path: Path, mended: Callable[[Any], Any] = _as_it_
         ) from None
     except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `retrain` again") from None
+    if model is ModelSet and isinstance(plain, dict) and "members" in plain and "maps" not in plain:
+        raise MapgroveError(
+            f"{path} is of an earlier version, which wrote candidates in another way", remedy="Run `retrain` again"
+        )
     return decode(model, plain, where=str(path), remedy="Run `retrain` again")

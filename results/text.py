@@ -40,6 +40,8 @@ _LOOKS: Mapping[str, _Look] = {
     "note": _Look("note", min_cells=24),
     "value": _Look("value", min_cells=MIN_VALUE_CELLS),
     "origin": _Look("from"),
+    "num_models": _Look("models", count_text, right=True),
+    "spread": _Look("spread", lambda value: f"± {value:.3f}", right=True),
     "threshold": _Look("threshold", lambda value: f"{value:.3g}", right=True),
     "num_right_px": _Look("right, px", count_text, right=True),
     "num_too_much_px": _Look("too much, px", count_text, right=True),
