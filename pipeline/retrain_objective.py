@@ -149,7 +149,7 @@ def _initialise(folder: Path, task: Task, data: "StudyData") -> "Callable[[keras
     def initialise(model: "keras.Model") -> None:
         from pipeline.starting_weights import start_from
 
-        logger.info("%s", start_from(model, source, data.dataset.input_bands, (task.class_name,)).text)
+        logger.info("starts from %s", start_from(model, source, data.dataset.input_bands, (task.class_name,)).text)
 
     return initialise
 
