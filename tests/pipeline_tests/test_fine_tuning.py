@@ -28,8 +28,8 @@ from tests.pipeline_tests.fake_scenes import FakeScene
 CANDIDATE = decode(
     Candidate,
     {
-        "architecture": {"depth": 2, "base_filters": 8, "units_per_stage": 1},
-        "plan": {"patch_px": 32, "batch_size": 4, "learning_rate": 0.01},
+        "architecture": {"depth": 1, "base_filters": 8, "units_per_stage": 1},
+        "plan": {"patch_px": 24, "batch_size": 4, "learning_rate": 0.01},
     },
     where="test",
 )

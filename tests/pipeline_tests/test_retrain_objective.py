@@ -3,7 +3,7 @@ told; and what it refuses."""
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,14 @@ def trained(
 
 
 Trained = tuple[Path, Context, Outcome]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_are_those_of_the_tests() -> Iterator[None]:
+    """TensorFlow takes no other number once it has computed anything, as it has for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.retrain_objective.use_backend", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,13 @@ def test_trainings_that_wait_for_data_of_before_are_ended(world: World) -> None:
     assert world.train() == 2
 
 
+def test_what_is_asked_for_now_comes_before_what_was_left_waiting(world: World) -> None:
+    world.queue(wish(seed=1), wish(seed=2))
+    world.queue(wish(seed=3), wish(seed=1))
+    assert [(trial.number, trial.priority) for trial in world.trials()] == [(0, 0), (1, 0), (2, 1)]
+    assert world.train() == 2
+
+
 def test_two_that_ask_for_the_same_at_once_get_it_once(world: World) -> None:
     wishes = [wish(seed=seed) for seed in range(6)]
 
