@@ -63,8 +63,9 @@ def train(
     on_epoch: Callable[[EpochReport], None],
     on_restored: Callable[[Sequence[EpochReport]], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
+    initialise: Callable[[keras.Model], None] | None = None,
 ) -> Trained:
-    """Train a candidate from scratch, or from where it was cut off.
+    """Train a candidate from scratch, from given weights, or from where it was cut off.
 
     Args:
         candidate: What to build and how to train it.
@@ -79,6 +80,7 @@ def train(
         on_restored: Told of the epochs before them, where training goes on from a checkpoint.
         checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
             on one backend and machine, as without the interruption. Whoever has kept the result removes it.
+        initialise: Gives the new network its first weights, after those of a published encoder.
 
     Returns:
         The model of the best epoch: highest mean validation Jaccard.
@@ -94,6 +96,8 @@ def train(
     check_cost(candidate, bands, len(class_names), limits, budget, free_device_bytes())
     model = build_model(architecture, bands, len(class_names))
     load_pretrained(model, architecture, architecture.bands or [band.name for band in bands])
+    if initialise is not None:
+        initialise(model)
     plan = candidate.plan
     sampler = PatchSampler(training, plan, seed, candidate.context_px(), class_names)
     cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
