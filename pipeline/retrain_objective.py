@@ -1,5 +1,6 @@
 """What one trial of a retraining does: train the network of one class against the rest, and keep the model."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,14 @@ from search_space.study import Study
 from search_space.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import keras
+
     from pipeline.study_data import StudyData
     from pipeline.training import Trained
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class RetrainObjective:
                 on_epoch=trial.report,
                 on_restored=trial.restored,
                 checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                initialise=_initialise(trial.folder, task, data),
                 events=trial.folder / EVENTS_FOLDER,
             )
         about = about_trial(
@@ -132,6 +140,24 @@ def _check_weights(candidate: Candidate, task: Task) -> None:
             if here
             else f"there is no file {candidate.architecture.weights_file} here"
         )
+
+
+def _initialise(folder: Path, task: Task, data: "StudyData") -> "Callable[[keras.Model], None] | None":
+    """What gives a new network the weights that its task starts from; None from scratch.
+
+    Raises:
+        MapgroveError: As `start_file`.
+    """
+    source = start_file(folder, task)
+    if source is None:
+        return None
+
+    def initialise(model: "keras.Model") -> None:
+        from pipeline.starting_weights import start_from
+
+        logger.info("starts from %s", start_from(model, source, data.dataset.input_bands, (task.class_name,)).text)
+
+    return initialise
 
 
 def start_file(folder: Path, task: Task) -> Path | None:

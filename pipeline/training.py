@@ -77,7 +77,7 @@ def train(
     initialise: Callable[[keras.Model], None] | None = None,
     events: Path | None = None,
 ) -> Trained:
-    """Train a candidate from scratch, or from where it was cut off.
+    """Train a candidate from scratch, from given weights, or from where it was cut off.
 
     Args:
         candidate: What to build and how to train it.

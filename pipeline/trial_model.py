@@ -1,7 +1,9 @@
 """A trial's model in one file, with all that is needed to use it."""
 
 import json
+import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from pipeline.backend import versions
 from pipeline.files import written_beside
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UnableError
 from search_space.records import BandNumbers, TrialModel
 from search_space.study import Study
 
@@ -68,8 +70,37 @@ def write_trial_model(path: Path, model: Any, about: TrialModel) -> None:
     """Write a `.keras` file that also says what the model maps and how its bands are scaled."""
     with written_beside(path) as beside:
         model.save(beside, include_optimizer=False)
-        with zipfile.ZipFile(beside, "a") as archive:
-            archive.writestr(ABOUT, json.dumps(encode(about)), compress_type=zipfile.ZIP_DEFLATED)
+        _tell(beside, about)
+
+
+def write_told(path: Path, source: Path, about: TrialModel) -> None:
+    """Write a copy of a `.keras` file that also says what its model maps; of equal ones equal copies."""
+    with written_beside(path) as beside:
+        shutil.copyfile(source, beside)
+        _tell(beside, about)
+
+
+def _tell(path: Path, about: TrialModel) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        # With no time of its own, as a file that is equal is to have an equal checksum.
+        archive.writestr(zipfile.ZipInfo(ABOUT), json.dumps(encode(about)), compress_type=zipfile.ZIP_DEFLATED)
+
+
+def holds_about(path: Path) -> bool:
+    """Whether a file says itself what its model maps. All of it is read.
+
+    Raises:
+        UnableError: It is damaged, or no model at all.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{broken} has another checksum")
+            return ABOUT in archive.namelist()
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnableError(
+            f"{path} is damaged, or no model of Keras ({error})", remedy="Name another, or make it again"
+        ) from None
 
 
 def read_about(path: Path) -> TrialModel:

@@ -5,6 +5,9 @@ that was best at it, in this study or in those that `search --one-vs-all` made. 
 5` trains each on five folds of the ground that is not the test's, `--seeds 2` from two seeds each; all models of a
 class then map it together. `--recipe` takes a published system, or a candidate's file, and needs no search.
 
+`--from` starts from a trained model instead, such as the joint model of a search, or one of other imagery: with its
+architecture, and bands and classes matched by name. `--fine-tune` then takes few epochs at a tenth of its rate.
+
 The trainings are trials of a study of their own, NAME@retrain, which the workers of NAME serve too; where there are
 none, one is started here, or as many as `--workers` says. The same command goes on with a retraining that was
 interrupted: what is done is kept, what failed is tried anew.
@@ -13,6 +16,7 @@ Examples:
   python run_search.py retrain --study demo --classes buildings trees
   python run_search.py retrain --study demo --classes all --top 3 --folds 5 --workers 2
   python run_search.py retrain --study configs/demo.toml --recipe vooban
+  python run_search.py retrain --study configs/new_town.toml --from runs/old_town/models --fine-tune
 """
 
 import argparse
@@ -43,6 +47,7 @@ from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.retrain_progress import RetrainProgress, tell_models
 from verbs.retrain_queue import Queue, Workers, see_through
 from verbs.retrain_wishes import ALL, checked_options, chosen_candidates, wishes_for
+from verbs.starting_models import StartingModel, add_start, starting_budget, starting_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--trial", type=int, metavar="N", help="the candidate of this trial, instead of the best")
     which.add_argument("--per-class", action="store_true", help="for each class the candidates that were best at it")
     which.add_argument("--recipe", metavar="NAME|FILE", help="a published system, or a candidate's TOML file")
+    add_start(which, parser)
     parser.add_argument("--top", type=at_least(1), default=1, metavar="N", help="the N best candidates (default 1)")
     parser.add_argument(
         "--folds", type=at_least(2), default=0, metavar="K", help="K folds, each of which validates once (default none)"
@@ -81,21 +87,46 @@ def run(options: argparse.Namespace) -> int:
     """Choose candidates, put the trainings into the queue, see them through, write the model set."""
     from pipeline.backend import backend_name
     from pipeline.prepared import PreparedDataset
-    from trials_db.stopping import stop_on_signals
 
     study = load_study(options)
     refuse_retraining(study)
     checked_options(options)
     classes = checked_classes(study, None if _means_all(study, options.classes) else options.classes)
     backend_name()
-    chosen = chosen_candidates(study, classes, options)
     dataset = PreparedDataset.open_for(study.data)
-    wishes, absent = wishes_for(study, dataset, chosen, options.folds, options.seeds)
+    with tempfile.TemporaryDirectory(prefix="mapgrove-start-") as folder:
+        starts = starting_models(study, classes, dataset.bands, options, Path(folder))
+        for text in dict.fromkeys(start.text for start in starts.values()):
+            names = [name for name, start in starts.items() if start.text == text]
+            say(f"{', '.join(names)}: from {text}")
+        return _retrain(study, dataset, classes, starts, options)
+
+
+def _retrain(
+    study: Study,
+    dataset: "PreparedDataset",
+    classes: "Sequence[str]",
+    starts: "Mapping[str, StartingModel]",
+    options: argparse.Namespace,
+) -> int:
+    from trials_db.stopping import stop_on_signals
+
+    chosen = {name: [start.chosen] for name, start in starts.items()} or chosen_candidates(study, classes, options)
+    wishes, absent = wishes_for(
+        study,
+        dataset,
+        chosen,
+        options.folds,
+        options.seeds,
+        budget=starting_budget(study, options),
+        starts={name: start.sha256 for name, start in starts.items()},
+    )
+    files = {start.sha256: start.file for start in starts.values()}
     with open_study_store(study, create=True) as store, open_study_artifacts(study) as artifacts:
         _begin(store, study, dataset)
         study.retraining.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".models-", dir=study.retraining.folder) as models:
-            queue = Queue(store, artifacts, study.retraining, wishes, Path(models))
+            queue = Queue(store, artifacts, study.retraining, wishes, Path(models), files)
             with stop_on_signals() as stop:
                 store.heed(stop)
                 _train(store, study, queue, options.workers, stop)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.names import searched_name
-from search_space.objective import MODEL_FILE, Outcome
+from search_space.objective import MODEL_FILE, START_FILE, Outcome
 from search_space.study import Study
 from verbs.common import STORE_VARIABLE, say
 from verbs.retrain_wishes import Wish
@@ -43,15 +43,23 @@ class Queue:
         study: The study of the retraining.
         wishes: What is asked for, no two of them alike.
         models: A folder for the models of trainings that are done.
+        starts: SHA-256 to the file of each model that trainings start from.
     """
 
     def __init__(
-        self, store: "TrialStore", artifacts: "Artifacts", study: Study, wishes: Sequence[Wish], models: Path
+        self,
+        store: "TrialStore",
+        artifacts: "Artifacts",
+        study: Study,
+        wishes: Sequence[Wish],
+        models: Path,
+        starts: Mapping[str, Path] | None = None,
     ) -> None:
         self._store = store
         self._artifacts = artifacts
         self._study = study
         self._models = models
+        self._starts = starts or {}
         self.wishes = {wish.key: wish for wish in wishes}
         self.trials: dict[str, Trial] = {}
         """The trial of each wish, by its key, as it was last seen."""
@@ -131,10 +139,19 @@ class Queue:
         return lead
 
     def _add(self, wish: Wish, number: int, priority: int) -> int:
-        """Add a training under the next free number; return it."""
-        while not self._store.add_trial(self._study.name, _as_new(wish, number, priority)):
+        """Add a training under the next free number, what it starts from first; return the number."""
+        from trials_db.artifacts import Artifact
+
+        source = self._starts.get(wish.task.start)
+        while True:
+            start = Artifact(number, 1, START_FILE)
+            if source is not None:
+                self._artifacts.put(self._study.name, start, source)
+            if self._store.add_trial(self._study.name, _as_new(wish, number, priority)):
+                return number
+            if source is not None:
+                self._artifacts.drop(self._study.name, [start])
             number += 1
-        return number
 
     def _end_strays(self, trials: "Sequence[Trial]") -> None:
         """End trainings that wait for the data or folds of before, which no worker has any more."""

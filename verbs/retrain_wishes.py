@@ -11,9 +11,10 @@ from search_space.losses import check_weighted_classes
 from search_space.network.cost import check_cost
 from search_space.recipes import read_recipe
 from search_space.records import Chosen
-from search_space.study import Study
+from search_space.study import Budget, Study
 from search_space.task import Task
 from verbs.common import open_study_store, say
+from verbs.starting_models import check_start
 
 if TYPE_CHECKING:
     from pipeline.folds import Fold
@@ -110,9 +111,25 @@ def _different(chosen: Sequence[Chosen]) -> list[Chosen]:
 
 
 def wishes_for(
-    study: Study, dataset: "PreparedDataset", chosen: Mapping[str, Sequence[Chosen]], num_folds: int, num_seeds: int
+    study: Study,
+    dataset: "PreparedDataset",
+    chosen: Mapping[str, Sequence[Chosen]],
+    num_folds: int,
+    num_seeds: int,
+    *,
+    budget: Budget | None = None,
+    starts: Mapping[str, str] | None = None,
 ) -> tuple[list[Wish], dict[str, list[int]]]:
     """One training for each class, fold, candidate and seed, but where the fold lacks the class, which is told.
+
+    Args:
+        study: What is retrained.
+        dataset: Its data.
+        chosen: Per class what is trained, the best first.
+        num_folds: 0 for the study's own split.
+        num_seeds: Seeds of each training.
+        budget: Of each training, instead of the study's.
+        starts: Per class the SHA-256 of the model that its trainings start from, where they start from one.
 
     Returns:
         The trainings, and per class the folds that lack it.
@@ -125,9 +142,10 @@ def wishes_for(
     from pipeline.study_data import ground_of
 
     candidates = {each.candidate.fingerprint: each.candidate for several in chosen.values() for each in several}
+    budget = budget or study.retrain
     for candidate in candidates.values():
         candidate.check_feasible()
-        check_cost(candidate, dataset.input_bands, 1, study.limits.of_one_network, study.retrain)
+        check_cost(candidate, dataset.input_bands, 1, study.limits.of_one_network, budget)
     weights = {key: weights_sha256(candidate) for key, candidate in candidates.items()}
     folds = _folds(study, dataset, num_folds)
     ground = ground_of(study, dataset)
@@ -142,9 +160,10 @@ def wishes_for(
                 num_folds=num_folds,
                 seed=seed,
                 rank=rank,
-                epochs=study.retrain.epochs,
-                steps_per_epoch=study.retrain.steps_per_epoch,
+                epochs=budget.epochs,
+                steps_per_epoch=budget.steps_per_epoch,
                 ground=ground,
+                start=(starts or {}).get(class_name, ""),
                 weights=weights[each.candidate.fingerprint],
                 **{name: getattr(each, name) for name in ("trial", "study", "recipe", "prediction")},
             ),
@@ -192,8 +211,9 @@ def checked_options(options: argparse.Namespace) -> None:
     """Refuse options that have no meaning together.
 
     Raises:
-        UsageError: Several candidates are asked for where there is one.
+        UsageError: Several candidates are asked for where there is one, or a model is tuned that is not named.
     """
-    for name, value in (("--recipe", options.recipe), ("--trial", options.trial)):
+    check_start(options)
+    for name, value in (("--recipe", options.recipe), ("--trial", options.trial), ("--from", options.start)):
         if options.top > 1 and value is not None:
             raise UsageError(f"{name} names one candidate, and --top several", received=f"--top {options.top}")

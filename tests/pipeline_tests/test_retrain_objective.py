@@ -1,13 +1,15 @@
 """What one training of a retraining leaves: the model of one class, from the ground, the seed and the budget it was
 told; and what it refuses."""
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -103,6 +105,14 @@ def trained(
 Trained = tuple[Path, Context, Outcome]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _threads_are_those_of_the_tests() -> Iterator[None]:
+    """TensorFlow takes no other number once it has computed anything, as it has for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.retrain_objective.use_backend", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def first(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A training of the bright class on the study's own split, by a search whose limits it is far beyond."""
@@ -177,6 +187,27 @@ def test_a_training_starts_from_the_model_it_was_told_and_no_other(tmp_path: Pat
         change()
         with pytest.raises(MapgroveError, match="the model that training starts from is not kept"):
             start_file(tmp_path, wish)
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_the_weights_of_the_model_it_was_told(
+    study: Study, first: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a step too short to change anything, the network of another class is that of the first but for its head."""
+    source = first[0] / MODEL_FILE
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / START_FILE).write_bytes(source.read_bytes())
+    still = candidate()
+    still = still.model_copy(update={"plan": still.plan.model_copy(update={"learning_rate": 1e-12})})
+    with caplog.at_level(logging.INFO):
+        trained(study, tmp_path / "next", task("dark", start=sha256_of(source)), still, seed=9)
+    assert "layers of bright of study tiny@retrain; bands known: blue, green, red; classes new: dark" in caplog.text
+    models = [keras.saving.load_model(path, compile=False) for path in (source, tmp_path / "next" / MODEL_FILE)]
+    kernels = [{w.path: np.asarray(w) for w in model.trainable_weights} for model in models]
+    assert kernels[0].keys() == kernels[1].keys()
+    for name in kernels[0]:
+        alike = np.allclose(kernels[0][name], kernels[1][name], atol=1e-6)
+        assert alike != name.startswith("head_masks_conv1/kernel") or name.endswith("bias"), name
 
 
 @pytest.mark.slow
