@@ -215,6 +215,56 @@ class Counts(Frozen):
     fn: PixelCount
 
 
+class PolygonCounts(Frozen):
+    """How many single things of one class were found, each by more than half of its ground.
+
+    Attributes:
+        tp: Found and labelled.
+        fp: Found, not labelled.
+        fn: Labelled, not found.
+    """
+
+    tp: PixelCount
+    fp: PixelCount
+    fn: PixelCount
+
+    @property
+    def precision(self) -> float | None:
+        """Share of what was found that is right; None where nothing was found."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of what is labelled that was found; None where nothing is labelled."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of both, 2 TP / (2 TP + FP + FN); None where nothing is labelled."""
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.tp + self.fn else None
+
+
+class PolygonScore(Frozen):
+    """How well single things of one class are found.
+
+    Attributes:
+        f1: Over all scenes' polygons together; None where nothing is labelled, as ground without it cannot tell.
+        precision: Share of what was found that is right; None where nothing was found.
+        recall: Share of what is labelled that was found; None where nothing is labelled.
+        counts: The polygons behind them.
+        scenes: The same for each scene.
+        truth: What one labelled thing is: one of the labels' "polygons", or a connected place of their "masks", in
+            which neighbours that touch are one; "both" where some scenes have no polygons.
+    """
+
+    f1: Share | None
+    precision: Share | None
+    recall: Share | None
+    counts: PolygonCounts
+    scenes: dict[str, PolygonCounts] = {}
+    truth: Literal["polygons", "masks", "both"] = "masks"
+
+
 class ScoredGround(Frozen):
     """What counted of one scene.
 
@@ -240,6 +290,7 @@ class ScoreRecord(Frozen):
         absent: The classes without a labelled pixel there; they are no part of the mean.
         counts: The pixels behind `jaccard`, per class.
         mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
+        polygons: Of the classes whose single things were told apart, how well these were found.
         rule: How pixels were counted, in one sentence.
         models: Fingerprint of the model set that drew the maps.
     """
@@ -251,6 +302,7 @@ class ScoreRecord(Frozen):
     absent: Names = ()
     counts: dict[str, Counts] = {}
     mean_jaccard: Share | None = None
+    polygons: dict[str, PolygonScore] = {}
     rule: str = ""
     models: str = ""
 
