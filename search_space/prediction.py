@@ -38,7 +38,7 @@ class PredictionSettings(Frozen):
     batch_size: Count = 16
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
     instances: ClassNames = ()
-    marker_energy: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    marker_energy: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
 
     def shaped_as(self, other: "PredictionSettings | None") -> "PredictionSettings":
         """These, with tiles, overlap and symmetries of others if there are some."""
