@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from search_space.errors import MapgroveError, UsageError
-from search_space.version import COMPATIBLE
+from search_space.version import COMPATIBLE, VERSION
 
 BACKENDS = ("tensorflow", "jax", "torch")
 BACKEND_VARIABLE = "MAPGROVE_BACKEND"
@@ -53,6 +53,12 @@ def software() -> dict[str, str]:
         "backend": backend_name(),
         "precision": os.environ.get(PRECISION_VARIABLE) or "float32",
     }
+
+
+def versions() -> dict[str, str]:
+    """What computes here, to its version: `mapgrove` and, where they are loaded, `keras` and its backend."""
+    loaded = {name: sys.modules.get(name) for name in ("keras", backend_name())}
+    return {"mapgrove": VERSION} | {name: str(module.__version__) for name, module in loaded.items() if module}
 
 
 def use_backend(num_threads: int = 0) -> str:

@@ -83,11 +83,18 @@ class Checkpoint:
                 "best_epoch": snapshot.best.epoch,
                 "jaccard": snapshot.best.validation.jaccard,
                 "thresholds": snapshot.best.validation.thresholds,
+                "counted": {name: list(scenes) for name, scenes in snapshot.best.validation.counts.items()},
                 "train_s": snapshot.train_s,
             }
         )
         arrays: dict[str, Any] = {"text": np.frombuffer(text.encode(), np.uint8), "patch_losses": snapshot.patch_losses}
-        lists = {"variables": snapshot.variables, "optimizer": snapshot.optimizer, "best": snapshot.best.weights}
+        counts = [each for scenes in snapshot.best.validation.counts.values() for each in scenes.values()]
+        lists = {
+            "variables": snapshot.variables,
+            "optimizer": snapshot.optimizer,
+            "best": snapshot.best.weights,
+            "counts": counts,
+        }
         for name, several in lists.items():
             arrays |= {f"{name}_{number}": each for number, each in enumerate(several)}
         with written_beside(self.path) as beside:
@@ -128,7 +135,11 @@ def _snapshot(plain: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> S
         count = sum(key.startswith(f"{name}_") and key.removeprefix(f"{name}_").isdecimal() for key in arrays)
         return [arrays[f"{name}_{number}"] for number in range(count)]
 
-    validation = Validation(jaccard=dict(plain["jaccard"]), thresholds=dict(plain["thresholds"]))
+    counts: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in plain["counted"]}
+    places = [(name, scene) for name, scenes in plain["counted"].items() for scene in scenes]
+    for (name, scene), histogram in zip(places, several("counts"), strict=True):
+        counts[name][scene] = histogram
+    validation = Validation(jaccard=dict(plain["jaccard"]), thresholds=dict(plain["thresholds"]), counts=counts)
     return Snapshot(
         reports=tuple(decode(EpochReport, each, where="a report in the checkpoint") for each in plain["reports"]),
         best=Best(int(plain["best_epoch"]), validation, several("best")),

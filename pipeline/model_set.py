@@ -1,8 +1,9 @@
-"""A set of retrained models, one per class, as it lies in one folder that can be moved."""
+"""A set of retrained models, one or several per class, as it lies in one folder that can be moved."""
 
+import gc
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline.files import sha256_of
 from pipeline.normalisation import BandScaling, Imagery, Normalisation
 from pipeline.prediction import Predictor, model_predictor, predict_scene
 from search_space.decode import decode
@@ -22,6 +24,9 @@ from search_space.study import Study
 MODEL_SET_FILE = "model_set.json"
 STUDY_FILE = "study.json"
 
+MOST_KEPT_BYTES = 1 << 30
+"""Of model files: so many are loaded once and kept in memory, further ones are loaded anew for each scene."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -31,7 +36,7 @@ def read_model_set(folder: Path) -> ModelSet:
     Raises:
         MapgroveError: There is none, or it is damaged.
     """
-    return _read(ModelSet, folder / MODEL_SET_FILE)
+    return _read(ModelSet, folder / MODEL_SET_FILE, _with_maps)
 
 
 def read_model_set_study(folder: Path) -> Study:
@@ -49,18 +54,21 @@ class LoadedModelSet:
 
     Attributes:
         description: What is in the set.
-        predictors: One per member, in the members' order.
+        predictor_of: Gives the network of a member.
     """
 
     description: ModelSet
-    predictors: tuple[Predictor, ...]
+    predictor_of: Callable[[ModelMember], Predictor]
 
     @classmethod
     def open(cls, folder: Path) -> "LoadedModelSet":
-        """Load every model of the set; Keras must run on a backend already.
+        """Look at every model of the set; Keras must run on a backend already.
+
+        Models are loaded when they are first asked for. They stay in memory up to `MOST_KEPT_BYTES`: a set of five
+        folds, three seeds and twenty classes may be larger than memory, and what is beyond is loaded scene by scene.
 
         Raises:
-            MapgroveError: No model set, an empty one, or a damaged file.
+            MapgroveError: There is no model set, it is empty, or damaged.
         """
         description = read_model_set(folder)
         if not description.members:
@@ -70,17 +78,18 @@ class LoadedModelSet:
             raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
         for member in description.members:
             _check_numbers(member, len(description.bands) + len(description.indices), folder)
-        return cls(description, tuple(_load(folder / each.file) for each in description.members))
+            _check_file(member, folder)
+        return cls(description, _Shelf(folder))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that have a model, in the order of the predicted channels."""
-        return tuple(member.class_name for member in self.description.members)
+        """The classes that have models, in the order of the predicted channels."""
+        return tuple(each.class_name for each in self.description.maps)
 
     @property
     def thresholds(self) -> NDArray[np.float32]:
         """Per class the probability from which a pixel is of the class."""
-        return np.array([member.threshold for member in self.description.members], np.float32)
+        return np.array([each.threshold for each in self.description.maps], np.float32)
 
     def check_bands(self, bands: Iterable[str]) -> None:
         """Refuse imagery with other bands than the models were trained on.
@@ -95,7 +104,9 @@ class LoadedModelSet:
             )
 
     def predict(self, scene: Imagery, settings: PredictionSettings) -> NDArray[np.float32]:
-        """Map every class of the set; each model gets the bands scaled as in its training.
+        """Map every class of the set: the mean of what its members say, each with the bands scaled as in its training.
+
+        Members are taken one after the other, so beside the result memory holds one map of one class.
 
         Args:
             scene: Bands in the models' order.
@@ -106,24 +117,50 @@ class LoadedModelSet:
         Returns:
             Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
         """
+        maps = np.full((*scene.valid.shape, len(self.classes)), np.nan, np.float32)
         if not np.any(scene.valid):
-            return np.full((*scene.valid.shape, len(self.predictors)), np.nan, np.float32)
-        scalings = self._scalings(scene)
-        maps = [
-            predict_scene(predict, scene, scaling, tiling_for(member.candidate, settings.shaped_as(member.prediction)))
-            for predict, scaling, member in zip(self.predictors, scalings, self.description.members, strict=True)
-        ]
-        return np.concatenate(maps, axis=-1)
+            return maps
+        # Members of one normalisation share the scaling; where it is the scene's own, the scene is read for it.
+        scalings: dict[Normalisation, BandScaling] = {}
+        for k, name in enumerate(self.classes):
+            members = self.description.members_of(name)
+            maps[..., k] = 0.0
+            for member in members:
+                normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
+                if normalisation not in scalings:
+                    scalings[normalisation] = normalisation.for_scene(scene)
+                tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
+                predict = self.predictor_of(member)
+                maps[..., k] += predict_scene(predict, scene, scalings[normalisation], tiling)[..., 0]
+            maps[..., k] /= len(members)
+        return maps
 
-    def _scalings(self, scene: Imagery) -> list[BandScaling]:
-        """One per member; those of one normalisation share theirs."""
-        wanted = [_normalisation(member) for member in self.description.members]
-        found = {each: each.for_scene(scene) for each in dict.fromkeys(wanted)}
-        return [found[each] for each in wanted]
 
+class _Shelf:
+    """The networks of a folder; those that fit are kept when they have been loaded."""
 
-def _normalisation(member: ModelMember) -> Normalisation:
-    return Normalisation(member.candidate.plan.scaling, member.numbers)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[str, Predictor] = {}
+        self._kept_bytes = 0
+
+    def __call__(self, member: ModelMember) -> Predictor:
+        """The network of a member.
+
+        Raises:
+            MapgroveError: Its file is gone or damaged.
+        """
+        if member.file in self._kept:
+            return self._kept[member.file]
+        # Networks that were used and dropped refer to themselves.
+        gc.collect()
+        path = self._folder / member.file
+        predictor = _load(path)
+        num_bytes = path.stat().st_size
+        if self._kept_bytes + num_bytes <= MOST_KEPT_BYTES:
+            self._kept[member.file] = predictor
+            self._kept_bytes += num_bytes
+        return predictor
 
 
 def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
@@ -137,6 +174,14 @@ def _check_numbers(member: ModelMember, num_bands: int, folder: Path) -> None:
             received=found,
             remedy="Run `retrain` again",
         )
+
+
+def _check_file(member: ModelMember, folder: Path) -> None:
+    path = folder / member.file
+    if not path.is_file():
+        raise MapgroveError(f"{path} cannot be loaded: it is missing", remedy="Run `retrain` again")
+    if member.sha256 and sha256_of(path) != member.sha256:
+        raise MapgroveError(f"{path} cannot be loaded: it is damaged", remedy="Run `retrain` again")
 
 
 def _lies_in(folder: Path, file: str) -> bool:
@@ -155,9 +200,22 @@ def _load(path: Path) -> Predictor:
         raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error
 
 
-def _read(model: type[Model], path: Path) -> Model:
+def _as_it_is(plain: Any) -> Any:
+    return plain
+
+
+def _with_maps(plain: Any) -> Any:
+    """A set of before there were several models per class: the threshold of its one model is that of the class."""
+    members = plain.get("members") if isinstance(plain, dict) else None
+    if not isinstance(members, list) or "maps" in plain or not all(isinstance(each, dict) for each in members):
+        return plain
+    names = {"class_name": "class_name", "threshold": "threshold", "jaccard": "validation_jaccard"}
+    return {**plain, "maps": [{new: each[old] for new, old in names.items() if old in each} for each in members]}
+
+
+def _read(model: type[Model], path: Path, mended: Callable[[Any], Any] = _as_it_is) -> Model:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = mended(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise MapgroveError(
             f"no model set in {path.parent}: {path.name} is missing",

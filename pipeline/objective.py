@@ -6,7 +6,6 @@ from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
 from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome, TrialContext
-from search_space.records import TrialModel
 from search_space.study import Study
 
 
@@ -38,7 +37,7 @@ class TrainingObjective:
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
-        from pipeline.trial_model import write_trial_model
+        from pipeline.trial_model import about_trial, write_trial_model
 
         try:
             data = StudyData.open(self.study)
@@ -63,17 +62,7 @@ class TrainingObjective:
             raise UnableError(f"the prepared data cannot be used: {error}") from error
         validation = trained.validation
         if self.study.search.keep_models:
-            about = TrialModel(
-                study=self.study.name,
-                trial=trial.number,
-                classes=classes,
-                bands=tuple(band for band in data.dataset.bands if band not in self.study.data.indices),
-                indices=self.study.data.indices,
-                candidate=candidate,
-                numbers=normalisation.numbers,
-                thresholds=validation.thresholds,
-                jaccard=validation.jaccard,
-            )
+            about = about_trial(self.study, trial.number, candidate, classes, normalisation.numbers, data, validation)
             write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
         return Outcome(
             state="done",

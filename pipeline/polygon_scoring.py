@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from pipeline.polygons import vectorise
 from pipeline.scoring import ScoringError
-from search_space.records import PolygonCounts
+from search_space.polygon_score import PolygonCounts
 
 LEAST_IOU = 0.5
 LEAST_SHARE = 0.5

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pipeline.backend import free_device_bytes
 from pipeline.checkpoint import Checkpoint
-from pipeline.files import sha256_of, sole_writer, write_json, written_beside
-from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
+from pipeline.files import sha256_of, write_json
+from pipeline.model_set_writing import FinishedTraining, assemble
 from pipeline.study_data import StudyData
 from pipeline.training import train
+from pipeline.trial_model import about_trial, write_trial_model
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
@@ -19,6 +20,7 @@ from search_space.network.cost import check_cost
 from search_space.objective import CHECKPOINT_FILE, EpochReport
 from search_space.records import Chosen, ModelMember, ModelSet
 from search_space.study import Study
+from search_space.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +84,7 @@ def retrain(
         each.candidate.check_feasible()
         limits = study.limits.of_one_network
         check_cost(each.candidate, data.dataset.input_bands, 1, limits, study.retrain, free_device_bytes())
-    with sole_writer(folder):
-        return _Retraining(study, data, folder, on_epoch).run(chosen)
+    return _Retraining(study, data, folder, on_epoch).run(chosen)
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,10 @@ class _Retraining:
             figures=trained.figures,
         )
         (self.folder / class_name / RUN_FILE).unlink(missing_ok=True)
-        with written_beside(self.folder / member.file) as beside:
-            trained.model.save(beside, include_optimizer=False)
+        about = about_trial(
+            study, chosen.trial or 0, candidate, [class_name], normalisation.numbers, data, trained.validation
+        )
+        write_trial_model(self.folder / member.file, trained.model, about)
         record = RunRecord(
             key=self._key(candidate),
             ground=self._ground(),
@@ -179,16 +182,23 @@ class _Retraining:
         return fingerprint([self._ground(), self.study.study.seed, encode(candidate), budget, *given])
 
     def _write(self, members: Mapping[str, ModelMember]) -> ModelSet:
-        study, data = self.study, self.data
-        model_set = ModelSet(
-            study=study.name,
-            data_fingerprint=data.dataset.fingerprint,
-            classes=study.data.classes,
-            bands=tuple(band for band in data.dataset.bands if band not in study.data.indices),
-            indices=study.data.indices,
-            members=tuple(members[name] for name in study.data.classes if name in members),
-        )
-        (self.folder / MODEL_SET_FILE).unlink(missing_ok=True)
-        write_json(self.folder / STUDY_FILE, encode(study.with_store("")))
-        write_json(self.folder / MODEL_SET_FILE, encode(model_set))
-        return model_set
+        budget = self.study.retrain
+        finished = [
+            FinishedTraining(
+                Task(
+                    class_name=name,
+                    epochs=budget.epochs,
+                    steps_per_epoch=budget.steps_per_epoch,
+                    trial=each.trial,
+                    study=each.study,
+                    recipe=each.recipe,
+                    prediction=each.prediction,
+                ),
+                each.candidate,
+                self.folder / each.file,
+                each.reports,
+                each.figures,
+            )
+            for name, each in members.items()
+        ]
+        return assemble(self.study, finished, self.folder)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.cross_folds import cross_fold
 from pipeline.folds import Fold, make_fold
 from pipeline.ground import Part
 from pipeline.normalisation import Normalisation
@@ -25,13 +26,20 @@ class StudyData:
     fold: Fold
 
     @classmethod
-    def open(cls, study: Study) -> "StudyData":
+    def open(cls, study: Study, fold: int = 0, num_folds: int = 0) -> "StudyData":
         """Open the prepared data set and split it.
+
+        Args:
+            study: Whose data.
+            fold: See `cross_fold`; 0 for the study's own split.
+            num_folds: See `cross_fold`; 0 with the study's own split.
 
         Raises:
             DataError: Not prepared, prepared with other settings, or a fold that cannot be made.
         """
         dataset = PreparedDataset.open_for(study.data)
+        if num_folds:
+            return cls(dataset, cross_fold(study.folds, dataset, fold, num_folds))
         return cls(dataset, make_fold(study.folds, dataset))
 
     def normalisation(self, scaling: Scaling) -> Normalisation:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole
+from search_space.task import Task
 
 CHECKPOINT_FILE = "checkpoint.npz"
 """In a trial's folder: what the next attempt goes on from. Whoever runs trials removes it when one has ended."""
@@ -15,6 +16,11 @@ CHECKPOINT_FILE = "checkpoint.npz"
 
 MODEL_FILE = "model.keras"
 """In a trial's folder: what it has trained. Whoever runs trials keeps it, if it is among the best, and removes it."""
+
+
+START_FILE = "start.keras"
+"""In a trial's folder: the model that its training starts from, where its task names one. Whoever runs trials fetches
+it before the trial, and removes it."""
 
 
 class EpochReport(Frozen):
@@ -81,6 +87,10 @@ class TrialContext(Protocol):
     @property
     def folder(self) -> Path:
         """An existing folder for the trial's files."""
+
+    @property
+    def task(self) -> Task | None:
+        """What a retraining does with the candidate; None in a search."""
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""

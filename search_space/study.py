@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError, did_you_mean
-from search_space.names import ClassNames, Names, StudyName, Text
+from search_space.names import ClassNames, Names, StudyName, Text, is_retraining, retraining_name, searched_name
 from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
 from search_space.starting_points import FoundStart, Starts
@@ -40,6 +40,9 @@ comparable."""
 CLASS_STUDIES = "classes"
 """In a study's folder: those of the studies of its single classes."""
 
+RETRAINING_FOLDER = "retrain"
+"""In a study's folder: that of its retraining."""
+
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
@@ -50,9 +53,10 @@ Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 
 
 def usual_folder(name: str) -> Path:
-    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road`."""
-    whole, of_class, class_name = name.partition("/")
-    return Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
+    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road/retrain`."""
+    whole, of_class, class_name = searched_name(name).partition("/")
+    folder = Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
+    return folder / RETRAINING_FOLDER if is_retraining(name) else folder
 
 
 def _grid(value: Any) -> Any:
@@ -349,7 +353,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _name_of_one_class(self) -> Self:
-        _, of_class, class_name = self.study.name.partition("/")
+        _, of_class, class_name = searched_name(self.study.name).partition("/")
         if of_class and self.study.classes != (class_name,):
             raise ValueError(
                 "`study.name` with a `/` names a study of one class, as `search --one-vs-all` makes them: leave it out"
@@ -373,14 +377,22 @@ class Study(Frozen):
 
     @property
     def store_url(self) -> str:
-        """URL of the trial store; the studies of single classes share that of the whole."""
-        home = self.folder.parents[1] if "/" in self.name else self.folder
+        """URL of the trial store; the studies of single classes and retrainings share that of the whole."""
+        home = self.folder.parent if is_retraining(self.name) else self.folder
+        home = home.parents[1] if "/" in self.name else home
         return self.study.store or f"sqlite:///{home / 'trials.sqlite'}"
 
     def of_class(self, class_name: str) -> "Study":
         """The study that searches for one class against the rest, with everything else as it is here."""
         folder = str(self.folder / CLASS_STUDIES / class_name) if self.study.folder else ""
         own = {"name": f"{self.name}/{class_name}", "classes": (class_name,), "folder": folder}
+        return self.model_copy(update={"study": self.study.model_copy(update=own)})
+
+    @property
+    def retraining(self) -> "Study":
+        """The study whose trials are the trainings of this one's retraining, with everything else as it is here."""
+        folder = str(self.folder / RETRAINING_FOLDER) if self.study.folder else ""
+        own = {"name": retraining_name(self.name), "folder": folder}
         return self.model_copy(update={"study": self.study.model_copy(update=own)})
 
     def with_store(self, url: str) -> "Study":

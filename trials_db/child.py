@@ -23,6 +23,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError
 from search_space.objective import EpochReport, Objective, Outcome
+from search_space.task import Task
 from trials_db.stopping import STOP_SIGNALS
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Job(NamedTuple):
         seed: Seed of everything random in the trial.
         folder: The trial's folder.
         attempt: 1 for the first attempt.
+        task: The plain form of what a retraining does with the candidate; None in a search.
     """
 
     objective: bytes
@@ -60,6 +62,7 @@ class Job(NamedTuple):
     seed: int
     folder: Path
     attempt: int
+    task: dict[str, Any] | None = None
 
 
 class Message(NamedTuple):
@@ -85,12 +88,14 @@ class ChildContext:
         seed: Seed of everything random in the trial.
         folder: The trial's folder.
         pipe: Where reports go.
+        task: What a retraining does with the candidate; None in a search.
     """
 
     number: int
     seed: int
     folder: Path
     pipe: Connection
+    task: Task | None = None
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""
@@ -165,7 +170,8 @@ def _run(job: Job, pipe: Connection) -> Message:
     pipe.send(Message("ready"))
     try:
         candidate = decode(Candidate, job.candidate, where=f"trial {job.number}")
-        outcome = _checked(objective(candidate, ChildContext(job.number, job.seed, job.folder, pipe)))
+        task = None if job.task is None else decode(Task, job.task, where=f"the task of trial {job.number}")
+        outcome = _checked(objective(candidate, ChildContext(job.number, job.seed, job.folder, pipe, task)))
     except MalformedError as error:
         _keep_traceback(job.folder)
         return Message("malformed", str(error))
@@ -231,8 +237,8 @@ def _keep_traceback(folder: Path) -> None:
         _log.warning("%s", error)
 
 
-def write_candidate(folder: Path, candidate: dict[str, Any]) -> None:
-    """Write `candidate.json` into the trial's folder, whole or not at all."""
-    beside = folder / "candidate.json.tmp"
-    beside.write_text(json.dumps(candidate, indent=2) + "\n")
-    os.replace(beside, folder / "candidate.json")  # noqa: PTH105
+def write_plain(path: Path, plain: dict[str, Any]) -> None:
+    """Write what is tried into the trial's folder, for people to read, whole or not at all."""
+    beside = path.with_name(f"{path.name}.tmp")
+    beside.write_text(json.dumps(plain, indent=2) + "\n")
+    beside.replace(path)

@@ -129,9 +129,13 @@ def test_a_checkpoint_of_another_training_is_left_alone(
     assert anew.reports[0].training_loss == run(CANDIDATES["plain"], None, epochs=1, seed=seed).reports[0].training_loss
 
 
+COUNTS = {
+    "a": {"north": np.arange(512).reshape(2, 256), "south": np.full((2, 256), 3)},
+    "b": {"north": np.zeros((2, 256), np.int64)},
+}
 SNAPSHOT = Snapshot(
     reports=(EpochReport(epoch=1, training_loss=0.5, jaccard={"a": 0.25}, seconds=2.0),),
-    best=Best(1, Validation({"a": 0.25}, {"a": 0.5}), [np.arange(3.0)]),
+    best=Best(1, Validation({"a": 0.25}, {"a": 0.5}, COUNTS), [np.arange(3.0)]),
     variables=[np.arange(12.0, dtype=np.float32).reshape(3, 4), np.array(7, np.uint32)] * 6,
     optimizer=[np.zeros(2)],
     patch_losses=np.array([np.nan, 1.5]),
@@ -147,6 +151,9 @@ def test_a_snapshot_comes_back(tmp_path: Path) -> None:
     found = checkpoint.load()
     assert (found.reports, found.train_s, found.best.epoch) == (SNAPSHOT.reports, 12.5, 1)
     assert found.best.validation == SNAPSHOT.best.validation
+    counts = found.best.validation.counts
+    assert {name: list(scenes) for name, scenes in counts.items()} == {"a": ["north", "south"], "b": ["north"]}
+    assert all(np.array_equal(counts[name][scene], COUNTS[name][scene]) for name in COUNTS for scene in COUNTS[name])
     for name in ("variables", "optimizer"):
         ours, theirs = getattr(found, name), getattr(SNAPSHOT, name)
         assert [each.dtype for each in ours] == [each.dtype for each in theirs]

@@ -8,7 +8,7 @@ from shapely import MultiPolygon, Polygon, box
 
 from pipeline.polygon_scoring import count_polygons, match_polygons, total
 from pipeline.scoring import ScoringError
-from search_space.records import PolygonCounts
+from search_space.polygon_score import PolygonCounts
 
 SQUARE = box(0, 0, 10, 10)
 
