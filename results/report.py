@@ -23,7 +23,14 @@ from results.phrases import (
     failures_line,
     jaccard_text,
 )
-from results.scores import absent_phrase, model_table, score_table, scored_ground_phrase
+from results.scores import (
+    absent_phrase,
+    model_table,
+    polygon_table,
+    score_table,
+    scored_ground_phrase,
+    things_phrase,
+)
 from results.splits import held_out_phrase, split_notes, split_table
 from results.tables import all_trials, candidate_details, leader_board
 from search_space.decode import encode
@@ -324,6 +331,7 @@ def _scores(given: ReportInput) -> list[str]:
             f"{score.places}",
         ),
         page.table(score_table(score)),
+        *([page.paragraph(things_phrase(score), "quiet"), page.table(polygon_table(score))] if score.polygons else []),
     ]
 
 

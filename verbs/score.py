@@ -2,6 +2,7 @@
 
 The maps were cut at thresholds that the validation ground chose; the test ground had no part in training or
 choosing, so its score is the one to publish. A class without a labelled pixel there has no score and is named.
+Where single things were told apart (prediction.instances), F1 over their polygons is told too.
 
 Examples:
   python run_search.py score --study demo
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
-    from results.scores import absent_phrase, score_table, scored_ground_phrase
+    from results.scores import absent_phrase, polygon_table, score_table, scored_ground_phrase, things_phrase
     from results.text import render_table
 
     study = load_study(options)
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         absent=score.absent,
         counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
         mean_jaccard=score.mean_jaccard,
+        polygons=scored.polygons,
         rule=RULE,
         models=scored.models,
     )
@@ -75,6 +77,9 @@ def run(options: argparse.Namespace) -> None:
         return
     say(f"{options.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
     say(render_table(score_table(record)))
+    if record.polygons:
+        say(things_phrase(record))
+        say(render_table(polygon_table(record)))
     if record.absent:
         say(absent_phrase(record))
 
