@@ -140,25 +140,31 @@ class LoadedModelSet:
         # Members of one normalisation share the scaling; where it is the scene's own, the scene is read for it.
         scalings: dict[Normalisation, BandScaling] = {}
         for k, name in enumerate(self.classes):
+            wants_energy = name in settings.instances
+            total, num_deep = np.zeros((*scene.valid.shape, 2 if wants_energy else 1), np.float32), 0
             members = self.description.members_of(name)
-            maps[..., k] = 0.0
-            deep = np.zeros(scene.valid.shape, np.float32)
-            num_deep = 0
             for member in members:
-                normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
-                if normalisation not in scalings:
-                    scalings[normalisation] = normalisation.for_scene(scene)
-                tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
-                predict = self.predictor_of(member)
-                blended = predict_scene(predict, scene, scalings[normalisation], tiling)
-                maps[..., k] += blended[..., 0]
-                if blended.shape[-1] > 1 and name in settings.instances:
-                    deep += blended[..., 1]
-                    num_deep += 1
-            maps[..., k] /= len(members)
+                blended = self._blended(member, scene, settings, scalings)[..., : total.shape[-1]]
+                total[..., : blended.shape[-1]] += blended
+                num_deep += blended.shape[-1] - 1
+            maps[..., k] = total[..., 0] / len(members)
             if num_deep:
-                energies[name] = deep / num_deep
+                energies[name] = np.asarray(total[..., 1] / num_deep, np.float32)
         return SceneMap(maps, energies)
+
+    def _blended(
+        self,
+        member: ModelMember,
+        scene: Imagery,
+        settings: PredictionSettings,
+        scalings: dict[Normalisation, BandScaling],
+    ) -> NDArray[np.float32]:
+        """What one member says: its probabilities and, where it maps it, the energy, `(H, W, 1 or 2)`."""
+        normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
+        if normalisation not in scalings:
+            scalings[normalisation] = normalisation.for_scene(scene)
+        tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
+        return predict_scene(self.predictor_of(member), scene, scalings[normalisation], tiling)
 
 
 class _Shelf:

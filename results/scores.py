@@ -7,7 +7,6 @@ from results.splits import share_text
 from results.tables import jaccard_column
 from search_space.records import ModelSet, ScoreRecord
 
-
 _TRUTHS = {
     "polygons": "the labels' polygons",
     "masks": "connected places of the labels' masks, in which neighbours that touch are one",
