@@ -10,7 +10,7 @@ BLOCKS_PER_FOLD = 2
 """Where scenes are too few to be dealt whole, they are cut so that each fold may have so many blocks."""
 
 
-def cross_fold(settings: FoldSettings, dataset: PreparedDataset, fold: int, num_folds: int) -> Fold:
+def cross_folds(settings: FoldSettings, dataset: PreparedDataset, num_folds: int) -> tuple[Fold, ...]:
     """Deal what is not the test's into folds: a function of the settings and the data alone.
 
     Blocks are dealt where the study deals blocks; whole scenes elsewhere, unless there are fewer of them than folds:
@@ -20,11 +20,11 @@ def cross_fold(settings: FoldSettings, dataset: PreparedDataset, fold: int, num_
     Args:
         settings: The study's `[folds]`.
         dataset: What is split.
-        fold: The fold that validates, from 1.
         num_folds: Number of folds.
 
     Returns:
-        The split. The ground of the fold, or that of all the others, may lack a class; it names those.
+        One split for each fold, in which it validates and the others train. Either may lack a class; the split names
+        those.
 
     Raises:
         DataError: The study's own split cannot be made, or there are more folds than there is to deal.
@@ -33,9 +33,7 @@ def cross_fold(settings: FoldSettings, dataset: PreparedDataset, fold: int, num_
     test = {piece for piece, use in uses_of(deal, settings).items() if use == "test"}
     # What the test has of a study of scenes are whole scenes, which then are not cut either.
     names = tuple(dict.fromkeys(piece.scene_id for piece in test)) if settings.unit == "scene" else settings.test
-    anew = settings.model_copy(
-        update={"validation": (), "test": names, "num_folds": num_folds, "fold": fold, "test_fold": None}
-    )
+    anew = settings.model_copy(update={"validation": (), "test": names, "num_folds": num_folds, "test_fold": None})
     units = _units(ground, test)
     if len(units) < num_folds and settings.unit == "scene":
         anew, ground = _cut(anew, dataset, ground, test, BLOCKS_PER_FOLD * num_folds)
@@ -44,11 +42,11 @@ def cross_fold(settings: FoldSettings, dataset: PreparedDataset, fold: int, num_
         raise DataError(
             "There is too little labelled ground beside the test's for so many folds",
             received={"folds": num_folds, f"{anew.places} to deal": len(units)},
-            remedy=f"Take at most {len(units)} folds"
-            if len(units) > 1
-            else "Label more, or take the study's own split",
+            remedy=f"Take at most {len(units)} folds" if len(units) > 1 else "Label more, or take no folds",
         )
-    return fold_of(anew, dataset, ground, dict.fromkeys(test, "test") | dealt(units, num_folds, settings.seed))
+    pieces = dict.fromkeys(test, "test") | dealt(units, num_folds, settings.seed)
+    numbered = (anew.model_copy(update={"fold": number + 1}) for number in range(num_folds))
+    return tuple(fold_of(each, dataset, ground, pieces) for each in numbered)
 
 
 def _units(ground: LabelledGround, test: set[Piece]) -> list[tuple[Piece, ...]]:

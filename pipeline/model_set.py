@@ -93,6 +93,7 @@ class LoadedModelSet:
             raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
         for member in description.members:
             _check_numbers(member, len(description.bands) + len(description.indices), folder)
+        for member in description.members:
             _check_file(member, folder)
         return cls(description, _Shelf(folder))
 
@@ -174,6 +175,7 @@ class _Shelf:
         self._folder = folder
         self._kept: dict[str, Predictor] = {}
         self._kept_bytes = 0
+        self._dropped = False
 
     def __call__(self, member: ModelMember) -> Predictor:
         """The network of a member.
@@ -183,12 +185,14 @@ class _Shelf:
         """
         if member.file in self._kept:
             return self._kept[member.file]
-        # Networks that were used and dropped refer to themselves.
-        gc.collect()
+        if self._dropped:
+            # Networks refer to themselves: those that were dropped stay until somebody looks.
+            gc.collect()
         path = self._folder / member.file
         predictor = _load(path)
         num_bytes = path.stat().st_size
-        if self._kept_bytes + num_bytes <= MOST_KEPT_BYTES:
+        self._dropped = self._kept_bytes + num_bytes > MOST_KEPT_BYTES
+        if not self._dropped:
             self._kept[member.file] = predictor
             self._kept_bytes += num_bytes
         return predictor

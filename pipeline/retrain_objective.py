@@ -47,11 +47,15 @@ class RetrainObjective:
         candidate.check_feasible()
         self.warm_up()
         from pipeline.scene import DataError
-        from pipeline.study_data import StudyData
+        from pipeline.study_data import StudyData, ground_of
 
         _check_weights(candidate, trial.task)
         try:
             data = StudyData.open(self.study, trial.task.fold, trial.task.num_folds)
+            if trial.task.ground not in ("", ground_of(self.study, data.dataset)):
+                raise UnableError(
+                    "the data or their split are not those that `retrain` was called with: start the worker again"
+                )
             check_labelled(trial.task, data)
             trained = self._train(candidate, trial, trial.task, data)
         except DataError as error:

@@ -26,6 +26,7 @@ class Task(Frozen):
         rank: 0 for the best candidate of the class, 1 for the next.
         epochs: Number of epochs.
         steps_per_epoch: Optimisation steps per epoch.
+        ground: Fingerprint of the data and of how they are split; a worker that has others does not begin.
         start: SHA-256 of the model that training starts from; empty from scratch.
         weights: SHA-256 of the file that the candidate's encoder starts from; empty where it names none.
         trial: Number of the trial that found the candidate; None for a recipe.
@@ -41,6 +42,7 @@ class Task(Frozen):
     rank: Number = 0
     epochs: Count
     steps_per_epoch: Count
+    ground: str = ""
     start: Sha256 = ""
     weights: Sha256 = ""
     trial: Number | None = None
@@ -66,9 +68,14 @@ class Task(Frozen):
         """What the model depends on, beside the candidate and the data; where the candidate is from is no part."""
         return {name: value for name, value in encode(self).items() if name not in _ORIGIN}
 
-    def key(self, candidate: dict[str, Any]) -> str:
-        """16 hexadecimal digits: equal exactly where training a candidate (in its plain form) is the same training."""
-        return fingerprint([candidate, self.essence])
+    def key(self, candidate: dict[str, Any], seed: int) -> str:
+        """16 hexadecimal digits: equal exactly where it is the same training.
+
+        Args:
+            candidate: In its plain form.
+            seed: Of everything random in it, as `seed_from` makes it.
+        """
+        return fingerprint([candidate, self.essence, seed])
 
     def seed_from(self, study_seed: int) -> int:
         """Seed of everything random in it; candidates of all ranks begin alike."""

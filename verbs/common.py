@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
+from search_space.names import is_retraining, searched_name
 from search_space.study import CLASS_STUDIES, Study, usual_folder
 from search_space.study_file import read_study
 
@@ -148,6 +149,18 @@ def _refuse_set(name: str, options: argparse.Namespace) -> None:
             f"Name that of {whole}, with --one-vs-all --classes {class_name}" if class_name else "Name its .toml file"
         )
         raise UsageError("--set changes values of a study's file", received=name, remedy=remedy)
+
+
+def refuse_retraining(study: Study) -> None:
+    """Refuse a study that `retrain` made, where one is wanted that is searched.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if is_retraining(study.name):
+        raise UsageError(
+            "a retraining is wanted by the name of its study", received=study.name, remedy=searched_name(study.name)
+        )
 
 
 def refuse_set_without_study(options: argparse.Namespace) -> None:

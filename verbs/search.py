@@ -32,6 +32,7 @@ from verbs.common import (
     load_study,
     open_study_artifacts,
     open_study_store,
+    refuse_retraining,
     save_study,
     say,
     study_commands,
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
         )
     whole = load_study(options)
+    refuse_retraining(whole)
     _check_workers(options.workers, whole, len(options.classes or whole.classes) if options.one_vs_all else 1)
     backend_name()
     dataset, fold = _checked_data(whole)

@@ -1,10 +1,10 @@
 """Try candidates that a master proposed, one after the other, each in a process of its own.
 
 `--study 'dstl/*'` serves the studies of single classes, and those that come later, in turn; so does `--study` several
-times. One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without
-one. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
-checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1
-always does.
+times. What `retrain` asks for is served with its study. One command serves a whole machine: `--gpus 0,1,2,3` starts a
+worker for each GPU, `--workers 4` as many without one. A worker may be stopped or killed at any time: its trial goes to
+another one, which goes on from its last checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the
+first of them lets it end, as SIGUSR1 always does.
 
 Examples:
   python run_search.py worker --study demo
@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError, UsageError
+from search_space.names import is_retraining, retraining_name, searched_name
 from search_space.study import Study
 from verbs.common import (
     STORE_VARIABLE,
     NamedStudies,
     add_studies,
     at_least,
-    is_pattern,
     load_studies,
     matching,
     open_named,
@@ -155,13 +155,22 @@ class _Studies:
         return found
 
     def find_more(self) -> "list[Assignment]":
-        """Those that have come since."""
-        return self._those_served(self._unseen()) if any(map(is_pattern, self._names)) else []
+        """Those that have come since: of patterns, and the retrainings of those that are served."""
+        return self._those_served(self._unseen())
 
     def _unseen(self) -> list[str]:
-        found = [name for name in matching(self._names, self._store.list_studies()) if name not in self._seen]
+        found = [name for name in self._wanted() if name not in self._seen]
         self._seen.update(found)
         return found
+
+    def _wanted(self) -> list[str]:
+        """All there are by now, each with its retraining; what was never searched may be retrained all the same."""
+        known = self._store.list_studies()
+        found = []
+        for name in matching(self._names, known):
+            retraining = [each for each in [retraining_name(name)] if each in known]
+            found += [name, *retraining] if name in known or not retraining else retraining
+        return list(dict.fromkeys(found))
 
     def _those_served(self, names: "Sequence[str]") -> "list[Assignment]":
         """All but those that cannot be served here, which is told: a worker of many does not leave for one."""
@@ -176,8 +185,9 @@ class _Studies:
     def _assignment(self, name: str) -> "Assignment":
         record = self._store.load_study(name)
         study = decode(Study, record.settings, where=f"study {name}").with_store(self._named.store_url)
-        if name in self._named.from_files:
-            study = study.placed_as(self._named.from_files[name])
+        here = self._named.from_files.get(searched_name(name))
+        if here is not None:
+            study = study.placed_as(here.retraining if is_retraining(name) else here)
         place = study.study.artifacts
         if place not in self._artifacts:
             self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
@@ -193,8 +203,10 @@ def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
     # Told once, here, and not by each worker.
     named = load_studies(options)
     with open_named(named) as store:
-        for name in matching(named.names, store.list_studies()):
-            store.load_study(name)
+        known = store.list_studies()
+        for name in matching(named.names, known):
+            if name in known or retraining_name(name) not in known:
+                store.load_study(name)
     with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
         say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
         draining = threading.Event()
@@ -245,6 +257,7 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> "Assignment":
     from pipeline.objective import TrainingObjective
+    from pipeline.retrain_objective import RetrainObjective
     from trials_db.assignment import Assignment, WorkerLimits
     from trials_db.keeping import Keeping
     from trials_db.pruning import Pruning
@@ -257,9 +270,19 @@ def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> 
         stuck_s=study.limits.stuck_s,
         trial_memory_mb=study.limits.trial_memory_mb,
     )
+    if is_retraining(study.name):
+        # Its trainings are longer than the trials that these limits were made for.
+        limits = limits.model_copy(update={"trial_s": 0.0, "stuck_s": limits.stuck_s * _longer_epochs(study)})
+        keeping = Keeping(artifacts, None, study.search.checkpoint_s)
+        return Assignment(record, RetrainObjective(study), study.folder, limits, keeping=keeping)
     pruning = Pruning(study.pruning, study.budget.epochs)
     keeping = Keeping(artifacts, study.search.keep_models, study.search.checkpoint_s)
     return Assignment(record, TrainingObjective(study), study.folder, limits, pruning, keeping)
+
+
+def _longer_epochs(study: Study) -> float:
+    """How many times as long as in the search an epoch of a retraining takes, and at least as long."""
+    return max(1.0, study.retrain.steps_per_epoch / study.budget.steps_per_epoch)
 
 
 def _gpus(text: str) -> list[str]:
