@@ -41,7 +41,7 @@ from search_space.study import Budget, LimitSettings
 from search_space.training_plan import LossMix, Scaling, TrainingPlan
 
 SIDE_PX = 384
-BLUR_PX, NOISE = 1.2, 0.25
+BLUR_PX, NOISE = 1.8, 0.3
 MARKERS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 DEFAULT = PredictionSettings().marker_energy
 

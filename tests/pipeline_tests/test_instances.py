@@ -174,7 +174,7 @@ def test_without_an_energy_necks_part() -> None:
 
 
 def test_the_depth_is_that_which_the_energy_is_trained_to_be() -> None:
-    from pipeline.losses import energies
+    from pipeline.trainee import energies
 
     mask = smooth(3, 3.0, (40, 50)) > 0.4
     targets = np.stack([mask, np.ones_like(mask)], axis=-1)[None].astype(np.float32)
