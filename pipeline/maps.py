@@ -173,7 +173,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     """Predict a scene and write `out/<scene>/`; a whole map of the same models, scene and settings is kept.
 
     Args:
-        models: One per class.
+        models: One or several per class.
         scene: What to map; of a prepared scene with labels a comparison is drawn too.
         settings: How tiles become a map.
         out: Folder of all maps.

@@ -14,16 +14,6 @@ CARD_FILE = "MODEL_CARD.md"
 
 NOTHING = "–"
 
-SCORE_WORDS = {
-    "other folds": "each fold at the threshold that the other folds chose",
-    "other scenes": "each scene at the threshold that the other scenes chose",
-    "same ground": "**on the ground that chose the threshold, which flatters**",
-}
-GROUND_WORDS = {
-    "validation": "the study's validation ground",
-    "folds": "the ground of the folds, each validated by models that did not train on it",
-}
-
 
 def model_card(models: ModelSet, study: Study) -> str:
     """The card as Markdown.
@@ -66,12 +56,12 @@ def _scores(models: ModelSet) -> str:
             _spread(each),
             _folds(each),
             ", ".join(map(str, each.absent_folds)) or "none",
-            SCORE_WORDS[each.score_from],
+            f"**{each.counted}**" if each.flatters else each.counted,
         )
         for each in models.maps
     ]
     columns = ("class", "threshold", "Jaccard", "spread", "by fold", "folds without the class", "counted")
-    grounds = dict.fromkeys(each.threshold_from for each in models.maps)
+    grounds = _distinct(each.ground for each in models.maps)
     return "\n".join(
         (
             "## Thresholds and scores",
@@ -81,7 +71,7 @@ def _scores(models: ModelSet) -> str:
             "Jaccard is TP / (TP + FP + FN) over all known pixels of that ground together, of single models: each "
             "counts where it did not train. The spread is a standard deviation.",
             "",
-            f"Thresholds come from {' and '.join(GROUND_WORDS[each] for each in grounds)}.",
+            f"Thresholds come from {' and '.join(grounds)}.",
         )
     )
 

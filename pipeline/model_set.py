@@ -36,7 +36,7 @@ def read_model_set(folder: Path) -> ModelSet:
     Raises:
         MapgroveError: There is none, or it is damaged.
     """
-    return _read(ModelSet, folder / MODEL_SET_FILE, _with_maps)
+    return _read(ModelSet, folder / MODEL_SET_FILE)
 
 
 def read_model_set_study(folder: Path) -> Study:
@@ -236,22 +236,9 @@ def _load(path: Path) -> Predictor:
         raise MapgroveError(f"{path} cannot be loaded: {reason}", remedy="Run `retrain` again") from error
 
 
-def _as_it_is(plain: Any) -> Any:
-    return plain
-
-
-def _with_maps(plain: Any) -> Any:
-    """A set of before there were several models per class: the threshold of its one model is that of the class."""
-    members = plain.get("members") if isinstance(plain, dict) else None
-    if not isinstance(members, list) or "maps" in plain or not all(isinstance(each, dict) for each in members):
-        return plain
-    names = {"class_name": "class_name", "threshold": "threshold", "jaccard": "validation_jaccard"}
-    return {**plain, "maps": [{new: each[old] for new, old in names.items() if old in each} for each in members]}
-
-
-def _read(model: type[Model], path: Path, mended: Callable[[Any], Any] = _as_it_is) -> Model:
+def _read(model: type[Model], path: Path) -> Model:
     try:
-        plain = mended(json.loads(path.read_text(encoding="utf-8")))
+        plain = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MapgroveError(
             f"no model set in {path.parent}: {path.name} is missing",
@@ -259,4 +246,8 @@ def _read(model: type[Model], path: Path, mended: Callable[[Any], Any] = _as_it_
         ) from None
     except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `retrain` again") from None
+    if model is ModelSet and isinstance(plain, dict) and "members" in plain and "maps" not in plain:
+        raise MapgroveError(
+            f"{path} is of an earlier version, which wrote candidates in another way", remedy="Run `retrain` again"
+        )
     return decode(model, plain, where=str(path), remedy="Run `retrain` again")

@@ -1,7 +1,7 @@
 """How far a study is: counts per state, pace, estimated end, workers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from results.facts import FINISHED, STATES, mean_jaccard, ranked
 from results.phrases import NOTHING, architecture_phrase, count_text, counted, duration_text, jaccard_text
 from results.tables import DETAIL_COLUMNS
 from results.text import plain_rows
+from search_space.names import is_retraining
 from trials_db.records import Trial, TrialState, WorkerRecord
 
 PACE_TRIALS = 20
@@ -161,13 +162,17 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
     left_s = None if status.end_s is None else status.end_s - now_s
     end = f"about {_clock(status.end_s, now_s)}, in {duration_text(left_s)}" if status.end_s is not None else NOTHING
     states = ", ".join(f"{count_text(number)} {state}" for state, number in status.counts.items() if number)
+    noun = "training" if is_retraining(status.study) else "trial"
     rows = [
-        ("finished", _finished(status)),
-        ("states", states or "no trial yet"),
+        ("finished", _finished(status, noun)),
+        ("states", states or f"no {noun} yet"),
         ("master", status.master or "none proposes now"),
-        ("pace", _pace(status.trials_per_h)),
+        ("pace", _pace(status.trials_per_h, noun)),
         ("estimated end", end),
     ]
+    if is_retraining(status.study):
+        # Nobody proposes, and none is the best of several classes.
+        return _details(status, [row for row in rows if row[0] != "master"])
     if status.ending:
         rows.append(("ended", status.ending))
     if status.best is not None:
@@ -175,22 +180,26 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
             ("best so far", f"trial {status.best.number}, mean Jaccard {jaccard_text(mean_jaccard(status.best))}"),
             ("", architecture_phrase(status.best.decoded().architecture)),
         ]
+    return _details(status, rows)
+
+
+def _details(status: StudyStatus, rows: Sequence[tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame([(f"study {status.study}", *row) for row in rows], columns=DETAIL_COLUMNS)
 
 
-def _finished(status: StudyStatus) -> str:
+def _finished(status: StudyStatus, noun: str) -> str:
     if status.num_finished > status.max_trials:
         return f"{counted(status.num_finished, 'trial')}, more than limits.max_trials = {status.max_trials}"
-    return f"{count_text(status.num_finished)} of {counted(status.max_trials, 'trial')}"
+    return f"{count_text(status.num_finished)} of {counted(status.max_trials, noun)}"
 
 
-def _pace(trials_per_h: float | None) -> str:
+def _pace(trials_per_h: float | None, noun: str) -> str:
     """How fast trials end: of slow ones the time that one takes, which says more than "0 trials per hour"."""
     if trials_per_h is None:
         return NOTHING
     if trials_per_h < 10.0:
-        return f"one trial in {duration_text(3600.0 / trials_per_h)}"
-    return f"{counted(trials_per_h, 'trial')} per hour"
+        return f"one {noun} in {duration_text(3600.0 / trials_per_h)}"
+    return f"{counted(trials_per_h, noun)} per hour"
 
 
 def _clock(moment_s: float | None, now_s: float) -> str:

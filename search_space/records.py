@@ -23,6 +23,11 @@ ThresholdFrom = Literal["validation", "folds"]
 ScoreFrom = Literal["other folds", "other scenes", "same ground"]
 SpreadOver = Literal["folds", "models", ""]
 
+GROUND_WORDS: dict[ThresholdFrom, str] = {
+    "validation": "the study's validation ground",
+    "folds": "the ground of all folds",
+}
+
 NUM_LEVELS = 256
 """So many levels has a probability where pixels are counted: level `k` from `k / 256` on."""
 
@@ -116,7 +121,7 @@ class ModelMember(Frozen):
     Attributes:
         class_name: The class it maps.
         file: The `.keras` file, relative to the folder of the model set.
-        sha256: Of that file; empty in a set of before there were several models per class.
+        sha256: Of that file; empty where nobody wrote it down.
         candidate: The architecture and training plan it was made from.
         fold: The fold it did not see and was validated on; 0 for the study's own validation ground.
         num_folds: Of how many folds; 0 with the study's own split.
@@ -181,9 +186,9 @@ class TrialModel(Frozen):
         numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         thresholds: Per class; values at or above it are the class.
         jaccard: Validation Jaccard per class at its threshold.
-        counts: Per class and scene of the validation ground, its pixels by level; empty in files of before.
+        counts: Per class and scene of the validation ground, its pixels by level; empty where nobody wrote it down.
         same_ground: Groups of these scenes that show the same ground.
-        data_fingerprint: Fingerprint of the prepared data set it was trained on; empty in files of before.
+        data_fingerprint: Fingerprint of the prepared data set it was trained on; empty where nobody wrote it down.
         made_with: What it was trained by, to its version, such as "keras" to "3.12.0".
     """
 
@@ -244,7 +249,7 @@ class ClassMap(Frozen):
         folds: What the members of each fold reach there, in order.
         spread: Standard deviation, that of a sample, of `jaccard` over folds or members; None where there is one.
         spread_over: What it is taken over: folds where there are several, else members.
-        absent_folds: Folds whose ground lacks the class; they are no part of anything here.
+        absent_folds: Folds that lack the class, where they train or where they validate; they are no part of this.
     """
 
     class_name: str
@@ -262,6 +267,19 @@ class ClassMap(Frozen):
     def flatters(self) -> bool:
         """Whether the ground that chose the threshold is also what the Jaccard was counted on."""
         return self.score_from == "same ground"
+
+    @property
+    def counted(self) -> str:
+        """How the Jaccard was counted, in words."""
+        if self.flatters:
+            return "on the ground that chose the threshold, which flatters"
+        part = self.score_from.removeprefix("other ")
+        return f"each {part.removesuffix('s')} at the threshold that the other {part} chose"
+
+    @property
+    def ground(self) -> str:
+        """What chose the threshold, in words."""
+        return GROUND_WORDS[self.threshold_from]
 
 
 class ModelSet(Frozen):

@@ -159,7 +159,9 @@ def refuse_retraining(study: Study) -> None:
     """
     if is_retraining(study.name):
         raise UsageError(
-            "a retraining is wanted by the name of its study", received=study.name, remedy=searched_name(study.name)
+            "a retraining is wanted by the name of its study",
+            received=study.name,
+            remedy=f"Name {searched_name(study.name)}",
         )
 
 

@@ -223,23 +223,13 @@ def test_numbers_that_do_not_fit_the_models_are_told(
         LoadedModelSet.open(tmp_path)
 
 
-def test_a_model_set_of_one_model_per_class_is_still_read(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "models")
+def test_a_model_set_of_before_is_to_be_made_again(folder: Path, tmp_path: Path) -> None:
     plain = json.loads((folder / "model_set.json").read_text(encoding="utf-8"))
-    new = ("sha256", "fold", "num_folds", "seed", "rank", "epochs", "steps_per_epoch", "start", "made_with")
-    for place, member in enumerate(plain["members"]):
-        for name in new:
-            del member[name]
-        member.update(threshold=(place + 1) / 8, validation_jaccard=None if place else 0.75)
-    for name in ("maps", "version"):
-        del plain[name]
-    write_json(tmp_path / "models" / "model_set.json", plain)
+    del plain["maps"]
+    write_json(tmp_path / "model_set.json", plain)
 
-    models = LoadedModelSet.open(tmp_path / "models")
-
-    np.testing.assert_array_equal(models.thresholds, np.float32([0.125, 0.25, 0.375, 0.5]))
-    assert [each.jaccard for each in models.description.maps] == [0.75, None, None, None]
-    assert all(each.flatters for each in models.description.maps)
+    with pytest.raises(MapgroveError, match=r"model_set.json is of an earlier version.* Run `retrain` again"):
+        LoadedModelSet.open(tmp_path)
 
 
 def test_a_model_set_that_cannot_be_understood_is_to_be_made_again(folder: Path, tmp_path: Path) -> None:

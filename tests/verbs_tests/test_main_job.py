@@ -257,6 +257,7 @@ def test_the_rest_of_the_job(job: Job) -> None:
     scores = json.loads(job.run("score", "--json"))
     assert scores["fold"] == "test"
     assert scores["jaccard"]["bright"] > 0.6
+    assert (scores["threshold_from"], scores["models_saw"]) == ("validation", "nothing")
     assert "Report:" in job.run("report")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "tiny" in page
@@ -347,7 +348,9 @@ def test_a_study_on_blocks_goes_all_the_way(job: Job) -> None:
     corners = [block for each in score["ground"] for block in each["blocks_px"]]
     num_px = sum((bottom - top) * (right - left) for top, left, bottom, right in corners)
     assert num_px >= sum(score["counts"]["bright"].values())
-    assert "test blocks" in job.run("score", *words(1))
+    told = job.run("score", *words(1))
+    assert "test blocks" in told
+    assert "whose labels had no part in training or in any choice" in told
     job.run("report", *words(1))
     page = (job.folder / "runs" / "cut" / "report.html").read_text(encoding="utf-8")
     assert "fold 1 of 3, dealt in blocks of about 24 px" in page
@@ -421,11 +424,11 @@ def test_an_image_beside_the_data_set_is_mapped_by_a_moved_model_set(job: Job, t
     moved = tmp_path / "moved"
     (job.folder / "runs" / "tiny" / "models").rename(moved)
     try:
+        card = (moved / "MODEL_CARD.md").read_text(encoding="utf-8")
+        _, program, *words = next(line for line in card.splitlines() if "--models FOLDER" in line).split()
+        places = {"FOLDER": str(moved), "IMAGE": str(job.folder / "imagery" / "images" / "a.png")}
         done = subprocess.run(
-            [
-                *(sys.executable, str(ROOT / "run_search.py"), "predict", "--models", str(moved)),
-                *("--out", str(tmp_path / "maps"), str(job.folder / "imagery" / "images" / "a.png")),
-            ],
+            [sys.executable, str(ROOT / program), *(places.get(word, word) for word in words)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
