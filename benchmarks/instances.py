@@ -4,7 +4,7 @@ A town of houses that stand a pixel or two apart is seen through a blur and nois
 trained on one town and maps another. Its mask is taken apart into connected places; by a watershed on the depth within
 the mask; and by a watershed on the energy. Markers are those of the default, and those that would have been best.
 
-  python benchmarks/instances.py
+  python benchmarks/instances.py --epochs 10
   python benchmarks/instances.py --seeds 1 --epochs 2 --picture town.png
 """
 

@@ -12,13 +12,19 @@ Examples:
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ModelSet, ScoreRecord
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
+
+if TYPE_CHECKING:
+    from pipeline.ground import Part
+    from pipeline.maps import ScoredMaps
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
-    from results.scores import (
-        absent_phrase,
-        independence_phrase,
-        polygon_table,
-        score_table,
-        scored_ground_phrase,
-        things_phrase,
-    )
-    from results.text import render_table
+    from results.scores import independence_phrase
 
     study = load_study(options)
     dataset = PreparedDataset.open_for(study.data)
@@ -68,9 +66,24 @@ def run(options: argparse.Namespace) -> None:
         models = None
     if models is not None and any(part.held_out_blocks for part in fold.training):
         _tell_farther_sight(models, scored.tile_px)
+    record = _record(options.fold, parts, scored)
+    if models is not None:
+        record = record.model_copy(update=_independence(models, study, options.fold))
+    write_json(study.folder / SCORE_FILE, encode(record))
+    if models is None:
+        logger.warning("Other models drew these maps: what they saw of this ground before is not known")
+    elif record.models_saw != "nothing":
+        logger.warning("%s", independence_phrase(record))
+    if options.json:
+        say_json(encode(record))
+    else:
+        _say(record)
+
+
+def _record(fold: str, parts: Sequence["Part"], scored: "ScoredMaps") -> ScoreRecord:
     score = scored.score
-    record = ScoreRecord(
-        fold=options.fold,
+    return ScoreRecord(
+        fold=fold,
         scenes=tuple(part.id for part in parts),
         ground=scored.ground,
         jaccard={name: each.jaccard for name, each in score.classes.items()},
@@ -81,17 +94,20 @@ def run(options: argparse.Namespace) -> None:
         rule=RULE,
         models=scored.models,
     )
-    if models is not None:
-        record = record.model_copy(update=_independence(models, study, options.fold))
-    write_json(study.folder / SCORE_FILE, encode(record))
-    if models is None:
-        logger.warning("Other models drew these maps: what they saw of this ground before is not known")
-    elif record.models_saw != "nothing":
-        logger.warning("%s", independence_phrase(record))
-    if options.json:
-        say_json(encode(record))
-        return
-    say(f"{options.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
+
+
+def _say(record: ScoreRecord) -> None:
+    from results.scores import (
+        absent_phrase,
+        independence_phrase,
+        polygon_table,
+        score_table,
+        scored_ground_phrase,
+        things_phrase,
+    )
+    from results.text import render_table
+
+    say(f"{record.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
     say(render_table(score_table(record)))
     if record.polygons:
         say(things_phrase(record))
