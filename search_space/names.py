@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -13,6 +14,12 @@ MAX_CHARACTERS, MAX_BYTES = 100, 200
 
 RETRAINING = "@retrain"
 """Ends the name of the study whose trials are the trainings of a retraining: `dstl@retrain`, `dstl/road@retrain`."""
+
+CLASS_STUDIES = "classes"
+"""In a study's folder: those of the studies of its single classes."""
+
+RETRAINING_FOLDER = "retrain"
+"""In a study's folder: that of its retraining."""
 
 
 def _text(text: str) -> str:
@@ -54,6 +61,13 @@ def retraining_name(name: str) -> str:
 def searched_name(name: str) -> str:
     """The name of the study that a retraining belongs to; any other name as it is."""
     return name.removesuffix(RETRAINING)
+
+
+def usual_folder(name: str) -> Path:
+    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road/retrain`."""
+    whole, of_class, class_name = searched_name(name).partition("/")
+    folder = Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
+    return folder / RETRAINING_FOLDER if is_retraining(name) else folder
 
 
 def _class_name(name: str) -> str:

@@ -10,7 +10,18 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError, did_you_mean
-from search_space.names import ClassNames, Names, StudyName, Text, is_retraining, retraining_name, searched_name
+from search_space.names import (
+    CLASS_STUDIES,
+    RETRAINING_FOLDER,
+    ClassNames,
+    Names,
+    StudyName,
+    Text,
+    is_retraining,
+    retraining_name,
+    searched_name,
+    usual_folder,
+)
 from search_space.prediction import PredictionSettings
 from search_space.space import resolve_space
 from search_space.starting_points import FoundStart, Starts
@@ -37,12 +48,6 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
-CLASS_STUDIES = "classes"
-"""In a study's folder: those of the studies of its single classes."""
-
-RETRAINING_FOLDER = "retrain"
-"""In a study's folder: that of its retraining."""
-
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
@@ -50,13 +55,6 @@ LEAST_BLOCK_PX = 8
 
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
-
-
-def usual_folder(name: str) -> Path:
-    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road/retrain`."""
-    whole, of_class, class_name = searched_name(name).partition("/")
-    folder = Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
-    return folder / RETRAINING_FOLDER if is_retraining(name) else folder
 
 
 def _grid(value: Any) -> Any:
@@ -236,8 +234,9 @@ class LimitSettings(Frozen):
         device_gflops: What the worker's device computes in a second, in thousands of millions of operations, for that
             estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
-        trial_s: A trial that takes longer has failed; 0 for no limit.
-        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit.
+        trial_s: A trial of the search that takes longer has failed; 0 for no limit.
+        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit. A retraining has as much longer
+            as its epochs are.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,

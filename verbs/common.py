@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
-from search_space.names import is_retraining, searched_name
-from search_space.study import CLASS_STUDIES, Study, usual_folder
+from search_space.names import CLASS_STUDIES, is_retraining, searched_name, usual_folder
+from search_space.study import Study
 from search_space.study_file import read_study
 
 if TYPE_CHECKING:

@@ -34,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
+    named = load_study(options)
+    refuse_retraining(named)
     from pipeline.model_set import MODEL_SET_FILE, read_model_set
     from results.figure_files import left_out_line, write_figures
     from results.report import ReportInput, write_report
 
-    named = load_study(options)
-    refuse_retraining(named)
     with open_study_store(named) as store:
         record, trials = store.load_study(named.name), store.trials(named.name)
     # What the search was last told counts, such as a raised limit; places are those of this call.

@@ -57,7 +57,14 @@ class Queue:
         """The trial of each wish, by its key, as it was last seen."""
 
     def fill(self) -> None:
-        """Find what is done or under way already, and add the rest; one process at a time does so."""
+        """Find what is done or under way already, and add the rest; one process at a time does so.
+
+        What is added comes before what others, or an earlier call, left waiting.
+        """
+        for trial in self._store.trials(self._study.name):
+            # Large models take their time, which the lead does not have.
+            if key_of(trial) in self.wishes:
+                self.model(trial)
         lead = self._lead()
         try:
             trials = self._store.trials(self._study.name)
@@ -68,9 +75,11 @@ class Queue:
                 if key in self.wishes and (not trial.state.is_final or self.model(trial) is not None):
                     known.setdefault(key, trial.number)
             number = max((trial.number for trial in trials), default=-1)
+            waiting = [trial for trial in trials if trial.state == "new" and key_of(trial) not in self.wishes]
+            priority = max((trial.priority for trial in waiting), default=-1) + 1
             for key, wish in self.wishes.items():
                 if key not in known:
-                    known[key] = number = self._add(wish, number + 1)
+                    known[key] = number = self._add(wish, number + 1, priority)
             found = {trial.number: trial for trial in self._store.trials(self._study.name)}
             self.trials = {key: found[known[key]] for key in self.wishes}
         finally:
@@ -121,9 +130,9 @@ class Queue:
             time.sleep(_POLL_S)
         return lead
 
-    def _add(self, wish: Wish, number: int) -> int:
+    def _add(self, wish: Wish, number: int, priority: int) -> int:
         """Add a training under the next free number; return it."""
-        while not self._store.add_trial(self._study.name, _as_new(wish, number)):
+        while not self._store.add_trial(self._study.name, _as_new(wish, number, priority)):
             number += 1
         return number
 
@@ -189,7 +198,8 @@ class Workers:
         """
         if self._own is not None:
             if not self._own.tend():
-                raise MapgroveError(f"no worker is left: {self._own.failure}", remedy="Its own line is above")
+                why = self._own.failure or "all were asked to leave"
+                raise MapgroveError(f"no worker is left: {why}", remedy="The same command goes on")
         elif self._wanted is None and time.monotonic() - self._looked_s >= _LOOK_S:
             if not self._others():
                 self._start(1)
@@ -246,10 +256,11 @@ def see_through(
         stop.wait(_POLL_S)
 
 
-def _as_new(wish: Wish, number: int) -> "NewTrial":
+def _as_new(wish: Wish, number: int, priority: int) -> "NewTrial":
     from trials_db.records import NewTrial
 
-    return NewTrial(number=number, point={}, candidate=encode(wish.candidate), seed=wish.seed, task=encode(wish.task))
+    plain, task = encode(wish.candidate), encode(wish.task)
+    return NewTrial(number=number, point={}, candidate=plain, seed=wish.seed, priority=priority, task=task)
 
 
 def _ground(task: "Mapping[str, Any] | None") -> Any:

@@ -8,8 +8,8 @@ import pytest
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, UsageError
-from search_space.names import study_name
-from search_space.study import Study, usual_folder
+from search_space.names import study_name, usual_folder
+from search_space.study import Study
 from search_space.study_file import read_study
 from search_space.task import Task
 
