@@ -106,7 +106,8 @@ def train(candidate: Candidate) -> Any:
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
-    trainee = Trainee(model, MixedLoss(plan.loss), margin_px=architecture.margin_px)
+    loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
+    trainee = Trainee(model, loss, margin_px=architecture.margin_px)
     optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
     trainee.compile(optimizer=optimizer)
     rng, shape = np.random.default_rng(0), (plan.batch_size, plan.patch_px, plan.patch_px)

@@ -165,7 +165,8 @@ def train_and_reload(candidate: Candidate) -> None:
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
     before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.trainable_variables]
-    trainee = Trainee(model, MixedLoss(plan.loss), margin_px=architecture.margin_px)
+    loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
+    trainee = Trainee(model, loss, margin_px=architecture.margin_px)
     optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
     # One step is not worth being compiled.
     trainee.compile(optimizer=optimizer, run_eagerly=True)

@@ -5,7 +5,7 @@ It says nothing that the record does not show. What nobody measured, it calls un
 
 from collections.abc import Iterable, Sequence
 
-from search_space.architecture import Architecture
+from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture
 from search_space.records import ClassMap, ModelMember, ModelSet
 from search_space.study import NATIVE, Study
 from search_space.training_plan import Scaling, TrainingPlan
@@ -118,13 +118,13 @@ def _models(models: ModelSet) -> str:
             _network_words(each.candidate.architecture),
             _plan_words(each.candidate.plan),
             each.origin or NOTHING,
-            f"{each.epochs} × {each.steps_per_epoch} steps" if each.epochs else NOTHING,
+            f"{each.epochs} epochs of {each.steps_per_epoch} steps" if each.epochs else NOTHING,
             _number(each, "num_parameters"),
-            "another model" if each.start else "scratch",
+            _beginning(each),
         )
         for each in models.members
     ]
-    columns = ("model", "network", "training", "candidate of", "epochs", "parameters", "begun from")
+    columns = ("model", "network", "training", "candidate of", "budget", "parameters", "begun from")
     made = _distinct(", ".join(f"{name} {version}" for name, version in m.made_with.items()) for m in models.members)
     return "\n".join(
         (
@@ -139,6 +139,16 @@ def _models(models: ModelSet) -> str:
             f"Put together by Mapgrove {models.version}.",
         )
     )
+
+
+def _beginning(member: ModelMember) -> str:
+    """What its weights were before the training."""
+    architecture = member.candidate.architecture
+    if member.start:
+        return "another model"
+    if architecture.weights_file is not None:
+        return "a file of the encoder's weights"
+    return "ImageNet weights" if getattr(architecture.encoder, "weights", NO_WEIGHTS) == IMAGENET else "random weights"
 
 
 def _number(member: ModelMember, name: str) -> str:
@@ -159,8 +169,8 @@ def _use(study: Study) -> str:
     if study.folds.has_test:
         lines += [
             "",
-            "The study holds ground out for a test, on which nothing here was trained or chosen. Where its data are "
-            "prepared, this scores the maps of it:",
+            "The study holds ground out for a test, whose labels had no part in training or in any choice here. Where "
+            "its data are prepared, this scores the maps of it:",
             "",
             "```",
             f"python run_search.py predict --study {study.name} test",
@@ -215,7 +225,7 @@ def _plan_words(plan: TrainingPlan) -> str:
     weights = {name: getattr(plan.loss, name) for name in type(plan.loss).model_fields}
     loss = " + ".join(name if value == 1.0 else f"{value:g} {name}" for name, value in weights.items() if value)
     optimizer = str(getattr(plan.optimizer, "kind", plan.optimizer))
-    return f"{loss}, {optimizer} at {plan.learning_rate:g}, {plan.batch_size} patches of {plan.patch_px} px"
+    return f"{loss}, {optimizer} at {plan.learning_rate:.3g}, {plan.batch_size} patches of {plan.patch_px} px"
 
 
 def _scaling_words(scaling: Scaling) -> str:

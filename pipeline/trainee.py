@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.losses import MixedLoss, energies, energy_error, patch_crossentropy
+from pipeline.energy import energies
+from pipeline.losses import MixedLoss, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
 
 Tensor = Any
@@ -76,7 +77,8 @@ class Trainee(keras.Model):  # type: ignore[misc]
         for name, output in y_pred.items():
             if name == "energy":
                 depths, known = energies(whole)
-                total = total + energy_error(self._mapped(depths), output, self._mapped(known))
+                error = self._mixed.energy(self._mapped(depths), output, self._mapped(known))
+                total = total + self._mixed.details.energy * error
             elif name.startswith("masks") and name != "masks":
                 total = total + 0.5 ** int(name.removeprefix("masks")) * self._mixed(targets, output)
         for cost in self.losses:

@@ -101,7 +101,7 @@ def train(
     records_losses = plan.sampling.kind == "loss"
     trainee = Trainee(
         model,
-        MixedLoss(plan.loss),
+        MixedLoss(plan.loss, plan.loss_details, class_names),
         margin_px=architecture.margin_px,
         cutter=cutter,
         batch_size=plan.batch_size if records_losses else 0,

@@ -9,7 +9,8 @@ from typing import Any
 
 from search_space.architecture import Architecture
 from search_space.decode import Frozen, encode
-from search_space.training_plan import Augmentation, LossMix, Sampling, Scaling
+from search_space.losses import HEEDED_BY, LossMix
+from search_space.training_plan import Augmentation, Sampling, Scaling, TrainingPlan
 from trials_db.records import Trial
 
 NOTHING = "–"
@@ -108,6 +109,16 @@ def activation_name(activation: str) -> str:
 def loss_phrase(loss: LossMix) -> str:
     """A mix of losses without those of no weight, such as "bce + dice" or "0.25 dice + 0.75 focal"."""
     return mix_phrase({name: getattr(loss, name) for name in type(loss).model_fields})
+
+
+def loss_details_phrase(plan: TrainingPlan, architecture: Architecture) -> str:
+    """What of the losses' details makes a difference, such as "positive weight 2, road × 3"."""
+    details = plan.loss_details
+    used = {name for name, weight in encode(plan.loss).items() if weight}
+    heeded = [name for name, heeding in HEEDED_BY.items() if heeding & used]
+    heeded += ["energy"] if architecture.energy else []
+    parts = [_knob(name, getattr(details, name)) for name in heeded]
+    return ", ".join([*parts, *(f"{name} × {weight:g}" for name, weight in details.class_weights.items())]) or NOTHING
 
 
 def mix_phrase(weights: Mapping[str, Any]) -> str:

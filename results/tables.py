@@ -15,6 +15,7 @@ from results.phrases import (
     counted,
     duration_text,
     jaccard_text,
+    loss_details_phrase,
     loss_phrase,
     part_phrase,
     sampling_phrase,
@@ -132,6 +133,7 @@ def candidate_details(candidate: Candidate) -> pd.DataFrame:
     rows = [
         *(("architecture", name, value) for name, value in _architecture_words(architecture)),
         ("training plan", "loss", loss_phrase(plan.loss)),
+        ("training plan", "loss details", loss_details_phrase(plan, architecture)),
         ("training plan", "optimizer", plan.optimizer),
         ("training plan", "learning rate", f"{plan.learning_rate:.3g}"),
         ("training plan", "patch", f"{plan.patch_px} × {plan.patch_px} px"),

@@ -152,6 +152,8 @@ def _weights_of(options: tuple[Any, ...], before: Choice) -> tuple[float, ...]:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
+        if not value:
+            return "none"
         return "{" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         if not value:

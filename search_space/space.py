@@ -15,11 +15,13 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode, fingerprint
 from search_space.dimensions import Choice, Dimension, Fixed, Integer, Override, Real
 from search_space.errors import InfeasibleError, MalformedError, nearest
+from search_space.losses import HEEDED_BY
 from search_space.network.unet import InputBand
 
 Space = Mapping[str, Dimension]
 
 BRANCHES = "architecture.encoder[grown].branches"
+CLASS_WEIGHTS = "plan.loss_details.class_weights"
 
 DEFAULT_SPACE: Space = {
     # All bands and indices of the study; lists of names to choose from may be set.
@@ -83,11 +85,20 @@ DEFAULT_SPACE: Space = {
             {"dice": 1.0},
             {"bce": 1.0, "dice": 1.0},
             {"bce": 1.0, "jaccard": 1.0},
-            {"bce": 1.0, "jaccard": 0.25},
+            {"bce": 10.0, "jaccard": 2.5},
             {"bce": 1.0, "log_jaccard": 1.0},
+            {"bce": 1.0, "lovasz": 1.0},
             {"dice": 0.25, "focal": 0.75},
+            {"tversky": 1.0},
+            {"bce": 1.0, "tversky": 1.0},
         )
     ),
+    "plan.loss_details.positive_weight": Real(0.5, 8.0, log=True),
+    "plan.loss_details.focal_gamma": Real(1.0, 4.0),
+    "plan.loss_details.miss_share": Real(0.3, 0.8),
+    "plan.loss_details.energy": Real(0.1, 10.0, log=True),
+    # How much a class matters is the study's to say: mappings from class to weight may be set.
+    CLASS_WEIGHTS: Choice(({},)),
     "plan.optimizer": Choice(("adam", "nadam", "rmsprop")),
     "plan.learning_rate": Real(1e-4, 1e-2, log=True),
     "plan.patch_px": Choice((64, 96, 128, 160)),
@@ -155,9 +166,30 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
 
 
 def space_for(space: Space, bands: Sequence[InputBand]) -> dict[str, Dimension]:
-    """The space without what makes no difference for these bands: of one resolution, none can enter later."""
-    is_flat = len({band.level for band in bands}) == 1
-    return {path: dimension for path, dimension in space.items() if not (is_flat and path == BRANCHES)}
+    """The space without what makes no difference in it.
+
+    Bands of one resolution leave none that could enter later, and losses that no option has need no details.
+    """
+    idle = {BRANCHES} if len({band.level for band in bands}) == 1 else set()
+    losses = {name for mix in _values_at("plan.loss", space) for name, weight in mix.items() if weight}
+    idle |= {f"plan.loss_details.{detail}" for detail, heeding in HEEDED_BY.items() if not heeding & losses}
+    if True not in _values_at("architecture.energy", space):
+        idle.add("plan.loss_details.energy")
+    return {path: dimension for path, dimension in space.items() if path not in idle}
+
+
+def class_weights_of(space: Space) -> Sequence[Mapping[str, float]]:
+    """Every option of the weights of classes: class to weight."""
+    return _values_at(CLASS_WEIGHTS, space)
+
+
+def study_space(overrides: Mapping[str, Any], bands: Sequence[InputBand]) -> dict[str, Dimension]:
+    """The space that a study with these overrides and bands is searched in; see `resolve_space` and `space_for`.
+
+    Raises:
+        MalformedError: As `resolve_space` does.
+    """
+    return space_for(resolve_space(overrides), bands)
 
 
 def overridden(space: Space, overrides: Mapping[str, Any]) -> set[str]:

@@ -188,5 +188,6 @@ def _nearest_option(value: Any, by_itself: Any, options: Sequence[Any]) -> int:
 
 
 def _likeness(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Of named weights, from 0 to 1; nothing is like what names none."""
     product = sum(weight * other.get(name, 0.0) for name, weight in one.items())
-    return product / (math.hypot(*one.values()) * math.hypot(*other.values()))
+    return product and product / (math.hypot(*one.values()) * math.hypot(*other.values()))

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
 from search_space.errors import MalformedError, did_you_mean
+from search_space.losses import check_weighted_classes
 from search_space.names import (
     CLASS_STUDIES,
     RETRAINING_FOLDER,
@@ -23,7 +24,7 @@ from search_space.names import (
     usual_folder,
 )
 from search_space.prediction import PredictionSettings
-from search_space.space import resolve_space
+from search_space.space import CLASS_WEIGHTS, class_weights_of, resolve_space
 from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (
@@ -335,7 +336,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _space_resolves(self) -> Self:
-        resolve_space(self.space)
+        for weights in class_weights_of(resolve_space(self.space)):
+            check_weighted_classes(weights, self.data.classes, where=f"space.{CLASS_WEIGHTS}")
         return self
 
     @model_validator(mode="after")

@@ -1,41 +1,17 @@
 """How a network is trained: the frozen description that the training engine follows."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from search_space.decode import Frozen, Whole
+from search_space.losses import LossDetails, LossMix
 
 OptimizerKind = Literal["adam", "nadam", "rmsprop"]
 ScalingKind = Literal["clipped", "standard", "percentile", "bytes"]
 ScalingScope = Literal["dataset", "scene"]
 
-Weight = Annotated[float, Field(ge=0.0, le=100.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class LossMix(Frozen):
-    """A weighted sum of losses; the weights need not add up to one.
-
-    Attributes:
-        bce: Weight of binary cross-entropy.
-        focal: Weight of focal loss with gamma 2.
-        dice: Weight of soft Dice loss, per class over the batch.
-        jaccard: Weight of soft Jaccard loss, per class over the batch.
-        log_jaccard: Weight of the negative logarithm of the soft Jaccard index, per class over the batch.
-    """
-
-    bce: Weight = 0.0
-    focal: Weight = 0.0
-    dice: Weight = 0.0
-    jaccard: Weight = 0.0
-    log_jaccard: Weight = 0.0
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> Self:
-        if self.bce + self.focal + self.dice + self.jaccard + self.log_jaccard <= 0:
-            raise ValueError("at least one loss must have a positive weight, such as bce = 1.0")
-        return self
 
 
 class UniformSampling(Frozen):
@@ -132,6 +108,7 @@ class TrainingPlan(Frozen):
 
     Attributes:
         loss: The weighted sum of losses.
+        loss_details: What these losses take more seriously.
         optimizer: The optimizer's kind.
         learning_rate: Its learning rate at the start.
         patch_px: Side length of a training patch.
@@ -142,6 +119,7 @@ class TrainingPlan(Frozen):
     """
 
     loss: LossMix = LossMix(bce=1.0)
+    loss_details: LossDetails = LossDetails()
     optimizer: OptimizerKind = "adam"
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128

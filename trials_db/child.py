@@ -176,9 +176,9 @@ def _run(job: Job, pipe: Connection) -> Message:
         _keep_traceback(job.folder)
         return Message("malformed", str(error))
     except BaseException as error:  # noqa: BLE001  (recorded as the trial's end)
-        if reason := _unable(error):
+        if met_by_any := _met_by_any(error):
             _keep_traceback(job.folder)
-            return Message("full" if _is_for_want_of_room(error) else "unable", reason)
+            return met_by_any
         outcome = _outcome_of(error)
         if outcome.state == "failed":
             _keep_traceback(job.folder)
@@ -194,23 +194,20 @@ def _checked(returned: Any) -> Outcome:
     return Outcome.model_validate(dict(returned))
 
 
-def _unable(error: BaseException | None) -> str:
-    """Why no other trial would fare better here now; empty where the error is the trial's own."""
+def _met_by_any(error: BaseException | None) -> Message | None:
+    """What tells that no other trial would fare better here now; None where the error is the trial's own.
+
+    The outermost error that says so gives the reason; one that a full disk caused, however deep, ends with the room.
+    """
+    reason, is_full = "", False
     while error is not None:
         if isinstance(error, UnableError):
-            return str(error)
-        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-            return f"{describe(error)}. {_DISK_FAULTS[error.errno]}"
+            reason = reason or str(error)
+        elif isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            reason = reason or f"{describe(error)}. {_DISK_FAULTS[error.errno]}"
+            is_full = is_full or error.errno in FULL_DISK
         error = error.__cause__
-    return ""
-
-
-def _is_for_want_of_room(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            return True
-        error = error.__cause__
-    return False
+    return Message("full" if is_full else "unable", reason) if reason else None
 
 
 def _outcome_of(error: BaseException) -> Outcome:

@@ -71,6 +71,7 @@ Answer = TypeVar("Answer")
 
 
 def _client(url: str) -> MongoClient[dict[str, Any]]:
+    """Raises also for what PyMongo would leave out with a warning: a `UserWarning`."""
     ours: dict[str, Any] = {
         "appname": "mapgrove",
         "connectTimeoutMS": CALL_MS,
@@ -79,26 +80,26 @@ def _client(url: str) -> MongoClient[dict[str, Any]]:
     }
     # Arguments go before what the URI says.
     said = {option.partition("=")[0].lower() for option in url.partition("?")[2].split("&")}
-    return MongoClient(
-        url,
-        tz_aware=True,
-        w="majority",
-        journal=True,
-        # Standalone servers know none; every call of ours may be repeated.
-        retryWrites=False,
-        # What others wrote and Python has no value for is refused where it is read.
-        datetime_conversion="DATETIME_AUTO",
-        unicode_decode_error_handler="replace",
-        **{name: value for name, value in ours.items() if name.lower() not in said},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return MongoClient(
+            url,
+            tz_aware=True,
+            w="majority",
+            journal=True,
+            # Standalone servers know none; every call of ours may be repeated.
+            retryWrites=False,
+            # What others wrote and Python has no value for is refused where it is read.
+            datetime_conversion="DATETIME_AUTO",
+            unicode_decode_error_handler="replace",
+            **{name: value for name, value in ours.items() if name.lower() not in said},
+        )
 
 
 def _fault_without_user(url: str) -> str:
     """What is wrong with a URI beside its user and password, in brackets; empty where nothing is."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            _client(re.sub("://.*@", "://", url)).close()
+        _client(re.sub("://.*@", "://", url)).close()
     except (PyMongoError, ValueError, TypeError, UserWarning) as error:
         return f" ({mask_url(str(error))})"
     return ""
@@ -127,10 +128,7 @@ class Server:
             # Of a password with @ and / the part between them would be taken for the server, and be told as such.
             raise StoreError("The store's URL cannot be read", received=self.place, remedy=_ABOUT_URL)
         try:
-            with warnings.catch_warnings():
-                # Options that PyMongo would leave out with a warning.
-                warnings.simplefilter("error", UserWarning)
-                self._client = _client(url)
+            self._client = _client(url)
             self._db = self._client.get_default_database(DATABASE)
         except (InvalidURI, InvalidName, ConfigurationError, ValueError, TypeError, UserWarning) as error:
             # Of a password that was written as it is, PyMongo's words may show a part.

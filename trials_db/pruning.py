@@ -50,14 +50,14 @@ class Pruning:
         if len(others) < self.settings.least_trials:
             return ""
         if self.settings.kind == "median":
-            bar, which = statistics.median(others), "the median"
+            bar, which = statistics.median(others), f"the median of {len(others)} trials"
         else:
             # As asynchronous successive halving has it: nobody waits for the others of a rung.
             num_on = max(1, (len(others) + 1) // self.settings.factor)
             bar = sorted([*others, own], reverse=True)[num_on - 1]
-            which = "the best" if num_on == 1 else f"the best {num_on}"
+            best = "the best" if num_on == 1 else f"the last of the best {num_on}"
+            which = f"{best} of {len(others) + 1} trials"
         if own >= bar:
             return ""
-        more = " or more" if which[-1].isdecimal() else ""
         epochs = f"{epoch} epoch" + ("s" if epoch > 1 else "")
-        return f"reached {own:.4f} after {epochs}; of {len(others) + 1} trials {which} reached {bar:.4f}{more}"
+        return f"reached {own:.4f} after {epochs}, {which} {bar:.4f}"

@@ -68,6 +68,7 @@ class Worker:
     _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
     _full_since_s: float | None = field(default=None, init=False)
+    _full_at_s: float = field(default=float("-inf"), init=False)
 
     def run(
         self,
@@ -220,9 +221,13 @@ class Worker:
         return outcome
 
     def _wait_for_room(self, error: NoRoomError) -> None:
-        """Wait a while before the next trial; give up where trials have met a full disk for too long."""
+        """Wait a while before the next trial; give up where trials have met a full disk for too long.
+
+        What was full long ago, and nobody asked since, counts no more: there may have been no trial meanwhile.
+        """
         now_s = time.monotonic()
-        if self._full_since_s is None:
+        last_s, self._full_at_s = self._full_at_s, now_s
+        if self._full_since_s is None or now_s - last_s > PATIENCE_S:
             self._full_since_s = now_s
             _log.warning("%s Trying again for %.0f s.", error, PATIENCE_S)
         elif now_s - self._full_since_s > PATIENCE_S:

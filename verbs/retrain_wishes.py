@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
+from search_space.losses import check_weighted_classes
 from search_space.network.cost import check_cost
 from search_space.recipes import read_recipe
 from search_space.records import Chosen
@@ -49,6 +50,9 @@ def chosen_candidates(study: Study, classes: Sequence[str], options: argparse.Na
     """
     if options.recipe is not None:
         recipe = read_recipe(options.recipe)
+        check_weighted_classes(
+            recipe.plan.loss_details.class_weights, study.data.classes, where=f"{options.recipe}: class_weights"
+        )
         made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
         return {name: [made] for name in classes}
     with open_study_store(study) as store:

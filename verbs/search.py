@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
-from search_space.space import Space, resolve_space, space_fingerprint, space_for
+from search_space.space import Space, space_fingerprint, study_space
 from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
@@ -76,17 +76,12 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.master import Master, lead_all
     from trials_db.stopping import stop_on_signals
 
-    given = list(options.assignments)
-    if options.start_from is not None:
-        options.assignments.append(
-            f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
-        )
-    whole = load_study(options)
+    whole = load_study(_with_start(options))
     refuse_retraining(whole)
     _check_workers(options.workers, whole, len(options.classes or whole.classes) if options.one_vs_all else 1)
     backend_name()
     dataset, fold = _checked_data(whole)
-    space = space_for(resolve_space(whole.space), dataset.input_bands)
+    space = study_space(whole.space, dataset.input_bands)
     check_weights(space)
     _check_artifacts(whole)
     with open_study_store(whole, create=True) as store:
@@ -114,8 +109,6 @@ def run(options: argparse.Namespace) -> int:
                 say("Stopping the workers; their trials are handed back ...")
         found = [Found(study, store.trials(name), progress[name]) for name, study in searched.items()]
         _sweep(store, found)
-    # A start is a matter of a new study alone.
-    options.assignments = given
     commands = study_commands(whole, options)
     tell_found(found)
     if all(each.progress.is_complete for each in found):
@@ -127,6 +120,17 @@ def run(options: argparse.Namespace) -> int:
     most = sum(each.progress.max_trials for each in found)
     say(f"\nStopped with {num_ended} of {most} trials ended. The same command goes on.")
     return EXIT_INTERRUPTED
+
+
+def _with_start(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with `--start-from` as the `--set` that it stands for.
+
+    A copy: a start is a matter of a new study alone, and no part of the commands that are told at the end.
+    """
+    if options.start_from is None:
+        return options
+    start = f"search.start_from={json.dumps([name.strip() for name in options.start_from.split(',')])}"
+    return argparse.Namespace(**{**vars(options), "assignments": [*options.assignments, start]})
 
 
 def _studies(whole: Study, fold: "Fold", options: argparse.Namespace) -> list[Study]:

@@ -24,10 +24,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_space.decode import decode
+from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.names import is_retraining, retraining_name, searched_name
-from search_space.study import Study
+from search_space.space import space_fingerprint, study_space
+from search_space.study import MAY_CHANGE, Study
 from verbs.common import (
     STORE_VARIABLE,
     NamedStudies,
@@ -187,7 +188,9 @@ class _Studies:
         study = decode(Study, record.settings, where=f"study {name}").with_store(self._named.store_url)
         here = self._named.from_files.get(searched_name(name))
         if here is not None:
-            study = study.placed_as(here.retraining if is_retraining(name) else here)
+            here = here.retraining if is_retraining(name) else here
+            _check_settings(here, record)
+            study = study.placed_as(here)
         place = study.study.artifacts
         if place not in self._artifacts:
             self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
@@ -206,7 +209,9 @@ def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
         known = store.list_studies()
         for name in matching(named.names, known):
             if name in known or retraining_name(name) not in known:
-                store.load_study(name)
+                record = store.load_study(name)
+                if name in named.from_files:
+                    _check_settings(named.from_files[name], record)
     with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
         say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
         draining = threading.Event()
@@ -302,6 +307,18 @@ def _duration_s(text: str) -> float:
     return seconds
 
 
+def _check_settings(given: Study, record: "StudyRecord") -> None:
+    """Refuse a study's file that says something else than the study where its trials depend on it.
+
+    How candidates are proposed is the master's matter alone; trainings of a retraining depend on data and folds alone.
+    """
+    from trials_db.store import check_same_study
+
+    told = record.model_copy(update={"settings": encode(given.with_store(""))})
+    others = [name for name in Study.model_fields if name not in ("data", "folds")]
+    check_same_study(record, told, (*MAY_CHANGE, *(others if is_retraining(record.name) else ["search"])))
+
+
 def _check_software(record: "StudyRecord") -> None:
     """Refuse to mix losses that cannot be compared."""
     from pipeline.backend import BACKEND_VARIABLE, PRECISION_VARIABLE, software
@@ -321,13 +338,23 @@ def _check_software(record: "StudyRecord") -> None:
 
 
 def _check_data(study: Study, record: "StudyRecord") -> None:
-    """Refuse to train on other data than the study's."""
+    """Refuse to train on other data than the study's, or what was drawn from another space."""
     from pipeline.prepared import PreparedDataset
 
-    found = PreparedDataset.open_for(study.data).fingerprint
-    if found != record.data_fingerprint:
+    dataset = PreparedDataset.open_for(study.data)
+    if dataset.fingerprint != record.data_fingerprint:
         raise MapgroveError(
             f"the data prepared in {study.prepared} is not the data of study {study.name}",
-            received={"here": found, "study": record.data_fingerprint},
+            received={"here": dataset.fingerprint, "study": record.data_fingerprint},
             remedy="Prepare the same files with the same settings on this machine",
+        )
+    if is_retraining(study.name):
+        # Nothing is drawn.
+        return
+    made = space_fingerprint(study_space(study.space, dataset.input_bands))
+    if made != record.space_fingerprint:
+        raise MapgroveError(
+            f"the search space of study {study.name} is not what this Mapgrove makes of its settings",
+            received={"here": made, "study": record.space_fingerprint},
+            remedy="Use the Mapgrove that began the study, or begin another one",
         )

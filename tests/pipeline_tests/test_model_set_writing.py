@@ -15,6 +15,7 @@ from pipeline import model_set_writing
 from pipeline.builder import build_model
 from pipeline.files import sha256_of, sole_writer
 from pipeline.maps import ImageScene
+from pipeline.model_card import model_card
 from pipeline.model_set import LoadedModelSet, read_model_set, read_model_set_study
 from pipeline.model_set_writing import FinishedTraining, assemble
 from pipeline.scene import Georeference
@@ -27,7 +28,7 @@ from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.objective import EpochReport
 from search_space.prediction import PredictionSettings
-from search_space.records import TrialModel
+from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
 from search_space.study import Study
 from search_space.task import Task
 from search_space.training_plan import Scaling, TrainingPlan
@@ -269,7 +270,7 @@ def test_the_card_says_what_the_record_shows(finish: Finish, tmp_path: Path) -> 
         f"{road.folds[0].jaccard:.3f}, 2: {road.folds[1].jaccard:.3f} | 3 | each fold at the threshold that the other",
         f"| pond | {pond.threshold:.3f} | {pond.jaccard:.3f} | – | the study's own split | none | **on the ground that",
         f"| `{first.file}` | grown encoder, depth 1, 2 filters × 2, plain blocks, concatenate skips | "
-        "bce, adam at 0.001, 8 patches of 16 px | trial 4 | 7 × 9 steps | 1 234 | scratch |",
+        "bce, adam at 0.001, 8 patches of 16 px | trial 4 | 7 epochs of 9 steps | 1 234 | random weights |",
         "| vo\\|ob.toml |",
         "- Scaling of bands: clipped, percentiles 1 to 99, each scene by itself.",
         "- Data set: format masks, fingerprint f00d.",
@@ -295,6 +296,31 @@ def test_the_card_claims_nothing_that_is_not_so(finish: Finish, tmp_path: Path) 
     assert "The study holds no ground out for a test" in card
     for words in ("run_search.py score", "One part of the ground alone", "mean of several", "A search chose", "folds,"):
         assert words not in card, words
+
+
+@pytest.mark.parametrize(
+    ("encoder", "start", "told"),
+    [
+        ({"kind": "grown"}, "", "random weights"),
+        ({"kind": "vgg16", "weights": "none"}, "", "random weights"),
+        ({"kind": "vgg16", "weights": "imagenet"}, "", "ImageNet weights"),
+        ({"kind": "vgg16", "weights": "mine.h5"}, "", "a file of the encoder's weights"),
+        ({"kind": "grown"}, "0" * 64, "another model"),
+    ],
+)
+def test_the_card_says_what_a_training_began_from(encoder: dict[str, str], start: str, told: str) -> None:
+    candidate = decode(Candidate, {"architecture": {"encoder": encoder}}, where="test")
+    member = ModelMember(class_name="road", file="road.keras", candidate=candidate, threshold=0.5, start=start)
+    models = ModelSet(
+        study="tiny",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=("red",),
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=0.5),),
+    )
+    [line] = [line for line in model_card(models, STUDY).splitlines() if "`road.keras`" in line]
+    assert line.endswith(f"| {told} |")
 
 
 def test_the_commands_of_the_card_are_understood(finish: Finish, tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_what_needs_too_much_memory_or_time_is_infeasible_before_anything_is_bui
 def test_all_outputs_are_trained_and_only_the_inner_map_counts(turns: str) -> None:
     """With coarser maps, energies and a margin; patches need not divide either."""
     extras = {"deep_supervision": True, "energy": True, "margin_px": 4, "depth": 2}
-    plan = {**SMALL["plan"], "patch_px": 30, "augmentation": {"turns": turns}}
+    loss = {"bce": 1.0, "lovasz": 1.0}
+    plan = {**SMALL["plan"], "patch_px": 30, "augmentation": {"turns": turns}, "loss": loss}
     trained = run({"architecture": {**SMALL["architecture"], **extras}, "plan": plan}, epochs=4)
 
     assert set(trained.model.output) == {"masks", "masks1", "energy"}

@@ -11,6 +11,7 @@ from results.phrases import (
     counted,
     duration_text,
     failures_line,
+    loss_details_phrase,
     loss_phrase,
     shortened,
 )
@@ -20,8 +21,9 @@ from results.text import plain_rows, render_details, render_table, text_cells
 from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from search_space.losses import LossDetails, LossMix
 from search_space.objective import EpochReport
-from search_space.training_plan import Augmentation, LossMix, Scaling, TrainingPlan
+from search_space.training_plan import Augmentation, Scaling, TrainingPlan
 from trials_db.records import TrialState, WorkerRecord
 
 
@@ -106,6 +108,17 @@ def test_architecture_and_loss_in_short_words():
     assert architecture_phrase(Architecture()).endswith("plain, max pooling, ReLU")
     assert loss_phrase(LossMix(bce=1.0, dice=1.0)) == "bce + dice"
     assert loss_phrase(LossMix(focal=0.75, dice=0.25)) == "0.75 focal + 0.25 dice"
+
+
+def test_details_of_losses_are_told_where_they_matter():
+    details = LossDetails(positive_weight=2.5, miss_share=0.7, class_weights={"road": 3.0})
+    plan = TrainingPlan(loss=LossMix(bce=1.0, dice=1.0), loss_details=details)
+    assert loss_details_phrase(plan, Architecture()) == "positive weight 2.5, road × 3"
+    other = TrainingPlan(loss=LossMix(focal=1.0, tversky=1.0))
+    assert loss_details_phrase(other, Architecture(energy=True)) == (
+        "positive weight 1, focal gamma 2, miss share 0.5, energy 1"
+    )
+    assert loss_details_phrase(TrainingPlan(loss=LossMix(lovasz=1.0)), Architecture()) == "–"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from search_space.architecture import Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, MapgroveError
+from search_space.losses import LossDetails, LossMix
 from search_space.network.graph import Graph
 from search_space.network.layers import Activate, Attend, Conv, Double, Drop, Normalise, Pool, TileMean, TransposedConv
 from search_space.network.signals import num_parameters_of
@@ -99,7 +100,8 @@ def solaris(graph: Graph) -> None:
     assert layers(graph, Double) == [Double("bilinear")] * 5
     assert not layers(graph, Normalise)
     plan = read_recipe("solaris").plan
-    assert (plan.batch_size, plan.patch_px, plan.loss.jaccard / plan.loss.bce) == (32, 512, 2.5 / 10)
+    assert (plan.batch_size, plan.patch_px) == (32, 512)
+    assert plan.loss == LossMix(bce=10.0, jaccard=2.5)
 
 
 def neuromation(graph: Graph) -> None:
@@ -110,6 +112,7 @@ def neuromation(graph: Graph) -> None:
     assert {node.layer.dilation for node in graph.nodes if isinstance(node.layer, Conv)} == {1, 2, 3}
     assert set(graph.outputs) == {"masks", "energy"}
     assert not layers(graph, Attend)
+    assert read_recipe("neuromation").plan.loss == LossMix(bce=1.0, lovasz=1.0)
 
 
 def residual_inception_skip(graph: Graph) -> None:
@@ -237,6 +240,18 @@ def test_the_candidate_with_every_default_is_in_every_space() -> None:
     found = decode(Candidate, space_eval(hyperopt_space(space), point), where="default")
     assert (found.architecture.encoder.kind, found.architecture.block.kind) == ("vgg16", "dense")
     assert found.plan.learning_rate == pytest.approx(Candidate().plan.learning_rate)
+
+
+def test_the_weights_of_classes_are_those_of_the_space() -> None:
+    """A recipe's own stay behind where the space has none, and the first stands for what is like none of them."""
+    recipe = read_recipe("ternaus").candidate
+    details = LossDetails(class_weights={"road": 3.0})
+    weighted = recipe.model_copy(update={"plan": recipe.plan.model_copy(update={"loss_details": details})})
+    path = "plan.loss_details.class_weights"
+    assert nearest_point(weighted, resolve_space({})) == nearest_point(recipe, resolve_space({}))
+    space = resolve_space({path: {"choices": [{"water": 2.0}, {"road": 2.0}]}})
+    points = [nearest_point(each, space) for each in (recipe, weighted)]
+    assert [point and point[path] for point in points] == [0, 1]
 
 
 def test_what_is_dropped_counts_as_a_candidate_has_it_by_itself() -> None:

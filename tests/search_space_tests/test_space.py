@@ -13,7 +13,16 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.dimensions import Choice, Fixed, Integer, Real
 from search_space.errors import MalformedError
-from search_space.space import DEFAULT_SPACE, hyperopt_space, least_demand_px, resolve_space, space_fingerprint
+from search_space.network.unet import InputBand
+from search_space.space import (
+    CLASS_WEIGHTS,
+    DEFAULT_SPACE,
+    hyperopt_space,
+    least_demand_px,
+    resolve_space,
+    space_fingerprint,
+    space_for,
+)
 
 
 def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
@@ -72,6 +81,36 @@ def test_the_scaling_can_be_fixed_and_its_percentiles_be_moved() -> None:
     assert 0.5 <= lows.min() < 1.0
     assert 3.0 < lows.max() <= 4.0
     assert {each.percentiles for each in scalings} == {(low, 98.0) for low in lows}
+
+
+def test_details_of_losses_are_searched_and_weights_of_classes_set() -> None:
+    details = [each.plan.loss_details for each in draw(60)]
+
+    assert {each.positive_weight > 1 for each in details} == {True, False}
+    assert max(each.positive_weight for each in details) <= 8
+    assert {each.focal_gamma > 2 for each in details} == {each.energy > 1 for each in details} == {True, False}
+    assert {each.miss_share > 0.5 for each in details} == {True, False}
+    assert [each.class_weights for each in details] == [{}] * 60
+    assert str(DEFAULT_SPACE[CLASS_WEIGHTS]) == "= none"
+    for override in ({"fix": {"road": 2}}, {"choices": [{"road": 2}, {}]}):
+        found = [each.plan.loss_details.class_weights for each in draw(12, {CLASS_WEIGHTS: override})]
+        assert {"road": 2.0} in found
+        assert ({} in found) == ("choices" in override)
+
+
+def test_details_that_no_loss_heeds_are_not_searched() -> None:
+    def idle(*losses: dict[str, float], energy: bool = True) -> set[str]:
+        overrides = {"plan.loss": {"choices": list(losses)}, "architecture.energy": {"fix": energy}}
+        space = resolve_space(overrides)
+        left = space_for(space, [InputBand("red"), InputBand("swir", 1)])
+        return {path.removeprefix("plan.loss_details.") for path in space if path not in left}
+
+    assert idle({"bce": 1.0}) == {"focal_gamma", "miss_share"}
+    assert idle({"dice": 1.0}, energy=False) == {"positive_weight", "focal_gamma", "miss_share", "energy"}
+    assert idle({"dice": 1.0, "focal": 0.0}) == {"positive_weight", "focal_gamma", "miss_share"}
+    assert idle({"dice": 1.0}, {"focal": 1.0}, {"tversky": 1.0}) == set()
+    every = resolve_space({"*": {"drop": True}})
+    assert space_for(every, [InputBand("red")]) == {}
 
 
 def test_a_range_without_width_is_shown_as_its_value() -> None:
@@ -141,6 +180,9 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"plan.scaling.kind": {"choices": ["clipped", "minmax"]}}, "plan.scaling.kind.*Received 'minmax'"),
         ({"plan.scaling.low_percentile": {"high": 50}}, "must be at least 0 and below 50. Received 50"),
         ({"plan.scaling.high_percentile": {"low": 40.0}}, "must be above 50 and at most 100. Received 40"),
+        ({CLASS_WEIGHTS: {"fix": {"road": 0}}}, r"class_weights\.road' must be above 0. Received 0"),
+        ({CLASS_WEIGHTS: {"fix": 3}}, r"class_weights' must be a table of keys. Received 3"),
+        ({"plan.loss_details.miss_share": {"high": 1.5}}, "must be from 0 to 1. Received 1.5"),
         ({"plan.scaling": {"fix": "scene"}}, "unknown dimension 'plan.scaling'. `show-space` lists all"),
         ({"architectur.*": {"drop": True}}, r"Did you mean 'architecture\.\*'"),
         ({"plan.learning_rate": {"fix": 0.1, "drop": True}}, "takes one of low and high, choices, fix, or drop"),

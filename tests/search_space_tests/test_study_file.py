@@ -87,6 +87,15 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
     assert study.folds.validation == ("c",)
 
 
+def test_classes_of_the_data_may_weigh_whether_they_are_searched_or_not(file: Path) -> None:
+    weights = 'space."plan.loss_details.class_weights"={fix={road=2.0,water=0.5}}'
+
+    study = read_study(file, [weights, 'study.classes=["road"]'])
+
+    assert resolve_space(study.space)["plan.loss_details.class_weights"] == Fixed({"road": 2.0, "water": 0.5})
+    assert decode(Study, encode(study.of_class("water")), where="resolved").classes == ("water",)
+
+
 @pytest.mark.parametrize(
     ("assignment", "match"),
     [
@@ -102,6 +111,10 @@ def test_values_set_on_the_command_line_win(file: Path) -> None:
         ('space."plan.patch"={fix=64}', "Did you mean 'plan.patch_px'"),
         ("space.plan.patch_px={fix=64}", r"""--set 'space\."plan\.patch_px"=\{ fix = 64 \}'"""),
         ('space."architecture.margin_px"={fix=90}', "no network can be built"),
+        (
+            'space."plan.loss_details.class_weights"={choices=[{road=2},{watr=2}]}',
+            r"class_weights names a class that the study does not have. Received 'watr'. Did you mean 'water'\?",
+        ),
     ],
 )
 def test_values_that_spoil_a_valid_file_are_wrong_usage(file: Path, assignment: str, match: str) -> None:

@@ -37,10 +37,11 @@ def test_of_as_many_as_the_factor_says_one_goes_on() -> None:
     judged = rule()
     assert judged.verdict(1, 0.5, []) == ""
     assert judged.verdict(1, 0.5, [0.4]) == ""
-    assert judged.verdict(1, 0.3, [0.4]) == "reached 0.3000 after 1 epoch; of 2 trials the best reached 0.4000"
+    assert judged.verdict(1, 0.3, [0.4]) == "reached 0.3000 after 1 epoch, the best of 2 trials 0.4000"
     assert judged.verdict(1, 0.4, [0.4, 0.3]) == ""
     others = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert [own for own in (0.05, 0.35, 0.45, 0.55) if judged.verdict(3, own, others) == ""] == [0.45, 0.55]
+    assert judged.verdict(3, 0.05, others) == "reached 0.0500 after 3 epochs, the last of the best 2 of 6 trials 0.4000"
     assert rule(least_trials=3).verdict(1, 0.0, [0.9, 0.8]) == ""
     assert rule(least_trials=3).verdict(1, 0.0, [0.9, 0.8, 0.7]) != ""
 
@@ -53,6 +54,11 @@ def test_the_median(seed: int) -> None:
         others = values[:number]
         goes_on = number < 4 or own >= statistics.median(others)
         assert (judged.verdict(2, own, others) == "") == goes_on
+
+
+def test_the_verdict_tells_the_median() -> None:
+    told = rule(kind="median", least_trials=4).verdict(2, 0.1, [0.2, 0.4, 0.6, 0.9])
+    assert told == "reached 0.1000 after 2 epochs, the median of 4 trials 0.5000"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -83,7 +89,7 @@ def test_a_pruned_trial_ends_within_an_epoch_and_the_next_begins(
     trials = store.trials("demo")
     assert [trial.state for trial in trials] == ["done", "pruned", "pruned", "done"]
     assert [trial.loss for trial in trials] == pytest.approx([0.1, None, None, 0.05])
-    assert trials[1].outcome.reason == "reached 0.0667 after 1 epoch; of 2 trials the best reached 0.1000"
+    assert trials[1].outcome.reason == "reached 0.0667 after 1 epoch, the best of 2 trials 0.1000"
     for number in (1, 2):
         assert [report.epoch for report in trials[number].reports] == [1]
         begun = len(list((tmp_path / "trials" / f"{number:04d}").glob("epoch*")))

@@ -46,12 +46,36 @@ def store(tmp_path: Path, study: StudyRecord, new_trial: Maker) -> Iterator[Sqli
 def work(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> Callable[..., list[Trial]]:
     """Run a worker until nothing is new; return the trials."""
 
-    def run(objective: Objective, **limits: Any) -> list[Trial]:
+    def run(objective: Objective, stop: threading.Event | None = None, **limits: Any) -> list[Trial]:
         worker = Worker(store, [Assignment(study, objective, tmp_path, WorkerLimits(**limits))], name="me")
-        worker.run(threading.Event(), idle_exit_s=0.0)
+        worker.run(stop or threading.Event(), idle_exit_s=0.0)
         return store.trials("demo")
 
     return run
+
+
+class Clock(threading.Event):
+    """A worker's clock, which goes on by the worker's long waits alone, and these pass at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None or timeout < 1.0:
+            return super().wait(timeout)
+        self.now_s += timeout
+        return self.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("trials_db.worker.time", made)
+    return made
 
 
 def _trial_pids(gate: Path) -> list[int]:
@@ -217,12 +241,12 @@ def test_a_worker_that_can_train_nothing_hands_back_and_says_so(
     ],
 )
 def test_what_any_trial_would_meet_ends_the_worker_and_costs_no_trial(
-    work: Any, store: SqliteStore, trouble: str, told: str, monkeypatch: pytest.MonkeyPatch
+    work: Any, store: SqliteStore, trouble: str, told: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trials_db.worker.PATIENCE_S", 0.0)
-    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 0.01)
+    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 350.0)
     with pytest.raises(WorkerError, match="Training cannot go on here: ") as caught:
-        work(Synthetic(trouble, numbers=(1,)))
+        work(Synthetic(trouble, numbers=(1,)), clock)
+    assert clock.now_s == (0.0 if trouble == "unable" else 700.0)
     assert told in str(caught.value)
     good, spared = store.trials("demo")
     assert good.state is TrialState.DONE
@@ -238,6 +262,16 @@ def test_a_worker_waits_for_room_on_the_disk_of_its_trials(
     assert (good.state, waited.state, waited.loss) == (TrialState.DONE, TrialState.DONE, 0.25)
     assert (waited.attempts, waited.lost_workers) == (3, 0)
     assert len([line for line in caplog.messages if "Trying again for 600 s" in line]) == 1
+
+
+def test_patience_begins_anew_where_the_disk_was_full_long_ago(
+    work: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 700.0)
+    with caplog.at_level(logging.WARNING):
+        waited = work(Synthetic("disk full twice", numbers=(1,)), clock)[1]
+    assert (waited.state, clock.now_s) == (TrialState.DONE, 1400.0)
+    assert len([line for line in caplog.messages if "Trying again for 600 s" in line]) == 2
 
 
 def test_a_trial_whose_log_is_full_keeps_its_outcome(work: Any) -> None:

@@ -16,7 +16,10 @@ import run_search
 from pipeline.prepare import prepare
 from pipeline.retrain_objective import RetrainObjective
 from search_space.decode import decode, encode
+from search_space.errors import MapgroveError
+from search_space.space import space_fingerprint, study_space
 from search_space.study import Study
+from trials_db.errors import StudyConflictError
 from trials_db.opening import open_store
 from trials_db.records import StudyRecord
 from trials_db.stopping import Asked
@@ -72,16 +75,20 @@ def study(name: str, *assignments: str) -> Study:
     return read_study(Path(f"{name}.toml"), assignments)
 
 
-def begin(given: Study, url: str = "sqlite:///s.sqlite") -> None:
-    """As `search` would."""
+def begin(given: Study, **changed: Any) -> None:
+    """As `search` would, but for what is changed in the record."""
     from pipeline.prepared import PreparedDataset
 
-    fingerprint = PreparedDataset.open_for(given.data).fingerprint
+    dataset = PreparedDataset.open_for(given.data)
     record = StudyRecord(
-        name=given.name, settings=encode(given), space_fingerprint="s", data_fingerprint=fingerprint, seed=0
+        name=given.name,
+        settings=encode(given.with_store("")),
+        space_fingerprint=space_fingerprint(study_space(given.space, dataset.input_bands)),
+        data_fingerprint=dataset.fingerprint,
+        seed=given.study.seed,
     )
-    with open_store(url) as store:
-        store.create_study(record)
+    with open_store("sqlite:///s.sqlite") as store:
+        store.create_study(record.model_copy(update=changed))
 
 
 def served(*names: str, assignments: tuple[str, ...] = ()) -> list[Study]:
@@ -111,6 +118,38 @@ def test_a_worker_takes_its_files_from_where_its_own_file_says() -> None:
 def places(found: list[Study]) -> tuple[str, str, str]:
     [only] = found
     return str(only.folder), only.data.prepared, only.study.artifacts
+
+
+def test_a_worker_whose_file_says_something_else_refuses_and_says_what(capsys: pytest.CaptureFixture[str]) -> None:
+    begin(study("prepared"))
+    # How far the study goes, and how candidates are proposed, is the master's matter.
+    others = ("limits.max_trials=7", "search.algorithm=rand", "search.lease_s=5", "retrain.epochs=3")
+    assert [each.limits.max_trials for each in served("prepared.toml", assignments=others)] == [1]
+
+    for assignment, told in (
+        ("budget.epochs=9", "settings.budget.epochs (stored 1, given 9)"),
+        ("study.seed=5", "settings.study.seed (stored 0, given 5)"),
+        ('space."plan.patch_px"={fix=64}', "settings.space.plan.patch_px"),
+        ("pruning.kind=median", "settings.pruning.kind (stored 'none', given 'median')"),
+    ):
+        with pytest.raises(StudyConflictError) as caught:
+            served("prepared.toml", assignments=(assignment,))
+        assert f"A study named 'own' exists and differs in {told}" in str(caught.value)
+    words = ("--store", "sqlite:///s.sqlite", "--set", "budget.epochs=9", "--workers", "2")
+    code, told = run(capsys, "worker", "--study", "prepared.toml", *words)
+    assert (code, told.count("\n")) == (1, 1)
+    assert "differs in settings.budget.epochs (stored 1, given 9)" in told
+
+
+def test_a_worker_that_makes_another_space_of_the_settings_refuses() -> None:
+    given = study("prepared")
+    begin(given, space_fingerprint="0123456789abcdef")
+
+    with pytest.raises(MapgroveError) as caught:
+        served("own")
+    assert caught.value.what == "the search space of study own is not what this Mapgrove makes of its settings"
+    assert caught.value.received["study"] == "0123456789abcdef"
+    assert "Use the Mapgrove that began the study" in caught.value.remedy
 
 
 def test_patterns_that_match_nothing_yet_are_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +191,10 @@ def test_what_was_never_searched_is_retrained_all_the_same(capsys: pytest.Captur
     assert (only.name, places([only])) == ("own@retrain", ("at/the/master/retrain", "prepared", ""))
     assert places(served("elsewhere.toml", assignments=("study.folder=here",))) == ("here/retrain", "elsewhere", "")
     assert [each.name for each in served("own@retrain")] == ["own@retrain"]
+    # Trainings have a budget and a seed of their own; the ground is that of all.
+    served("elsewhere.toml", assignments=("budget.epochs=9", "study.seed=3", "limits.max_trials=9"))
+    with pytest.raises(StudyConflictError, match=r"settings\.folds\.validation"):
+        served("elsewhere.toml", assignments=('folds.validation=["a"]',))
     code, told = run(capsys, "worker", "--study", "other", "--store", "sqlite:///s.sqlite")
     assert code == 1
     assert "no study named 'other'" in told
