@@ -33,12 +33,13 @@ from pipeline.polygons import vectorise_instances
 from pipeline.rasterise import rasterise
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
+from search_space.losses import LossMix
 from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
 from search_space.polygon_score import PolygonCounts
 from search_space.prediction import PredictionSettings, tiling_for
 from search_space.study import Budget, LimitSettings
-from search_space.training_plan import LossMix, Scaling, TrainingPlan
+from search_space.training_plan import Scaling, TrainingPlan
 
 SIDE_PX = 384
 BLUR_PX, NOISE = 1.8, 0.3

@@ -44,8 +44,8 @@ def instances(
 
     Args:
         probabilities: Of the class, `(H, W)`, NaN where there is no data.
-        energy: How deep within the class pixels lie, 0 to 1, `(H, W)`, as `energies` has it; where None, the
-            depth within the mask stands in for it, which parts things at their necks.
+        energy: How deep within the class pixels lie, 0 to 1, `(H, W)`, see `pipeline.energy`; where None, the depth
+            within the mask stands in for it, which parts things at their necks.
         threshold: Probability from which a pixel is of the class.
         marker_energy: Energy above which a pixel is part of a marker.
         min_area_px: Least area of an instance.

@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.segmentation import watershed
 
+from pipeline.energy import energies
 from pipeline.instances import InstanceError, depths, described, instances
 from pipeline.polygons import PolygonError, vectorise, vectorise_instances, write_geojson
 from pipeline.rasterise import rasterise
@@ -174,8 +175,6 @@ def test_without_an_energy_necks_part() -> None:
 
 
 def test_the_depth_is_that_which_the_energy_is_trained_to_be() -> None:
-    from pipeline.trainee import energies
-
     mask = smooth(3, 3.0, (40, 50)) > 0.4
     targets = np.stack([mask, np.ones_like(mask)], axis=-1)[None].astype(np.float32)
     trained, _ = energies(targets)
