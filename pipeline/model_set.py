@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from pipeline.files import sha256_of
 from pipeline.normalisation import BandScaling, Imagery, Normalisation
-from pipeline.prediction import Predictor, model_predictor, predict_scene
+from pipeline.prediction import Predictor, has_energy, model_predictor, predict_scene
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.prediction import PredictionSettings, tiling_for
@@ -49,12 +49,27 @@ def read_model_set_study(folder: Path) -> Study:
 
 
 @dataclass(frozen=True)
+class SceneMap:
+    """What the models of a set say of a scene.
+
+    Attributes:
+        probabilities: float32 `(H, W, K)` in the order of the set's classes, NaN where there is no data.
+        energies: How deep within a class pixels lie, float32 `(H, W)`, NaN where there is no data; of the classes whose
+            things are told apart, where a model maps it.
+    """
+
+    probabilities: NDArray[np.float32]
+    energies: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class LoadedModelSet:
     """The models of a folder, ready to predict.
 
     Attributes:
         description: What is in the set.
-        predictor_of: Gives the network of a member.
+        predictor_of: Gives the network of a member, from scaled tiles to probabilities `(N, t, t, 1)`; where it maps
+            the energy too, that is a second channel.
     """
 
     description: ModelSet
@@ -105,6 +120,10 @@ class LoadedModelSet:
             )
 
     def predict(self, scene: Imagery, settings: PredictionSettings) -> NDArray[np.float32]:
+        """Map every class of the set: blended probabilities, float32 `(H, W, K)`; see `map_scene`."""
+        return self.map_scene(scene, settings.model_copy(update={"instances": ()})).probabilities
+
+    def map_scene(self, scene: Imagery, settings: PredictionSettings) -> SceneMap:
         """Map every class of the set: the mean of what its members say, each with the bands scaled as in its training.
 
         Members are taken one after the other, so beside the result memory holds one map of one class.
@@ -113,28 +132,40 @@ class LoadedModelSet:
             scene: Bands in the models' order.
             settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0,
                 and the overlap that its context asks for where none is given; one that was made by a recipe takes
-                what that says.
-
-        Returns:
-            Blended probabilities, float32 `(H, W, K)` in the order of `classes`, NaN where there is no data.
+                what that says. Of the classes in `instances` the energy is kept, the mean over those that map it.
         """
         maps = np.full((*scene.valid.shape, len(self.classes)), np.nan, np.float32)
+        energies: dict[str, NDArray[np.float32]] = {}
         if not np.any(scene.valid):
-            return maps
+            return SceneMap(maps, energies)
         # Members of one normalisation share the scaling; where it is the scene's own, the scene is read for it.
         scalings: dict[Normalisation, BandScaling] = {}
         for k, name in enumerate(self.classes):
+            wants_energy = name in settings.instances
+            total, num_deep = np.zeros((*scene.valid.shape, 2 if wants_energy else 1), np.float32), 0
             members = self.description.members_of(name)
-            maps[..., k] = 0.0
             for member in members:
-                normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
-                if normalisation not in scalings:
-                    scalings[normalisation] = normalisation.for_scene(scene)
-                tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
-                predict = self.predictor_of(member)
-                maps[..., k] += predict_scene(predict, scene, scalings[normalisation], tiling)[..., 0]
-            maps[..., k] /= len(members)
-        return maps
+                blended = self._blended(member, scene, settings, scalings)[..., : total.shape[-1]]
+                total[..., : blended.shape[-1]] += blended
+                num_deep += blended.shape[-1] - 1
+            maps[..., k] = total[..., 0] / len(members)
+            if num_deep:
+                energies[name] = np.asarray(total[..., 1] / num_deep, np.float32)
+        return SceneMap(maps, energies)
+
+    def _blended(
+        self,
+        member: ModelMember,
+        scene: Imagery,
+        settings: PredictionSettings,
+        scalings: dict[Normalisation, BandScaling],
+    ) -> NDArray[np.float32]:
+        """What one member says: its probabilities and, where it maps it, the energy, `(H, W, 1 or 2)`."""
+        normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
+        if normalisation not in scalings:
+            scalings[normalisation] = normalisation.for_scene(scene)
+        tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
+        return predict_scene(self.predictor_of(member), scene, scalings[normalisation], tiling)
 
 
 class _Shelf:
@@ -197,7 +228,8 @@ def _load(path: Path) -> Predictor:
     saving: Any = importlib.import_module("keras").saving
     importlib.import_module("pipeline.keras_layers")
     try:
-        return model_predictor(saving.load_model(path, compile=False))
+        model = saving.load_model(path, compile=False)
+        return model_predictor(model, with_energy=has_energy(model))
     except (OSError, TypeError, ValueError) as error:
         # Keras calls a damaged file one that is not found.
         reason = "it is damaged" if path.is_file() else "it is missing"

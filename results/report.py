@@ -28,8 +28,10 @@ from results.scores import (
     independence_phrase,
     model_table,
     models_phrase,
+    polygon_table,
     score_table,
     scored_ground_phrase,
+    things_phrase,
     thresholds_phrase,
 )
 from results.splits import held_out_phrase, split_notes, split_table
@@ -339,6 +341,7 @@ def _scores(given: ReportInput) -> list[str]:
             f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}ground",
         ),
         page.table(score_table(score)),
+        *([page.paragraph(things_phrase(score), "quiet"), page.table(polygon_table(score))] if score.polygons else []),
     ]
 
 

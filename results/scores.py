@@ -9,6 +9,12 @@ from results.splits import share_text
 from results.tables import jaccard_column
 from search_space.records import GROUND_WORDS, ModelSet, ScoreRecord
 
+_TRUTHS = {
+    "polygons": "the labels' polygons",
+    "masks": "connected places of the labels' masks, in which neighbours that touch are one",
+    "both": "the labels' polygons, in some scenes connected places of their masks",
+}
+
 
 def model_table(models: ModelSet, score: ScoreRecord | None = None, places: str = "scenes") -> pd.DataFrame:
     """The retrained classes with their figures, each column saying what it comes from.
@@ -120,6 +126,34 @@ def score_table(score: ScoreRecord) -> pd.DataFrame:
     rows.append(("mean", score.mean_jaccard, None, None, None))
     columns = ["class", jaccard, "num_right_px", "num_too_much_px", "num_missed_px"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def polygon_table(score: ScoreRecord) -> pd.DataFrame:
+    """How well single things were found, class by class.
+
+    Returns:
+        Columns `class`, `f1`, `precision`, `recall` (NaN where there is none), `num_right` (found and labelled),
+        `num_too_many` (found only), `num_missed` (labelled only).
+    """
+    columns = ["class", "f1", "precision", "recall", "num_right", "num_too_many", "num_missed"]
+    rows = [
+        (name, each.f1, each.precision, each.recall, each.counts.tp, each.counts.fp, each.counts.fn)
+        for name, each in score.polygons.items()
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def things_phrase(score: ScoreRecord) -> str:
+    """When a single thing is right, and what the labels are, in two sentences; empty where none were told apart."""
+    by_truth: dict[str, list[str]] = {}
+    for name, each in score.polygons.items():
+        by_truth.setdefault(_TRUTHS[each.truth], []).append(name)
+    if not by_truth:
+        return ""
+    labelled = "; ".join(
+        truth if len(by_truth) == 1 else f"of {', '.join(names)} {truth}" for truth, names in by_truth.items()
+    )
+    return f"A single thing is right where it shares more than half with a labelled one. Labelled are {labelled}."
 
 
 def scored_ground_phrase(score: ScoreRecord) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
 from search_space.objective import EpochReport
+from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
@@ -363,6 +364,7 @@ class ScoreRecord(Frozen):
         absent: The classes without a labelled pixel there; they are no part of the mean.
         counts: The pixels behind `jaccard`, per class.
         mean_jaccard: Mean over the classes that have a Jaccard; None where none has.
+        polygons: Of the classes whose single things were told apart, how well these were found.
         rule: How pixels were counted, in one sentence.
         models: Fingerprint of the model set that drew the maps.
         threshold_from: The ground that chose the thresholds: "validation" or "folds"; empty where nobody knows.
@@ -377,6 +379,7 @@ class ScoreRecord(Frozen):
     absent: Names = ()
     counts: dict[str, Counts] = {}
     mean_jaccard: Share | None = None
+    polygons: dict[str, PolygonScore] = {}
     rule: str = ""
     models: str = ""
     threshold_from: ThresholdFrom | Literal[""] = ""

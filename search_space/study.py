@@ -354,10 +354,12 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> Self:
-        for name in self.study.classes:
+        asked = [("study.classes", name) for name in self.study.classes]
+        asked += [("prediction.instances", name) for name in self.prediction.instances]
+        for where, name in asked:
             if name not in self.data.classes:
                 raise ValueError(
-                    f"`study.classes` names a class that `data.classes` lacks, {name!r}. "
+                    f"`{where}` names a class that `data.classes` lacks, {name!r}. "
                     f"{did_you_mean(name, self.data.classes)}"
                 )
         return self

@@ -3,6 +3,7 @@
 The maps were cut at thresholds that validation ground chose: the study's own, or that of the folds of `retrain
 --folds`. The test ground had no part in training or choosing, so its score is the one to publish; of any other ground
 `score` says what the models saw of it before. A class without a labelled pixel there has no score and is named.
+Where single things were told apart (prediction.instances), F1 over their polygons is told too.
 
 Examples:
   python run_search.py score --study demo
@@ -11,13 +12,19 @@ Examples:
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ModelSet, ScoreRecord
 from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
+
+if TYPE_CHECKING:
+    from pipeline.ground import Part
+    from pipeline.maps import ScoredMaps
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
-    from results.scores import absent_phrase, independence_phrase, score_table, scored_ground_phrase
-    from results.text import render_table
+    from results.scores import independence_phrase
 
     study = load_study(options)
     dataset = PreparedDataset.open_for(study.data)
@@ -60,18 +66,7 @@ def run(options: argparse.Namespace) -> None:
         models = None
     if models is not None and any(part.held_out_blocks for part in fold.training):
         _tell_farther_sight(models, scored.tile_px)
-    score = scored.score
-    record = ScoreRecord(
-        fold=options.fold,
-        scenes=tuple(part.id for part in parts),
-        ground=scored.ground,
-        jaccard={name: each.jaccard for name, each in score.classes.items()},
-        absent=score.absent,
-        counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
-        mean_jaccard=score.mean_jaccard,
-        rule=RULE,
-        models=scored.models,
-    )
+    record = _record(options.fold, parts, scored)
     if models is not None:
         record = record.model_copy(update=_independence(models, study, options.fold))
     write_json(study.folder / SCORE_FILE, encode(record))
@@ -81,9 +76,42 @@ def run(options: argparse.Namespace) -> None:
         logger.warning("%s", independence_phrase(record))
     if options.json:
         say_json(encode(record))
-        return
-    say(f"{options.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
+    else:
+        _say(record)
+
+
+def _record(fold: str, parts: Sequence["Part"], scored: "ScoredMaps") -> ScoreRecord:
+    score = scored.score
+    return ScoreRecord(
+        fold=fold,
+        scenes=tuple(part.id for part in parts),
+        ground=scored.ground,
+        jaccard={name: each.jaccard for name, each in score.classes.items()},
+        absent=score.absent,
+        counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
+        mean_jaccard=score.mean_jaccard,
+        polygons=scored.polygons,
+        rule=RULE,
+        models=scored.models,
+    )
+
+
+def _say(record: ScoreRecord) -> None:
+    from results.scores import (
+        absent_phrase,
+        independence_phrase,
+        polygon_table,
+        score_table,
+        scored_ground_phrase,
+        things_phrase,
+    )
+    from results.text import render_table
+
+    say(f"{record.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
     say(render_table(score_table(record)))
+    if record.polygons:
+        say(things_phrase(record))
+        say(render_table(polygon_table(record)))
     if record.models_saw == "nothing":
         say(independence_phrase(record))
     if record.absent:

@@ -58,6 +58,8 @@ trial_threads = 1
 [search]
 startup_trials = 2
 lookahead = 2
+[prediction]
+instances = ["bright"]
 [space]
 "architecture.*" = { drop = true }
 "architecture.depth" = { fix = 1 }
@@ -257,10 +259,14 @@ def test_the_rest_of_the_job(job: Job) -> None:
 
     job.run("predict", "test")
     made = {path.name for path in (folder / "predictions" / "c").iterdir()}
-    assert made == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png", "comparison.png", "map.json"}
+    drawn = {"probabilities.tif", "masks.tif", "instances.tif", "overlay.png", "comparison.png"}
+    assert made == {*drawn, "polygons.geojson", "map.json"}
     scores = json.loads(job.run("score", "--json"))
     assert scores["fold"] == "test"
     assert scores["jaccard"]["bright"] > 0.6
+    things = scores["polygons"]["bright"]
+    assert (things["counts"]["tp"] + things["counts"]["fn"], things["truth"]) == (1, "masks")
+    assert set(scores["polygons"]) == {"bright"}
     assert (scores["threshold_from"], scores["models_saw"]) == ("validation", "nothing")
     assert "Report:" in job.run("report")
     page = (folder / "report.html").read_text(encoding="utf-8")

@@ -9,10 +9,11 @@ from pipeline.files import write_json
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.records import ClassMap, ModelMember, ModelSet, ThresholdFrom
+from search_space.polygon_score import PolygonCounts, PolygonScore
+from search_space.records import ClassMap, ModelMember, ModelSet, ScoreRecord, ThresholdFrom
 from search_space.study import Study
 from search_space.training_plan import TrainingPlan
-from verbs.score import _independence, _tell_farther_sight
+from verbs.score import _independence, _say, _tell_farther_sight
 
 STUDY = {
     "data": {"format": "masks", "folder": "x", "prepared": "p", "classes": ["road"]},
@@ -71,3 +72,18 @@ def test_what_models_saw_of_the_scored_ground_follows_from_how_they_were_trained
     found = _independence(models.model_copy(update={"maps": maps}), study, fold)
 
     assert found == {"threshold_from": ground, "models_saw": saw}
+
+
+def test_single_things_are_told_below_the_pixels(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = PolygonCounts(tp=3, fp=1, fn=2)
+    things = PolygonScore(f1=counts.f1, precision=counts.precision, recall=counts.recall, counts=counts)
+    record = ScoreRecord(
+        fold="test", scenes=("a",), jaccard={"house": 0.5}, mean_jaccard=0.5, polygons={"house": things}
+    )
+    _say(record)
+    told = capsys.readouterr().out
+    assert "connected places of the labels' masks" in told
+    assert told.splitlines()[-1].split() == ["house", "0.667", "0.750", "0.600", "3", "1", "2"]
+
+    _say(record.model_copy(update={"polygons": {}}))
+    assert "F1" not in capsys.readouterr().out
