@@ -72,7 +72,8 @@ def averaged(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Ite
     before = [np.array(ops.convert_to_numpy(variable)) for variable, _ in pairs]
     try:
         for variable, average in pairs:
-            variable.assign(average)
+            # A copy: JAX's predictions give up the arrays that the network holds, and the average would go with them.
+            variable.assign(np.array(ops.convert_to_numpy(average)))
         yield
     finally:
         for (variable, _), value in zip(pairs, before, strict=True):
