@@ -34,7 +34,6 @@ from search_space.errors import InfeasibleError, is_out_of_memory
 from search_space.network.cost import check_cost
 from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
-from search_space.optimisation import ConstantRate, PlateauRate, SnapshotAverage
 from search_space.study import MIXED, Budget, LimitSettings
 
 __all__ = ["DivergedError", "Trained", "train"]
@@ -146,15 +145,12 @@ def _essence(
     candidate: Candidate, class_names: Sequence[str], bands: Sequence[InputBand], budget: Budget, seed: int
 ) -> dict[str, Any]:
     """What the weights depend on, beside the scenes; the number of epochs only where the plan counts in shares."""
-    plan = candidate.plan
-    has_time = isinstance(plan.schedule, ConstantRate | PlateauRate) and not plan.warm_up
-    counts_epochs = not has_time or isinstance(plan.averaging, SnapshotAverage)
     return {
         "candidate": candidate.fingerprint,
         "classes": list(class_names),
         "bands": [[band.name, band.level] for band in bands],
         "steps_per_epoch": budget.steps_per_epoch,
-        "epochs": budget.epochs if counts_epochs else None,
+        "epochs": budget.epochs if candidate.plan.depends_on_length else None,
         "seed": seed,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
