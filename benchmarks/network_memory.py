@@ -33,6 +33,7 @@ from search_space.decode import decode, encode
 from search_space.network.cost import Cost, training_cost
 from search_space.network.unet import InputBand, draw_up
 from search_space.space import hyperopt_space, resolve_space
+from search_space.study import Budget
 
 BANDS = [InputBand(f"band{number}", number // 8) for number in range(20)]
 CLASSES, STEPS = 4, 3
@@ -82,7 +83,7 @@ def samples(options: argparse.Namespace, on_device: bool) -> Iterator[tuple[Cand
         candidate = decode(Candidate, sample(expression, rng), where="sample")
         plan = candidate.plan
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
-        cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+        cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer.kind, plan.averaging)
         estimated = cost.device_bytes if on_device else cost.host_bytes
         if estimated / 1e6 <= options.most_mb:
             yield candidate, cost
@@ -101,15 +102,14 @@ def train(candidate: Candidate) -> Any:
     """Some steps as `pipeline.training` makes them, on noise."""
     from pipeline.builder import build_model
     from pipeline.losses import MixedLoss
+    from pipeline.optimisation import make_optimizer
     from pipeline.trainee import Trainee
-    from pipeline.training import GRADIENT_NORM, OPTIMIZERS
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
     loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
     trainee = Trainee(model, loss, margin_px=architecture.margin_px)
-    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
-    trainee.compile(optimizer=optimizer)
+    trainee.compile(optimizer=make_optimizer(plan, Budget(epochs=1, steps_per_epoch=STEPS)))
     rng, shape = np.random.default_rng(0), (plan.batch_size, plan.patch_px, plan.patch_px)
     patches = rng.normal(size=(*shape, len(BANDS))).astype(np.float32)
     targets = (rng.random((*shape, CLASSES + 1)) < 0.5).astype(np.float32)

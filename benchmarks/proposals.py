@@ -66,8 +66,9 @@ def network(sample: Mapping[str, Any]) -> float:
     net, plan = candidate.architecture, candidate.plan
     losses = plan.loss
     block = {"residual": 0.0, "inception": 0.02, "dense": 0.03, "plain": 0.05, "bottleneck": 0.05, "separable": 0.06}
-    optimizer = {"adam": 0.0, "nadam": 0.01, "rmsprop": 0.03}[plan.optimizer]
-    best_rate = {"adam": -2.9, "nadam": -2.9, "rmsprop": -3.3}[plan.optimizer]
+    kind = plan.optimizer.kind
+    optimizer = {"adam": 0.0, "adamw": 0.0, "nadam": 0.01, "rmsprop": 0.03, "sgd": 0.03}[kind]
+    best_rate = {"rmsprop": -3.3, "sgd": -2.2}.get(kind, -2.9)
     return (
         0.04 * abs(net.depth - 4)
         + 0.05 * abs(math.log2(net.base_filters / 24))

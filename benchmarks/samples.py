@@ -30,11 +30,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Integer
 from search_space.network.cost import training_cost
 from search_space.network.unet import InputBand, draw_up
-from search_space.space import Space, hyperopt_space, resolve_space
+from search_space.space import hyperopt_space, resolve_space
 from search_space.starting_points import Point, nearest_point
+from search_space.study import Budget
 
 BANDS = [InputBand(f"band{number}", number // 8) for number in range(20)]
 CLASSES = 3
@@ -102,7 +104,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     started = time.perf_counter()
     candidate.check_feasible()
     graph = draw_up(candidate.architecture, BANDS, CLASSES)
-    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer.kind, plan.averaging)
     estimated = time.perf_counter()
     model = build_model(candidate.architecture, BANDS, CLASSES)
     built = time.perf_counter()
@@ -117,7 +119,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     return estimated - started, built - estimated
 
 
-def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> list[Candidate]:
+def covering(space: Space, seed: int, at_least: int = 0, pool: int = 400) -> list[Candidate]:
     """Samples that together show every option of every choice and every whole number, the most telling first.
 
     Of two that show as much, the smaller network comes first: its layers are made and run one by one.
@@ -126,17 +128,21 @@ def covering(space: Space, seed: int, at_least: int = 0, pool: int = 600) -> lis
         space: Where from.
         seed: Of the samples.
         at_least: So many, even if fewer show all.
-        pool: From how many they are chosen.
+        pool: From how many they are chosen; up to ten times as many as long as some option is in none.
 
     Raises:
         ValueError: Some option is in none that can be built.
     """
     found: list[tuple[Candidate, int, set[tuple[str, float]]]] = []
-    for candidate, point in samples(space, pool, seed):
+    unseen = set(_options(space))
+    for number, (candidate, point) in enumerate(samples(space, 10 * pool, seed)):
+        if number >= pool and not unseen:
+            break
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
         if graph.num_parameters <= MOST_WEIGHTS:
             shown = {(path, point[path]) for path in point if isinstance(space[path], Choice | Integer)}
             found.append((candidate, len(graph.nodes), shown))
+            unseen -= shown
     missing = set(_options(space))
     chosen: list[Candidate] = []
     while missing or len(chosen) < at_least:
@@ -159,15 +165,15 @@ def train_and_reload(candidate: Candidate) -> None:
 
     from pipeline.builder import build_model
     from pipeline.losses import MixedLoss
+    from pipeline.optimisation import make_optimizer
     from pipeline.trainee import Trainee
-    from pipeline.training import GRADIENT_NORM, OPTIMIZERS
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)
     before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.trainable_variables]
     loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
     trainee = Trainee(model, loss, margin_px=architecture.margin_px)
-    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
+    optimizer = make_optimizer(plan, Budget(epochs=1, steps_per_epoch=1))
     # One step is not worth being compiled.
     trainee.compile(optimizer=optimizer, run_eagerly=True)
     rng, image = np.random.default_rng(1), np.concatenate([_image(candidate)] * 2)

@@ -53,12 +53,16 @@ def build_model(architecture: Architecture, bands: int | Sequence[InputBand], nu
     make = _Maker(architecture)
     image = keras.Input((None, None, len(channels)), name="image")
     tensors: list[Tensor] = []
-    for node in graph.nodes:
+    heads, whole = set(graph.outputs.values()), keras.config.floatx()
+    for number, node in enumerate(graph.nodes):
         if isinstance(node.layer, plans.Input):
             tensors.append(PadToMultiple(graph.divisor_px, name="pad")(image))
+        elif number in heads and isinstance(node.layer, plans.Activate):
+            # Half precision would leave thresholds near 1 nothing to tell apart.
+            tensors.append(layers.Activation(node.layer.kind, name=node.name, dtype=whole)(tensors[node.inputs[0]]))
         else:
             tensors.append(make(node, [tensors[number] for number in node.inputs]))
-    crop = {name: CropToImage(architecture.margin_px, name=name) for name in graph.outputs}
+    crop = {name: CropToImage(architecture.margin_px, name=name, dtype=whole) for name in graph.outputs}
     maps = {name: crop[name]([tensors[number], image]) for name, number in graph.outputs.items()}
     return keras.Model(image, maps["masks"] if len(maps) == 1 else maps, name="unet")
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from search_space.errors import MapgroveError
+from search_space.records import NUM_LEVELS
 
-NUM_LEVELS = 256
 _PIXELS_AT_ONCE = 1 << 20
 
 
@@ -64,8 +64,39 @@ class ThresholdCounts:
     """
 
     def __init__(self, num_classes: int) -> None:
-        # histogram[k, t, level]: pixels of class k with truth t and a probability of that level.
         self._histogram = np.zeros((num_classes, 2, NUM_LEVELS), np.int64)
+
+    @classmethod
+    def of(cls, histogram: npt.ArrayLike) -> "ThresholdCounts":
+        """Counts that were made before.
+
+        Args:
+            histogram: Whole numbers `(K, 2, 256)`, see `histogram`; copied.
+
+        Raises:
+            CountingError: Another shape.
+        """
+        counted = np.array(histogram, np.int64)
+        if counted.ndim != 3 or counted.shape[1:] != (2, NUM_LEVELS):
+            raise CountingError(f"a histogram must have the shape (K, 2, {NUM_LEVELS})", received=counted.shape)
+        counts = cls(len(counted))
+        counts._histogram = counted
+        return counts
+
+    @property
+    def histogram(self) -> npt.NDArray[np.int64]:
+        """int64 `(K, 2, 256)`: pixels of each class by truth, 0 or 1, and by the level of their probability."""
+        return self._histogram.copy()
+
+    @property
+    def num_labelled(self) -> npt.NDArray[np.int64]:
+        """int64 `(K,)`: pixels labelled with each class."""
+        labelled: npt.NDArray[np.int64] = self._histogram[:, 1].sum(axis=1)
+        return labelled
+
+    def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
+        """The counts over the scenes of both."""
+        return ThresholdCounts.of(self._histogram + other._histogram)
 
     def add(
         self, probabilities: npt.NDArray[np.float32], truth: npt.NDArray[np.generic], known: npt.NDArray[np.bool_]
@@ -140,7 +171,7 @@ class ThresholdCounts:
         edges = np.arange(1, NUM_LEVELS)
         nearness = -np.abs(edges - NUM_LEVELS // 2)
         found: list[BestThreshold | None] = []
-        for labelled, jaccard in zip(every.tp[:, 0] + every.fn[:, 0], every.jaccard[:, 1:], strict=True):
+        for labelled, jaccard in zip(self.num_labelled, every.jaccard[:, 1:], strict=True):
             if labelled == 0:
                 found.append(None)
                 continue

@@ -4,10 +4,9 @@ from typing import Any
 
 from keras import ops
 
-Tensor = Any
+from search_space.prediction import ENERGY_PX
 
-ENERGY_PX = 16
-"""Distances to the border of a class are told apart up to so many pixels."""
+Tensor = Any
 
 
 def energies(targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,8 @@ class Fold:
         validation: Ground that ranks candidates and chooses thresholds.
         test: Ground that nothing looks at before `score`.
         unlabelled: Scenes without a labelled pixel, which no fold names; they can only be predicted.
+        absent_in_training: Classes that the training ground lacks; only where a fold is one of several, see
+            `cross_folds`.
         absent_in_validation: Classes that the validation ground lacks; they cannot be ranked.
         absent_in_test: Classes that the test ground lacks; empty where there is none.
         split: All folds in numbers, also those that this study only trains on.
@@ -46,6 +48,7 @@ class Fold:
     validation: tuple[Part, ...]
     test: tuple[Part, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    absent_in_training: tuple[str, ...] = ()
     absent_in_validation: tuple[str, ...] = ()
     absent_in_test: tuple[str, ...] = ()
     split: Split = NOTHING_DEALT
@@ -101,26 +104,48 @@ def make_fold(settings: FoldSettings, dataset: PreparedDataset) -> Fold:
             ground in different folds, more folds than there is to deal, blocks that cut no scene, nothing left to train
             on, a class that no training ground has, or no class at all in validation.
     """
-    _check_scenes(settings, dataset)
-    ground = LabelledGround.survey(settings, dataset)
-    deal = _named(settings, ground) if settings.num_folds is None else _numbered(settings, settings.num_folds, ground)
-    used = {piece: _used_for(name, settings) for piece, name in deal.items()}
-    _refuse_unusable(settings, dataset, deal, used)
-    split = _split(settings, dataset, ground, deal)
-    test = _of("test", used)
-    fold = Fold(
-        training=_parts("training", dataset, ground, used, dataset.scene_ids),
-        validation=_parts("validation", dataset, ground, used, settings.validation or dataset.scene_ids),
-        test=_parts("test", dataset, ground, used, settings.test or dataset.scene_ids),
-        unlabelled=split.unlabelled,
-        absent_in_validation=_absent(dataset, _of("validation", used)),
-        absent_in_test=_absent(dataset, test) if test else (),
-        split=split,
-    )
+    ground, deal = deal_of(settings, dataset)
+    _refuse_unusable(settings, dataset, deal, uses_of(deal, settings))
+    fold = fold_of(settings, dataset, ground, deal)
     for where, classes in (("validation", fold.absent_in_validation), ("test", fold.absent_in_test)):
         if classes:
             logger.warning("No %s ground has %s: there is no score for it there", where, ", ".join(classes))
     return fold
+
+
+def deal_of(settings: FoldSettings, dataset: PreparedDataset) -> tuple[LabelledGround, Deal]:
+    """The labelled ground in pieces, and the fold of each piece.
+
+    Raises:
+        DataError: See `make_fold`.
+    """
+    _check_scenes(settings, dataset)
+    ground = LabelledGround.survey(settings, dataset)
+    if settings.num_folds is None:
+        return ground, _named(settings, ground)
+    return ground, _numbered(settings, settings.num_folds, ground)
+
+
+def uses_of(deal: Deal, settings: FoldSettings) -> Uses:
+    """What each piece is used for."""
+    return {piece: _used_for(name, settings) for piece, name in deal.items()}
+
+
+def fold_of(settings: FoldSettings, dataset: PreparedDataset, ground: LabelledGround, deal: Deal) -> Fold:
+    """The split that a deal makes, whether or not every class can be learned and ranked there."""
+    used = uses_of(deal, settings)
+    split = _split(settings, dataset, ground, deal)
+    test = _of("test", used)
+    return Fold(
+        training=_parts("training", dataset, ground, used, dataset.scene_ids),
+        validation=_parts("validation", dataset, ground, used, settings.validation or dataset.scene_ids),
+        test=_parts("test", dataset, ground, used, settings.test or dataset.scene_ids),
+        unlabelled=split.unlabelled,
+        absent_in_training=_absent(dataset, _of("training", used)),
+        absent_in_validation=_absent(dataset, _of("validation", used)),
+        absent_in_test=_absent(dataset, test) if test else (),
+        split=split,
+    )
 
 
 def _check_scenes(settings: FoldSettings, dataset: PreparedDataset) -> None:
@@ -167,11 +192,16 @@ def _numbered(settings: FoldSettings, num_folds: int, ground: LabelledGround) ->
             received={"num_folds": num_folds, "there are": len(units)},
             remedy=f"Take at most {len(units)}{finer}" if len(units) > 1 else f"Label more{finer}",
         )
+    deal = {piece: "test" for piece in ground.pieces if piece.scene_id in settings.test}
+    return deal | dealt(units, num_folds, settings.seed)
+
+
+def dealt(units: Sequence[tuple[Piece, ...]], num_folds: int, seed: int) -> dict[Piece, str]:
+    """Units into numbered folds, every class in each of them where possible."""
     areas_px = [[sum(column) for column in zip(*(piece.areas_px for piece in unit), strict=True)] for unit in units]
     names = [" + ".join(f"{piece.scene_id}/{piece.block}" for piece in unit) for unit in units]
-    numbers = stratify(areas_px, names, num_folds, settings.seed)
-    deal = {piece: "test" for piece in ground.pieces if piece.scene_id in settings.test}
-    return deal | {piece: str(n + 1) for unit, n in zip(units, numbers, strict=True) for piece in unit}
+    numbers = stratify(areas_px, names, num_folds, seed)
+    return {piece: str(n + 1) for unit, n in zip(units, numbers, strict=True) for piece in unit}
 
 
 def _used_for(name: str, settings: FoldSettings) -> FoldName:
@@ -212,7 +242,7 @@ def _absent(dataset: PreparedDataset, pieces: Iterable[Piece]) -> tuple[str, ...
 
 def _split(settings: FoldSettings, dataset: PreparedDataset, ground: LabelledGround, deal: Deal) -> Split:
     numbers = [str(number + 1) for number in range(settings.num_folds or 0)]
-    names = [*(numbers or ("training", "validation")), *(["test"] if settings.test else [])]
+    names = [*(numbers or ("training", "validation")), *(["test"] if "test" in deal.values() else [])]
     totals = [sum(piece.areas_px[k] for piece in deal) for k in range(len(dataset.classes) + 1)]
 
     def shares(name: str) -> FoldShares:

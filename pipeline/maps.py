@@ -18,6 +18,7 @@ from pipeline.drawing import natural_colour
 from pipeline.files import sha256_of, write_json
 from pipeline.grid import Grid
 from pipeline.ground import Part
+from pipeline.instance_maps import INSTANCES, score_things, write_things
 from pipeline.model_set import LoadedModelSet
 from pipeline.normalisation import Imagery
 from pipeline.polygons import vectorise, write_geojson
@@ -34,6 +35,7 @@ from pipeline.scene import DataError, Georeference
 from pipeline.scoring import Score, score_masks
 from search_space.decode import Frozen, decode, encode, fingerprint
 from search_space.errors import MapgroveError
+from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
 from search_space.records import ScoredGround
 from search_space.study import DataSettings
@@ -111,12 +113,14 @@ class ScoredMaps:
         ground: What counted of each scene.
         models: Fingerprint of the model set that drew all of them.
         tile_px: Side length of the largest tiles; 0 where all are as large as the models' patches.
+        polygons: How well single things are found, of the classes of which every map tells them apart.
     """
 
     score: Score
     ground: tuple[ScoredGround, ...]
     models: str
     tile_px: int
+    polygons: dict[str, PolygonScore]
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     """Predict a scene and write `out/<scene>/`; a whole map of the same models, scene and settings is kept.
 
     Args:
-        models: One per class.
+        models: One or several per class.
         scene: What to map; of a prepared scene with labels a comparison is drawn too.
         settings: How tiles become a map.
         out: Folder of all maps.
@@ -184,13 +188,19 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     if _is_kept(out / scene.id, record):
         return WrittenMap(scene.id, out / scene.id, None)
     models.check_bands(scene.bands)
-    probabilities = models.predict(scene, settings)
+    mapped = models.map_scene(scene, settings)
+    probabilities = mapped.probabilities
     # NaN, where there is no data, is below every threshold.
     masks = probabilities >= models.thresholds
     folder, names = out / scene.id, models.classes
     (folder / MAP_FILE).unlink(missing_ok=True)
-    polygons = {name: vectorise(masks[..., k], settings.min_area_px) for k, name in enumerate(names)}
     thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
+    by_class = {name: probabilities[..., k] for k, name in enumerate(names)}
+    things = write_things(folder / INSTANCES, by_class, mapped.energies, thresholds, settings, scene.georeference)
+    polygons = {
+        name: things[name] if name in things else vectorise(masks[..., k], settings.min_area_px)
+        for k, name in enumerate(names)
+    }
     write_probabilities(folder / PROBABILITIES, probabilities, scene.georeference, names)
     write_masks(folder / MASKS, masks, np.asarray(scene.valid), scene.georeference, names)
     write_geojson(folder / POLYGONS, polygons, scene.georeference, masks.shape[:2], thresholds)
@@ -199,7 +209,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     if isinstance(scene, PreparedScene) and scene.labelled:
         classes = [models.description.classes.index(name) for name in names]
         write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
-    files = (PROBABILITIES, MASKS, POLYGONS, OVERLAY, COMPARISON)
+    files = (PROBABILITIES, MASKS, INSTANCES, POLYGONS, OVERLAY, COMPARISON)
     sizes = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
     write_json(folder / MAP_FILE, encode(record.model_copy(update={"sizes_bytes": sizes})))
     num_valid = max(1, int(np.count_nonzero(scene.valid)))
@@ -234,7 +244,14 @@ def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> S
     classes = [dataset.classes.index(name) for name in names]
     score = score_masks(((masks, part.masks[..., classes], part.known) for part, masks, _ in found), names)
     tile_px = max(record.prediction.tile_px for record in records)
-    return ScoredMaps(score.without_absent(), tuple(map(_scored_ground, parts)), models.pop(), tile_px)
+    things = [name for name in names if all(name in record.prediction.instances for record in records)]
+    return ScoredMaps(
+        score=score.without_absent(),
+        ground=tuple(map(_scored_ground, parts)),
+        models=models.pop(),
+        tile_px=tile_px,
+        polygons=score_things(parts, maps, things, dataset.classes),
+    )
 
 
 def _scored_ground(part: Part) -> ScoredGround:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome, TrialContext
-from search_space.records import TrialModel
+from search_space.objective import CHECKPOINT_FILE, EVENTS_FOLDER, MODEL_FILE, Outcome, TrialContext
 from search_space.study import Study
 
 
@@ -16,9 +15,11 @@ class TrainingObjective:
 
     Attributes:
         study: Data, folds, budget and limits.
+        num_devices: Accelerators that train together.
     """
 
     study: Study
+    num_devices: int = 1
 
     def warm_up(self) -> None:
         """Import the framework, which takes seconds."""
@@ -30,50 +31,43 @@ class TrainingObjective:
         Raises:
             InfeasibleError: No network can be built from the candidate within the study's limits.
             DivergedError: Its training loss became NaN or infinite.
-            UnableError: The prepared data are gone or others than the study's.
+            UnableError: The prepared data are gone or others than the study's, or there are fewer devices.
         """
         candidate.check_feasible()
         self.warm_up()
         from pipeline.checkpoint import Checkpoint
+        from pipeline.devices import data_parallel
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
         from pipeline.training import train
-        from pipeline.trial_model import write_trial_model
+        from pipeline.trial_model import about_trial, write_trial_model
 
         try:
             data = StudyData.open(self.study)
             classes = self.study.classes
             normalisation = data.normalisation(candidate.plan.scaling)
             depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
-            trained = train(
-                candidate,
-                data.scenes(data.fold.training, classes, normalisation),
-                data.scenes(data.fold.validation, classes, normalisation),
-                classes,
-                data.dataset.input_bands,
-                self.study.budget,
-                seed=trial.seed,
-                limits=self.study.limits,
-                on_epoch=trial.report,
-                on_restored=trial.restored,
-                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
-            )
+            with data_parallel(self.num_devices, candidate.plan.batch_size):
+                trained = train(
+                    candidate,
+                    data.scenes(data.fold.training, classes, normalisation),
+                    data.scenes(data.fold.validation, classes, normalisation),
+                    classes,
+                    data.dataset.input_bands,
+                    self.study.budget,
+                    seed=trial.seed,
+                    limits=self.study.limits,
+                    on_epoch=trial.report,
+                    on_restored=trial.restored,
+                    checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                    events=trial.folder / EVENTS_FOLDER,
+                )
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.
             raise UnableError(f"the prepared data cannot be used: {error}") from error
         validation = trained.validation
         if self.study.search.keep_models:
-            about = TrialModel(
-                study=self.study.name,
-                trial=trial.number,
-                classes=classes,
-                bands=tuple(band for band in data.dataset.bands if band not in self.study.data.indices),
-                indices=self.study.data.indices,
-                candidate=candidate,
-                numbers=normalisation.numbers,
-                thresholds=validation.thresholds,
-                jaccard=validation.jaccard,
-            )
+            about = about_trial(self.study, trial.number, candidate, classes, normalisation.numbers, data, validation)
             write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
         return Outcome(
             state="done",

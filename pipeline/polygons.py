@@ -6,7 +6,8 @@ Coordinates are (x, y). In pixel coordinates x runs right and y down, and pixel 
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ class PolygonError(MapgroveError, ValueError):
     """A mask or a geometry from which no polygons can be made."""
 
 
+@dataclass(frozen=True)
+class Instance:
+    """One thing of a class.
+
+    Attributes:
+        number: By which `instances.tif` knows it, from 1 on.
+        outline: In pixel coordinates.
+        probability: Mean over its pixels.
+    """
+
+    number: int
+    outline: shapely.Polygon
+    probability: float
+
+
 def vectorise(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], min_area_px: float = 0) -> shapely.MultiPolygon:
     """Trace the outlines of a mask exactly, along the edges of its pixels.
 
@@ -45,14 +61,37 @@ def vectorise(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], min_area_px: 
     Raises:
         PolygonError: `mask` is not two-dimensional.
     """
-    if mask.ndim != 2:
-        raise PolygonError("a mask to be traced is (H, W)", received=mask.shape)
-    pixels = np.ascontiguousarray(mask, dtype=np.uint8)
-    outlines = [
-        shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:])
-        for outline, _ in shapes(pixels, mask=pixels > 0, connectivity=4)
-    ]
-    return shapely.MultiPolygon([each for each in outlines if each.area >= min_area_px])
+    outlines = _outlines(np.ascontiguousarray(mask, dtype=np.uint8))
+    return shapely.MultiPolygon([each for each, _ in outlines if each.area >= min_area_px])
+
+
+def vectorise_instances(labels: npt.NDArray[np.int32]) -> list[shapely.Polygon]:
+    """Trace the outline of each instance exactly, along the edges of its pixels.
+
+    Instances that touch share the edge between them and stay apart; what lies within another is a hole of that.
+
+    Args:
+        labels: `(H, W)`, 0 outside, instances 1 to N, each connected by sides, as `pipeline.instances` makes them.
+
+    Returns:
+        N valid polygons in pixel coordinates, instance n at n - 1.
+
+    Raises:
+        PolygonError: `labels` is not two-dimensional, or an instance is missing or in pieces.
+    """
+    outlines = sorted(_outlines(np.ascontiguousarray(labels, dtype=np.int32)), key=lambda each: each[1])
+    numbers = [number for _, number in outlines]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise PolygonError("instances must be numbered from 1 on, each in one piece", remedy="Make them by `instances`")
+    return [outline for outline, _ in outlines]
+
+
+def _outlines(pixels: npt.NDArray[np.integer]) -> Iterator[tuple[shapely.Polygon, int]]:
+    """Outline and value of each place of equal pixels above 0, connected by sides."""
+    if pixels.ndim != 2:
+        raise PolygonError("what is traced is (H, W)", received=pixels.shape)
+    for outline, value in shapes(pixels, mask=pixels > 0, connectivity=4):
+        yield shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:]), int(value)
 
 
 def rounded(geometry: BaseGeometry, decimals: int) -> shapely.MultiPolygon:
@@ -94,12 +133,14 @@ def _repairs(geometry: BaseGeometry, polygons: shapely.MultiPolygon) -> Iterator
 
 def write_geojson(
     path: Path,
-    polygons: Mapping[str, BaseGeometry],
+    polygons: Mapping[str, BaseGeometry | Sequence[Instance]],
     georeference: Georeference,
     size_px: tuple[int, int],
     thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write the polygons of a scene as GeoJSON: one feature per polygon, with its class; whole or not at all.
+
+    Of a class whose things were told apart each has the properties `instance` and `probability`.
 
     Coordinates are rounded to a thousandth of a pixel or finer, and valid afterwards. They are in the CRS of the scene,
     which a `crs` member names unless it is WGS 84 (longitude, latitude); a scene without a CRS keeps its own units, and
@@ -107,7 +148,7 @@ def write_geojson(
 
     Args:
         path: File to write.
-        polygons: Per class, in pixel coordinates.
+        polygons: Per class, in pixel coordinates; or single things.
         georeference: Where the scene lies.
         size_px: Height and width of the scene.
         thresholds: Probability from which a pixel was of the class, kept as a property.
@@ -118,8 +159,9 @@ def write_geojson(
     affine = georeference.affine(*size_px)
     decimals = _decimals(affine)
     features = [
-        _feature(polygon, name, (thresholds or {}).get(name), decimals)
-        for name, geometry in polygons.items()
+        _feature(polygon, {"class": name, **about}, decimals)
+        for name, shown in polygons.items()
+        for geometry, about in _described(shown, (thresholds or {}).get(name))
         for polygon in rounded(georeference.to_map(geometry, *size_px), decimals).geoms
     ]
     collection = {"type": "FeatureCollection", **_reference(georeference, affine), "features": features}
@@ -127,10 +169,19 @@ def write_geojson(
         beside.write_text(json.dumps(collection, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
 
 
-def _feature(polygon: shapely.Polygon, name: str, threshold: float | None, decimals: int) -> dict[str, Any]:
-    properties: dict[str, Any] = {"class": name}
-    if threshold is not None:
-        properties["threshold"] = threshold
+def _described(
+    shown: BaseGeometry | Sequence[Instance], threshold: float | None
+) -> Iterator[tuple[BaseGeometry, dict[str, Any]]]:
+    """Each geometry with its properties."""
+    about = {} if threshold is None else {"threshold": threshold}
+    if isinstance(shown, BaseGeometry):
+        yield shown, about
+    else:
+        for each in shown:
+            yield each.outline, {**about, "instance": each.number, "probability": round(each.probability, 4)}
+
+
+def _feature(polygon: shapely.Polygon, properties: dict[str, Any], decimals: int) -> dict[str, Any]:
     # GeoJSON wants exterior rings counter-clockwise.
     rings = shapely.geometry.mapping(shapely.orient_polygons(polygon))["coordinates"]
     plain = [[[round(x, decimals), round(y, decimals)] for x, y in ring] for ring in rings]

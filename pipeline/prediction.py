@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.devices import shared_out
 from pipeline.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
 from search_space.prediction import Tiling
@@ -14,23 +15,47 @@ from smoothing.blending import blend
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def model_predictor(model: Any) -> Predictor:
+def model_predictor(model: Any, *, with_energy: bool = False) -> Predictor:
     """Wrap a Keras model as a function from scaled tiles `(N, T, T, B)` to probabilities `(N, t, t, K)`.
 
     Of a model with further outputs only the maps of the classes are computed; t is T less both margins of the model.
+    Where several devices train, each predicts its share of the tiles.
+
+    Args:
+        model: The model.
+        with_energy: Compute the energies too, in the same pass: then `(N, t, t, 2 K)`, the probabilities first.
+
+    Raises:
+        MapgroveError: Energies are wanted of a model that does not map them.
     """
-    masks = masks_only(model)
+    if with_energy and not has_energy(model):
+        raise MapgroveError("the model maps no energy", remedy="Train one whose architecture has energy = true")
+    shown = _shown(model, ("masks", "energy")) if with_energy else masks_only(model)
 
     def predict(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         # `predict` would rebuild an input pipeline for every batch.
-        return np.asarray(masks.predict_on_batch(tiles), dtype=np.float32)
+        outputs = shown.predict_on_batch(shared_out(tiles))
+        maps = np.concatenate(outputs, axis=-1, dtype=np.float32) if with_energy else np.asarray(outputs, np.float32)
+        return maps[: len(tiles)]
 
     return predict
 
 
+def has_energy(model: Any) -> bool:
+    """Whether a Keras model also maps how deep within each class pixels lie."""
+    return isinstance(model.output, dict) and "energy" in model.output
+
+
 def masks_only(model: Any) -> Any:
-    """A model without those outputs that only its training needs."""
-    return type(model)(model.inputs[0], model.output["masks"]) if isinstance(model.output, dict) else model
+    """A model without those outputs that only its training needs; itself where it has no others."""
+    return _shown(model, ("masks",))
+
+
+def _shown(model: Any, names: tuple[str, ...]) -> Any:
+    if not isinstance(model.output, dict):
+        return model
+    outputs = [model.output[name] for name in names]
+    return type(model)(model.inputs[0], outputs[0] if len(outputs) == 1 else outputs)
 
 
 def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: Tiling) -> NDArray[np.float32]:

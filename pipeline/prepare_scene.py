@@ -19,7 +19,8 @@ from pipeline.cube import BandStack, draw_labels
 from pipeline.datasets.base import Adapter, check_names
 from pipeline.drawing import natural_bands, natural_colour, resized_masks
 from pipeline.files import sha256_of
-from pipeline.grid import Grid, group_named
+from pipeline.grid import Grid, group_named, labels_on
+from pipeline.outlines import OUTLINES, write_outlines
 from pipeline.prepared import (
     CUBE,
     FORMAT_VERSION,
@@ -40,7 +41,7 @@ from pipeline.prepared_folder import DISK_FULL, beside, full_disk, refuse_foreig
 from pipeline.rasters import OVERLAY_SIDE_PX, write_overlay_png
 from pipeline.registration import Shift
 from pipeline.resampling import HALF, Shape, area_shares
-from pipeline.scene import Band, DataError, Scene
+from pipeline.scene import Band, DataError, PolygonLabels, Scene
 from pipeline.thumbnail import edge_thumbnail
 from search_space.decode import fingerprint
 from search_space.errors import MapgroveError
@@ -231,6 +232,10 @@ class _Writer:
         for name, array in ((MASKS, masks), (VALID, valid), (KNOWN, known)):
             np.save(place / name, array, allow_pickle=False)
         np.save(place / THUMBNAIL, edge_thumbnail(self.scene, self.grid.shape, self.shifts), allow_pickle=False)
+        labels = labels_on(self.scene, self.grid.shape)
+        if isinstance(labels, PolygonLabels):
+            kept = {name: labels.by_class.get(name, ()) for name in self.plan.settings.classes}
+            write_outlines(place / OUTLINES, kept)
         areas = {name: int(masks[..., k].sum(dtype=np.int64)) for k, name in enumerate(self.plan.settings.classes)}
         record = self._record(key, sources, bands, areas, _count(known), _count(valid))
         self._write_quicklook(place / QUICKLOOK, masks, valid, known, record)
@@ -288,6 +293,7 @@ class _Writer:
             ),
             shifts=self.shifts,
             class_areas_px=areas,
+            outlined=isinstance(self.scene.labels, PolygonLabels),
             class_areas_m2={} if pixel_m is None else {name: area * pixel_m**2 for name, area in areas.items()},
         )
 

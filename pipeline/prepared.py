@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from pipeline.outlines import OUTLINES, read_outlines
 from pipeline.registration import Shift
 from pipeline.scene import Band, DataError, Georeference
 from search_space.decode import Frozen, ListAsTuple, canonical_json, encode, fingerprint
@@ -103,6 +105,7 @@ class SceneRecord(Frozen):
         class_areas_m2: The same on the ground; empty where the size of a pixel is not known.
         known_share: Share of all pixels that have data and a label.
         valid_share: Share of all pixels that have data.
+        outlined: Whether the labels came as polygons, which are kept beside the masks.
     """
 
     id: str
@@ -121,6 +124,7 @@ class SceneRecord(Frozen):
     shifts: Annotated[tuple[Shift, ...], ListAsTuple] = ()
     class_areas_px: dict[str, int] = {}
     class_areas_m2: dict[str, float] = {}
+    outlined: bool = False
 
 
 class GroundLink(Frozen):
@@ -264,6 +268,14 @@ class PreparedScene:
         """float32 `(h, w)`, the scene's edges in small; NaN where there is no data."""
         return np.array(np.load(self.folder / THUMBNAIL, allow_pickle=False), np.float32)
 
+    def outlines(self, class_name: str) -> list[shapely.Polygon] | None:
+        """The polygons of a class in pixel coordinates, as its labels have them; None where these are no polygons.
+
+        Raises:
+            DataError: They are missing or damaged.
+        """
+        return read_outlines(self.folder / OUTLINES).get(class_name, []) if self.record.outlined else None
+
     def check(self) -> None:
         """See that every array is there, whole, and of the manifest's shape; no pixel is read.
 
@@ -272,6 +284,8 @@ class PreparedScene:
         """
         for name in ("cube", "masks", "valid", "known"):
             getattr(self, name)
+        if self.record.outlined and not (self.folder / OUTLINES).is_file():
+            raise DataError(f"{self.folder / OUTLINES} is missing", remedy=REMEDY)
 
     def _map(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
         path = self.folder / name

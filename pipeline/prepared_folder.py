@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.outlines import OUTLINES
 from pipeline.prepared import CUBE, KNOWN, MANIFEST, MASKS, QUICKLOOK, RECORD, THUMBNAIL, VALID
 from pipeline.resampling import Shape
 from pipeline.scene import DataError
@@ -15,7 +16,7 @@ from pipeline.scene import DataError
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-SCENE_FILES = {CUBE, MASKS, VALID, KNOWN, THUMBNAIL, QUICKLOOK, RECORD}
+SCENE_FILES = {CUBE, MASKS, VALID, KNOWN, THUMBNAIL, OUTLINES, QUICKLOOK, RECORD}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

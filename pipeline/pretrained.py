@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+import pipeline.keras_layers  # noqa: F401  (Keras finds our layers by their names)
+from pipeline.channels import for_channels, one_network
+from pipeline.trial_model import holds_about, read_about
 from search_space.architecture import IMAGENET, NO_WEIGHTS, Architecture, GrownEncoder, Published
 from search_space.errors import UnableError
 from search_space.network.encoders import weighted_layers
@@ -34,7 +37,8 @@ _TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
 def load_pretrained(model: keras.Model, architecture: Architecture, bands: Sequence[str]) -> None:
     """Give the encoder of a model the weights that its architecture asks for; all others stay as they are.
 
-    The first layer, made for red, green and blue, is widened to the model's bands, see `widened`.
+    The first layer, made for red, green and blue, is widened to the model's bands, see `widened`. Of a model that was
+    trained here, that layer is matched to them by name, see `for_channels`.
 
     Args:
         model: As `build_model` made it.
@@ -59,8 +63,8 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
     layers = {_source_name(layer.name): layer for layer in model.layers}
     for place, name in enumerate(wanted):
         layer, new = layers[name], list(weights[name])
-        if place == 0 and new[0].ndim == 4 and new[0].shape[2] == len(COLOURS):
-            new[0] = widened(as_standardised(new[0], encoder.kind), bands)
+        if place == 0 and new[0].ndim == 4:
+            new[0] = _for_bands(new[0], encoder.kind, bands, None if path is None else bands_of_model(path))
         if [each.shape for each in new] != [tuple(each.shape) for each in layer.weights]:
             raise UnableError(
                 f"the weights of {name} do not fit the encoder {encoder.kind}",
@@ -70,12 +74,34 @@ def load_pretrained(model: keras.Model, architecture: Architecture, bands: Seque
         layer.set_weights(new)
 
 
+def _for_bands(
+    kernel: NDArray[np.float32], kind: str, bands: Sequence[str], trained_on: Sequence[str] | None
+) -> NDArray[np.float32]:
+    """The first kernel, made one for these bands: of a model of ours by their names, of others by colours."""
+    if trained_on is not None and len(trained_on) == kernel.shape[2]:
+        return for_channels(kernel, trained_on, bands)
+    return widened(as_standardised(kernel, kind), bands) if kernel.shape[2] == len(COLOURS) else kernel
+
+
+def bands_of_model(path: Path) -> tuple[str, ...] | None:
+    """The bands that a model which was trained here reads, in order; None for any other file.
+
+    Raises:
+        MapgroveError: What it says of itself is damaged.
+    """
+    if path.suffix != ".keras" or not holds_about(path):
+        return None
+    about = read_about(path)
+    return about.candidate.architecture.bands or (*about.bands, *about.indices)
+
+
 def read_weights(path: Path, encoder: Published) -> Weights:
     """Read weights from a file.
 
     Args:
-        path: The file: a whole model of Keras (`.keras`, `.h5`); for an encoder that Keras has, also weights alone
-            (`.weights.h5`, or as Keras publishes them); or PyTorch's names in `.safetensors`.
+        path: The file: a whole model of Keras (`.keras`, `.h5`), or one that was trained here with this encoder; for
+            one that Keras has, also weights alone (`.weights.h5`, or as Keras publishes them); or PyTorch's names in
+            `.safetensors`.
         encoder: Whose they are.
 
     Raises:
@@ -95,7 +121,9 @@ def read_weights(path: Path, encoder: Published) -> Weights:
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(path)
             return _by_layer(model)
-        return _by_layer(keras.saving.load_model(path, compile=False))
+        weights = _by_layer(one_network(keras.saving.load_model(path, compile=False)))
+        is_ours = bands_of_model(path) is not None
+        return {_source_name(name) if is_ours else name: each for name, each in weights.items()}
     except (OSError, ValueError, ImportError, KeyError, TypeError, UserWarning, SafetensorError) as error:
         raise UnableError(
             f"architecture.encoder.weights: {path} is damaged, or no file of weights",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from search_space.errors import MapgroveError
 
 PROBABILITY_STEPS = 254
 NO_DATA = 255
+
+_NODATA = {"uint8": NO_DATA, "int32": 0}
 
 OVERLAY_SIDE_PX = (480, 1600)
 PANEL_SIDE_PX = (400, 900)
@@ -59,7 +62,8 @@ def write_probabilities(
         RasterError: Shapes that do not belong together, or an unknown CRS.
     """
     _check_bands(probabilities.shape, classes)
-    _write(path, lambda k: _to_bytes(probabilities[..., k]), probabilities.shape, georeference, classes, scaled=True)
+    scale = 1.0 / PROBABILITY_STEPS
+    _write(path, lambda k: _to_bytes(probabilities[..., k]), probabilities.shape, georeference, classes, scale=scale)
 
 
 def read_probabilities(path: Path) -> ProbabilityMap:
@@ -113,9 +117,37 @@ def write_masks(
     _check_bands(masks.shape, classes)
     if valid.shape != masks.shape[:2]:
         raise RasterError("masks and the pixels with data must be of one size", received=(masks.shape, valid.shape))
-    _write(
-        path, lambda k: np.where(valid, masks[..., k] > 0, NO_DATA), masks.shape, georeference, classes, scaled=False
-    )
+    _write(path, lambda k: np.where(valid, masks[..., k] > 0, NO_DATA), masks.shape, georeference, classes)
+
+
+def write_instances(
+    path: Path, labels: npt.NDArray[np.int32], georeference: Georeference, classes: Sequence[str]
+) -> None:
+    """Write instances as a tiled, compressed GeoTIFF of int32 with one named band per class; whole or not at all.
+
+    A pixel is the number of the thing it belongs to, from 1 on, and 0 outside and where there is no data.
+
+    Args:
+        path: File to write.
+        labels: int32 `(H, W, K)`.
+        georeference: Where the scene lies.
+        classes: K names.
+
+    Raises:
+        RasterError: Shapes that do not belong together, or an unknown CRS.
+    """
+    _check_bands(labels.shape, classes)
+    _write(path, lambda k: labels[..., k], labels.shape, georeference, classes, dtype="int32")
+
+
+def read_instances(path: Path) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Read what `write_instances` wrote: int32 `(H, W, K)` and the K names.
+
+    Raises:
+        RasterError: No such file, or one of another kind.
+    """
+    stored, classes, _ = _read(path, "int32")
+    return stored, classes
 
 
 def write_picture(path: Path, rgb: Picture) -> None:
@@ -174,19 +206,20 @@ def _write(
     georeference: Georeference,
     classes: Sequence[str],
     *,
-    scaled: bool,
+    scale: float = 1.0,
+    dtype: str = "uint8",
 ) -> None:
     height, width, count = shape
     affine = georeference.affine(height, width)
     profile = {
         "driver": "GTiff",
-        "dtype": "uint8",
+        "dtype": dtype,
         "height": height,
         "width": width,
         "count": count,
         "crs": _known_crs(georeference.crs),
         "transform": None if affine is None else rasterio.Affine(*affine),
-        "nodata": NO_DATA,
+        "nodata": _NODATA[dtype],
         "tiled": True,
         "blockxsize": 256,
         "blockysize": 256,
@@ -196,10 +229,10 @@ def _write(
     }
     try:
         with _placeless_is_fine(), written_beside(path) as beside, rasterio.open(beside, "w", **profile) as target:
-            if scaled:
-                target.scales = (1.0 / PROBABILITY_STEPS,) * count
+            if scale != 1.0:
+                target.scales = (scale,) * count
             for k, name in enumerate(classes):
-                target.write(band(k).astype(np.uint8, copy=False), k + 1)
+                target.write(band(k).astype(dtype, copy=False), k + 1)
                 target.set_band_description(k + 1, name)
     except RasterioError as error:
         raise RasterError(f"{path} cannot be written", remedy="Check free space (df) and rights (ls -l)") from error
@@ -218,12 +251,12 @@ def _to_bytes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return stored
 
 
-def _read(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...], bool]:
-    """Bytes `(H, W, K)`, the names of the bands, and whether the bytes are steps of a scale."""
+def _read(path: Path, dtype: str = "uint8") -> tuple[npt.NDArray[Any], tuple[str, ...], bool]:
+    """Numbers `(H, W, K)`, the names of the bands, and whether the numbers are steps of a scale."""
     try:
         with _placeless_is_fine(), rasterio.open(path) as source:
-            if set(source.dtypes) != {"uint8"} or source.nodata != NO_DATA:
-                raise RasterError(f"{path} is no map", remedy="Name a file that `predict` wrote")
+            if set(source.dtypes) != {dtype} or source.nodata != _NODATA[dtype]:
+                raise RasterError(f"{path} is no map of this kind", remedy="Name a file that `predict` wrote")
             stored = np.moveaxis(source.read(), 0, -1)
             classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
             return stored, classes, set(source.scales) != {1.0}

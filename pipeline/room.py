@@ -10,8 +10,9 @@ from pipeline.patches.draws import reach_px
 from pipeline.patches.places import far_from, shown_from
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
+from search_space.default_space import Space
 from search_space.errors import did_you_mean
-from search_space.space import Space, least_demand_px, named_bands, resolve_space
+from search_space.space import least_demand_px, named_bands, resolve_space
 from search_space.study import Study
 from search_space.training_plan import Augmentation
 

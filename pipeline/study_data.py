@@ -3,13 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.cross_folds import cross_folds
 from pipeline.folds import Fold, make_fold
 from pipeline.ground import Part
 from pipeline.normalisation import Normalisation
 from pipeline.patches.scenes import TrainingScene
 from pipeline.prepared import PreparedDataset
+from search_space.decode import encode, fingerprint
 from search_space.study import Study
 from search_space.training_plan import Scaling
+
+
+def ground_of(study: Study, dataset: PreparedDataset) -> str:
+    """16 hexadecimal digits: equal only where the data and all that splits them are the same."""
+    return fingerprint([dataset.fingerprint, encode(study.folds)])
 
 
 @dataclass(frozen=True)
@@ -25,13 +32,20 @@ class StudyData:
     fold: Fold
 
     @classmethod
-    def open(cls, study: Study) -> "StudyData":
+    def open(cls, study: Study, fold: int = 0, num_folds: int = 0) -> "StudyData":
         """Open the prepared data set and split it.
+
+        Args:
+            study: Whose data.
+            fold: Which of `num_folds` validates, from 1; 0 for the study's own split.
+            num_folds: See `cross_folds`; 0 with the study's own split.
 
         Raises:
             DataError: Not prepared, prepared with other settings, or a fold that cannot be made.
         """
         dataset = PreparedDataset.open_for(study.data)
+        if num_folds:
+            return cls(dataset, cross_folds(study.folds, dataset, num_folds)[fold - 1])
         return cls(dataset, make_fold(study.folds, dataset))
 
     def normalisation(self, scaling: Scaling) -> Normalisation:

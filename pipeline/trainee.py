@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipeline.devices import part_of_loss, whole_batch
 from pipeline.energy import energies
 from pipeline.losses import MixedLoss, patch_crossentropy
 from pipeline.patches.on_device import PatchCutter
@@ -22,7 +23,12 @@ class Trainee(keras.Model):  # type: ignore[misc]
         loss: Of maps of the classes.
         margin_px: How much smaller the maps are than the patches, on each side.
         cutter: Cuts the patches on the device from the draws that are fed; without one, patches are fed.
-        batch_size: Patches per step where the loss of each is kept, else 0.
+        batch_size: Patches that are fed at a time where the loss of each is kept, else 0.
+
+    Attributes:
+        network: What is trained.
+        cutter: What cuts its patches.
+        part_names: Names of what its loss consists of: those of the losses, `energy` and `l2` where there are such.
     """
 
     def __init__(
@@ -34,20 +40,39 @@ class Trainee(keras.Model):  # type: ignore[misc]
         cutter: PatchCutter | None = None,
         batch_size: int = 0,
     ) -> None:
-        super().__init__(name="trainee")
+        # Whatever the network computes in, places of patches and losses are whole numbers.
+        super().__init__(name="trainee", dtype=keras.config.floatx())
         self.network = network
         self.cutter = cutter
         self._mixed = loss
         self._margin_px = margin_px
         self._patch_losses = (
-            self.add_weight(shape=(batch_size,), initializer="zeros", trainable=False, name="patch_losses")
+            self.add_weight(
+                shape=(batch_size,),
+                initializer="zeros",
+                trainable=False,
+                # Each of several devices has the losses of all patches.
+                aggregation="only_first_replica",
+                name="patch_losses",
+            )
             if batch_size
             else None
         )
+        outputs = network.output if isinstance(network.output, dict) else {}
+        costs = {"energy": "energy" in outputs, "l2": bool(network.losses)}
+        self.part_names = (*loss.weights, *(name for name, is_there in costs.items() if is_there))
+        self._meters = {name: keras.metrics.Mean(name=name) for name in self.part_names}
+
+    @property
+    def state(self) -> list[keras.Variable]:
+        """All that the next step depends on, random generators too; without the scenes that the cutter holds."""
+        held = {id(variable) for variable in self.cutter.variables} if self.cutter is not None else set()
+        held.add(id(self._patch_losses))
+        return [variable for variable in self.variables if id(variable) not in held]
 
     @property
     def patch_losses(self) -> NDArray[np.float32]:
-        """Cross-entropy of each patch of the last step, `(N,)`."""
+        """Cross-entropy of each patch that was fed last, `(N,)`."""
         return np.asarray(ops.convert_to_numpy(self._patch_losses), np.float32)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -68,22 +93,31 @@ class Trainee(keras.Model):  # type: ignore[misc]
         sample_weight: Tensor = None,  # noqa: ARG002
         training: bool = True,  # noqa: ARG002
     ) -> Tensor:
-        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost."""
+        """The loss of the maps; half of it for each coarser stage; the energies' error; and what large weights cost.
+
+        It is that of the whole batch also where several devices share it.
+        """
+        y, y_pred = whole_batch(y), whole_batch(y_pred)
         whole = y_pred["targets"] if self.cutter is not None else y
         targets = self._mapped(whole)
         if self._patch_losses is not None:
             self._patch_losses.assign(ops.stop_gradient(patch_crossentropy(targets, y_pred["masks"])))
-        total = self._mixed(targets, y_pred["masks"])
+        parts = {name: ops.zeros(()) for name in self.part_names}
         for name, output in y_pred.items():
             if name == "energy":
                 depths, known = energies(whole)
                 error = self._mixed.energy(self._mapped(depths), output, self._mapped(known))
-                total = total + self._mixed.details.energy * error
-            elif name.startswith("masks") and name != "masks":
-                total = total + 0.5 ** int(name.removeprefix("masks")) * self._mixed(targets, output)
+                parts["energy"] = self._mixed.details.energy * error
+            elif name.startswith("masks"):
+                share = 0.5 ** int(name.removeprefix("masks") or 0)
+                losses = self._mixed.parts(targets[..., :-1], output, targets[..., -1:])
+                for each, value in losses.items():
+                    parts[each] = parts[each] + share * self._mixed.weights[each] * value
         for cost in self.losses:
-            total = total + cost
-        return total
+            parts["l2"] = parts["l2"] + cost
+        for name, value in parts.items():
+            self._meters[name].update_state(value)
+        return part_of_loss(sum(parts.values()))
 
     def _mapped(self, patches: Tensor) -> Tensor:
         """What the network maps of patches: all but the margin."""
@@ -93,6 +127,6 @@ class Trainee(keras.Model):  # type: ignore[misc]
         return patches[:, inner, inner]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:  # noqa: ARG002
-        """The loss alone: what counts is measured on whole scenes."""
+        """The loss and its parts alone: what counts is measured on whole scenes."""
         metrics: dict[str, Any] = self.get_metrics_result()
         return metrics

@@ -1,48 +1,57 @@
 """Training: a candidate and labelled scenes in, the best model of its budget out."""
 
-import math
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.backend import free_device_bytes
+from pipeline.averaging import Snapshots
+from pipeline.backend import compile_choice, free_device_bytes
+from pipeline.batches import Batches, Feeder, fed, maker
 from pipeline.builder import build_model
-from pipeline.checkpoint import Best, Checkpoint, Snapshot, fits
+from pipeline.checkpoint import Checkpoint, Snapshot
+from pipeline.course import Course, DivergedError, EpochWatcher, Keeper, Progress, restore
+from pipeline.devices import can_halve, share_of, share_training
+from pipeline.event_log import EventLog
 from pipeline.losses import MixedLoss
-from pipeline.patches.on_device import PatchCutter, fits_on_device, plain_draws
+from pipeline.optimisation import make_optimizer
+from pipeline.patches.on_device import PatchCutter, fits_on_device
 from pipeline.patches.sampler import PatchSampler
 from pipeline.patches.scenes import TrainingScene
+from pipeline.precision import chosen_policy, computing_in, scaled_for
+from pipeline.prediction import masks_only
 from pipeline.pretrained import load_pretrained
 from pipeline.trainee import Trainee
 from pipeline.validation import Validation, validate
+from pipeline.validation_cost import epochs_per_validation
 from search_space.candidate import Candidate
-from search_space.errors import MapgroveError
+from search_space.errors import InfeasibleError, is_out_of_memory
 from search_space.network.cost import check_cost
 from search_space.network.unet import InputBand
 from search_space.objective import EpochReport
-from search_space.study import Budget, LimitSettings
+from search_space.study import MIXED, Budget, LimitSettings
 
-GRADIENT_NORM = 1.0
+__all__ = ["DivergedError", "Trained", "train"]
 
-
-class DivergedError(MapgroveError):
-    """The training loss is no longer a number."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model at its best epoch.
+    """A model at its best.
 
     Attributes:
-        model: With the weights of the epoch whose validation was best.
-        validation: What it reached there.
+        model: With the weights of the epoch whose validation was best, or with the mean of several where that is
+            better; in single precision.
+        validation: What it reached.
         reports: One per epoch.
-        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`.
+        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`; `num_averaged`, where several sets of
+            weights make the model; `num_batch_parts`, where a whole batch took too much memory.
     """
 
     model: keras.Model
@@ -64,8 +73,10 @@ def train(
     on_epoch: Callable[[EpochReport], None],
     on_restored: Callable[[Sequence[EpochReport]], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
+    initialise: Callable[[keras.Model], None] | None = None,
+    events: Path | None = None,
 ) -> Trained:
-    """Train a candidate from scratch, or from where it was cut off.
+    """Train a candidate from scratch, from given weights, or from where it was cut off.
 
     Args:
         candidate: What to build and how to train it.
@@ -75,248 +86,231 @@ def train(
         bands: Those of the scenes' cubes.
         budget: Epochs and steps.
         seed: Of weights, patches and dropout.
-        limits: How large a network may be, and where patches are cut.
+        limits: How large a network may be, where patches are cut, and what networks compute in.
         on_epoch: Told after each epoch that is trained here.
         on_restored: Told of the epochs before them, where training goes on from a checkpoint.
         checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
             on one backend and machine, as without the interruption. Whoever has kept the result removes it.
+        initialise: Gives the new network its first weights, after those of a published encoder. What they depend on
+            belongs into `checkpoint.about`.
+        events: A folder for what TensorBoard shows; None for none.
 
     Returns:
         The model of the best epoch: highest mean validation Jaccard.
 
     Raises:
-        InfeasibleError: The network has too many parameters, the patch does not fit it, or held-out ground leaves no
-            room for patches.
+        InfeasibleError: The network has too many parameters, the patch does not fit it, held-out ground leaves no
+            room for patches, or a step takes more memory than there is, with half a batch at a time, too.
         DivergedError: The training loss became NaN or infinite.
     """
     candidate.check_feasible()
-    keras.utils.set_random_seed(seed % 2**32)
-    architecture = candidate.architecture
-    check_cost(candidate, bands, len(class_names), limits, budget, free_device_bytes())
-    model = build_model(architecture, bands, len(class_names))
-    load_pretrained(model, architecture, architecture.bands or [band.name for band in bands])
-    plan = candidate.plan
-    sampler = PatchSampler(training, plan, seed, candidate.context_px(), class_names)
-    cutter = PatchCutter(training, plan) if _cuts_on_device(training, limits.patches_on) else None
-    records_losses = plan.sampling.kind == "loss"
-    trainee = Trainee(
-        model,
-        MixedLoss(plan.loss, plan.loss_details, class_names),
-        margin_px=architecture.margin_px,
-        cutter=cutter,
-        batch_size=plan.batch_size if records_losses else 0,
-    )
-    optimizer = OPTIMIZERS[plan.optimizer](learning_rate=plan.learning_rate, clipnorm=GRADIENT_NORM)
-    # Were its variables made within the first step, TensorFlow would trace that step twice.
-    optimizer.build(trainee.trainable_variables)
-    trainee.compile(optimizer=optimizer)
-    batches = _Batches(sampler, budget.steps_per_epoch, plan.patch_px if cutter else None)
-    watcher = _EpochWatcher(model, validation, class_names, plan.patch_px, architecture.margin_px, on_epoch)
-    callbacks = [_Feeder(batches, sampler, records_losses), watcher]
-    begun_s = 0.0
+    check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
+    policy = chosen_policy(limits.precision)
+    every = epochs_per_validation(candidate, validation, budget.steps_per_epoch)
+    cuts_on_device = _cuts_on_device(training, limits.patches_on)
     if checkpoint is not None:
-        keeper = _Keeper(
-            checkpoint.with_more(_essence(candidate, class_names, bands, budget, seed, cutter is not None)),
-            trainee,
-            sampler,
-            watcher,
-        )
-        begun_s = keeper.restore()
-        if watcher.reports:
-            on_restored(watcher.reports)
-        callbacks.append(keeper)
-    started = time.monotonic() - begun_s
-    trainee.fit(
-        batches, initial_epoch=len(watcher.reports), epochs=budget.epochs, shuffle=False, verbose=0, callbacks=callbacks
+        about = _essence(candidate, class_names, bands, budget, seed)
+        checkpoint = checkpoint.with_more({**about, "cuts_on_device": cuts_on_device, "policy": policy})
+    attempt = _Attempt(
+        candidate=candidate,
+        training=training,
+        validation=validation,
+        class_names=tuple(class_names),
+        bands=tuple(bands),
+        course=Course(candidate.plan, budget, every),
+        seed=seed,
+        policy=policy,
+        cuts_on_device=cuts_on_device,
+        checkpoint=checkpoint,
+        initialise=initialise,
+        on_epoch=on_epoch,
+        on_restored=on_restored,
     )
-    seconds = time.monotonic() - started
-    if watcher.best is None:
-        raise DivergedError("training ended without a validated epoch")
-    model.set_weights(watcher.best.weights)
-    num_patches = budget.epochs * budget.steps_per_epoch * plan.batch_size
-    figures = {
-        "num_parameters": float(model.count_params()),
-        "train_s": round(seconds, 2),
-        "patches_per_s": round(num_patches / seconds, 2),
-        "best_epoch": float(watcher.best.epoch),
-    }
-    return Trained(model, watcher.best.validation, tuple(watcher.reports), figures)
+    if events is None:
+        return _with_memory(attempt)
+    with EventLog(events) as log:
+
+        def told(report: EpochReport) -> None:
+            log.add(report)
+            on_epoch(report)
+
+        return _with_memory(replace(attempt, on_epoch=told))
 
 
 def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
     return patches_on == "device" or (patches_on == "auto" and fits_on_device(scenes, free_device_bytes()))
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The sampler as Keras wants it; batch numbers run on through the epochs.
-
-    Args:
-        sampler: Draws and cuts.
-        steps_per_epoch: Batches per epoch.
-        drawn_px: Patch size where draws are wanted, which the device cuts; None for patches.
-    """
-
-    def __init__(self, sampler: PatchSampler, steps_per_epoch: int, drawn_px: int | None) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
-        self.epoch = 0
-        self._sampler = sampler
-        self._steps = steps_per_epoch
-        self._drawn_px = drawn_px
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, step: int) -> tuple[Any, ...]:
-        number = self.number(step)
-        if self._drawn_px is None:
-            return self._sampler.batch(number)
-        return (plain_draws(self._sampler.draw(number), self._drawn_px),)
-
-    def number(self, step: int) -> int:
-        """Number of the batch of a step of this epoch, counted from the start of training."""
-        return self.epoch * self._steps + step
-
-
-class _Feeder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells the batches their epoch, which Keras does not, and the sampler how hard each patch was.
-
-    Losses count from the next epoch on: what is drawn ahead within an epoch must not depend on how far ahead.
-    """
-
-    def __init__(self, batches: _Batches, sampler: PatchSampler, records_losses: bool) -> None:
-        super().__init__()
-        self._batches = batches
-        self._sampler = sampler
-        self._records_losses = records_losses
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Before anything of the epoch is drawn."""
-        self._sampler.settle()
-        self._batches.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Read the losses of the step back."""
-        if self._records_losses:
-            self._sampler.record(self._batches.number(batch), self.model.patch_losses)
-
-
-class _EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
-    """Validates after each epoch, reports, and keeps the best weights."""
-
-    def __init__(
-        self,
-        network: keras.Model,
-        scenes: Sequence[TrainingScene],
-        class_names: Sequence[str],
-        tile_px: int,
-        margin_px: int,
-        on_epoch: Callable[[EpochReport], None],
-    ) -> None:
-        super().__init__()
-        self.best: Best | None = None
-        self.reports: list[EpochReport] = []
-        self._network = network
-        self._scenes = scenes
-        self._class_names = class_names
-        self._tile_px, self._margin_px = tile_px, margin_px
-        self._on_epoch = on_epoch
-        self._started = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Validate, report, remember."""
-        loss = float((logs or {}).get("loss", math.nan))
-        if not math.isfinite(loss):
-            raise DivergedError(f"the training loss is {loss} after epoch {epoch + 1}")
-        validation = validate(
-            self._network, self._scenes, self._class_names, tile_px=self._tile_px, margin_px=self._margin_px
-        )
-        report = EpochReport(
-            epoch=epoch + 1,
-            training_loss=loss,
-            jaccard=validation.jaccard,
-            seconds=round(time.monotonic() - self._started, 3),
-        )
-        self.reports.append(report)
-        if self.best is None or validation.mean_jaccard > self.best.validation.mean_jaccard:
-            self.best = Best(epoch + 1, validation, self._network.get_weights())
-        self._on_epoch(report)
-
-
-class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keeps a checkpoint after each epoch; the last of the callbacks."""
-
-    def __init__(self, checkpoint: Checkpoint, trainee: Trainee, sampler: PatchSampler, watcher: _EpochWatcher) -> None:
-        super().__init__()
-        self._checkpoint = checkpoint
-        self._trainee = trainee
-        self._sampler = sampler
-        self._watcher = watcher
-        self._started = time.monotonic()
-
-    def restore(self) -> float:
-        """Go on from the checkpoint where there is one of this training; return how long that took, in seconds."""
-        snapshot = self._checkpoint.load()
-        optimizer = self._trainee.optimizer
-        if snapshot is None or not fits(snapshot, _values(self._trainee.variables), _values(optimizer.variables)):
-            return 0.0
-        for variables, values in (
-            (self._trainee.variables, snapshot.variables),
-            (optimizer.variables, snapshot.optimizer),
-        ):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        self._sampler.seen_losses = snapshot.patch_losses
-        self._watcher.best = snapshot.best
-        self._watcher.reports[:] = snapshot.reports
-        self._started -= snapshot.train_s
-        return snapshot.train_s
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Write all that the next epoch depends on."""
-        if self._watcher.best is None:
-            return
-        snapshot = Snapshot(
-            reports=tuple(self._watcher.reports),
-            best=self._watcher.best,
-            variables=_values(self._trainee.variables),
-            optimizer=_values(self._trainee.optimizer.variables),
-            patch_losses=self._sampler.seen_losses,
-            train_s=time.monotonic() - self._started,
-        )
-        self._checkpoint.save(snapshot)
-
-
-def _values(variables: Sequence[Any]) -> list[NDArray[Any]]:
-    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
-
-
 def _essence(
-    candidate: Candidate,
-    class_names: Sequence[str],
-    bands: Sequence[InputBand],
-    budget: Budget,
-    seed: int,
-    cuts_on_device: bool,
+    candidate: Candidate, class_names: Sequence[str], bands: Sequence[InputBand], budget: Budget, seed: int
 ) -> dict[str, Any]:
-    """What the weights depend on, beside the scenes; the number of epochs is no part of it."""
+    """What the weights depend on, beside the scenes; the number of epochs only where the plan counts in shares."""
     return {
         "candidate": candidate.fingerprint,
         "classes": list(class_names),
         "bands": [[band.name, band.level] for band in bands],
         "steps_per_epoch": budget.steps_per_epoch,
+        "epochs": budget.epochs if candidate.plan.depends_on_length else None,
         "seed": seed,
-        "cuts_on_device": cuts_on_device,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
 
 
-OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "nadam": keras.optimizers.Nadam,
-    "rmsprop": keras.optimizers.RMSprop,
-}
+def _with_memory(attempt: "_Attempt") -> Trained:
+    """Train; where the memory does not suffice, with half a batch at a time from the last checkpoint on."""
+    kept = attempt.checkpoint.load() if attempt.checkpoint is not None else None
+    batch_size = attempt.candidate.plan.batch_size
+    halves = can_halve(batch_size)
+    num_parts = kept.num_parts if kept is not None and halves else 1
+    try:
+        return attempt.run(kept, num_parts)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+    # Out here the error is gone, and with it the network that its traceback held.
+    if num_parts == 1 and halves:
+        _log.warning("out of memory: batches of %d patches are taken in two halves from now on", batch_size)
+        try:
+            return attempt.run(attempt.checkpoint.load() if attempt.checkpoint is not None else None, 2)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+    patches = f"{-(-batch_size // 2) if halves else batch_size} at a time of {attempt.candidate.plan.patch_px} px"
+    raise InfeasibleError(
+        f"memory: patches, {patches}, take more than there is",
+        received=reason,
+        remedy="Take smaller patches or batches, or fewer filters",
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A training, all but how far it is and into how many parts its batches are divided."""
+
+    candidate: Candidate
+    training: Sequence[TrainingScene]
+    validation: Sequence[TrainingScene]
+    class_names: tuple[str, ...]
+    bands: tuple[InputBand, ...]
+    course: Course
+    seed: int
+    policy: str
+    cuts_on_device: bool
+    checkpoint: Checkpoint | None
+    initialise: Callable[[keras.Model], None] | None
+    on_epoch: Callable[[EpochReport], None]
+    on_restored: Callable[[Sequence[EpochReport]], None]
+
+    def run(self, kept: Snapshot | None, num_parts: int) -> Trained:
+        """Train from a snapshot on, if there is one that fits, to the end."""
+        plan, course = self.candidate.plan, self.course
+        keras.utils.set_random_seed(self.seed % 2**32)
+        network = self._network()
+        sampler = PatchSampler(self.training, plan, self.seed, self.candidate.context_px(), self.class_names)
+        trainee = self._trainee(network, num_parts)
+        progress = Progress([], None, Snapshots(plan, course.budget))
+        if kept is not None and self.checkpoint and restore(kept, trainee, num_parts, str(self.checkpoint.path)):
+            progress.reports, progress.best, progress.before_s = list(kept.reports), kept.best, kept.train_s
+            progress.snapshots.restore(kept.collected)
+            sampler.seen_losses = kept.patch_losses
+            self.on_restored(progress.reports)
+        started = time.monotonic()
+        if not course.has_ended(progress.reports):
+            self._fit(trainee, sampler, progress, num_parts)
+        return self._finished(network, progress, progress.before_s + time.monotonic() - started, num_parts)
+
+    def _network(self) -> keras.Model:
+        architecture = self.candidate.architecture
+        with computing_in(self.policy):
+            network = build_model(architecture, self.bands, len(self.class_names))
+        load_pretrained(network, architecture, architecture.bands or [band.name for band in self.bands])
+        if self.initialise is not None:
+            self.initialise(network)
+        return network
+
+    def _trainee(self, network: keras.Model, num_parts: int) -> Trainee:
+        plan = self.candidate.plan
+        trainee = Trainee(
+            network,
+            MixedLoss(plan.loss, plan.loss_details, self.class_names),
+            margin_px=self.candidate.architecture.margin_px,
+            cutter=PatchCutter(self.training, plan) if self.cuts_on_device else None,
+            batch_size=-(-plan.batch_size // num_parts) if plan.sampling.kind == "loss" else 0,
+        )
+        optimizer = scaled_for(self.policy, make_optimizer(plan, self.course.budget, accumulate=num_parts))
+        # Were its variables made within the first step, TensorFlow would trace that step twice.
+        optimizer.build(trainee.trainable_variables)
+        trainee.compile(optimizer=optimizer, jit_compile=compile_choice())
+        share_training(trainee)
+        return trainee
+
+    def _fit(self, trainee: Trainee, sampler: PatchSampler, progress: Progress, num_parts: int) -> None:
+        plan, budget = self.candidate.plan, self.course.budget
+        by_losses, begin = plan.sampling.kind == "loss", len(progress.reports)
+        batches = Batches(
+            maker(sampler, plan.patch_px if self.cuts_on_device else None),
+            budget.steps_per_epoch,
+            budget.epochs,
+            begin=begin,
+            by_epoch=by_losses,
+            num_parts=num_parts,
+        )
+        validated = partial(self._validated, masks_only(trainee.network))
+        callbacks = [
+            Feeder(batches, sampler, plan.batch_size if by_losses else 0),
+            EpochWatcher(trainee.network, self.course, progress, batches, validated, self.on_epoch),
+        ]
+        if self.checkpoint is not None:
+            keeper = Keeper(self.checkpoint, trainee, progress, lambda: sampler.seen_losses, num_parts)
+            callbacks.append(keeper)
+        try:
+            with batches:
+                trainee.fit(
+                    fed(batches),
+                    initial_epoch=begin,
+                    epochs=budget.epochs,
+                    steps_per_epoch=batches.steps_per_epoch,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks,
+                )
+        except Exception:
+            # What making a batch raised, the framework may tell in words of its own.
+            if batches.failure is not None:
+                raise batches.failure from None
+            raise
+
+    def _validated(self, model: keras.Model) -> Validation:
+        plan, margin_px = self.candidate.plan, self.candidate.architecture.margin_px
+        return validate(model, self.validation, self.class_names, tile_px=plan.patch_px, margin_px=margin_px)
+
+    def _finished(self, network: keras.Model, progress: Progress, seconds: float, num_parts: int) -> Trained:
+        """The best epoch, or the mean of several snapshots where that is better."""
+        best, num_averaged = progress.best, 0
+        if best is None:
+            raise DivergedError("training ended without a validated epoch")
+        network.set_weights(best.weights)
+        model, validation = network, best.validation
+        if self.policy in MIXED:
+            model = build_model(self.candidate.architecture, self.bands, len(self.class_names))
+            model.set_weights(best.weights)
+            validation = self._validated(model)
+        mean = progress.snapshots.model(network)
+        if mean is not None:
+            of_mean = self._validated(mean)
+            if of_mean.mean_jaccard > validation.mean_jaccard:
+                model, validation, num_averaged = mean, of_mean, len(progress.snapshots.taken)
+        plan, budget = self.candidate.plan, self.course.budget
+        num_patches = len(progress.reports) * budget.steps_per_epoch * plan.batch_size
+        figures = {
+            "num_parameters": float(model.count_params()),
+            "train_s": round(seconds, 2),
+            "patches_per_s": round(num_patches / seconds, 2),
+            "best_epoch": float(best.epoch if not num_averaged else progress.snapshots.taken[-1]),
+        }
+        more = {"num_averaged": num_averaged, "num_batch_parts": num_parts if num_parts > 1 else 0}
+        figures |= {name: float(number) for name, number in more.items() if number}
+        return Trained(model, validation, tuple(progress.reports), figures)

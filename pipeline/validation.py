@@ -1,7 +1,7 @@
 """Validation over all held-out ground: every pixel once, every threshold in one pass."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -24,10 +24,13 @@ class Validation:
     Attributes:
         jaccard: Per class present, at its best threshold.
         thresholds: That threshold.
+        counts: Per class and scene, what was counted of its held-out ground: int64 `(2, 256)`, pixels without and with
+            the class by the level of their probability. Classes that are absent are among them.
     """
 
     jaccard: dict[str, float]
     thresholds: dict[str, float]
+    counts: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict, compare=False)
 
     @property
     def mean_jaccard(self) -> float:
@@ -64,22 +67,28 @@ def validate(
         margin_px: How much smaller the model's maps are, on each side.
 
     Returns:
-        Jaccard and threshold per class, classes without a labelled pixel left out.
+        Jaccard and threshold per class, classes without a labelled pixel left out, and the counts behind them.
 
     Raises:
         MapgroveError: No class has a labelled pixel, or the model predicts NaN.
     """
-    counts = ThresholdCounts(len(class_names))
+    by_scene: dict[str, ThresholdCounts] = {}
     predict = model_predictor(model)
     tiling = Tiling(tile_px, margin_px, OVERLAP, "none", TILES_PER_BATCH)
     for source in scenes:
         seen = KnownImagery(source.scene.cube, np.asarray(source.scene.known))
         probabilities = predict_scene(predict, seen, source.scaling, tiling)
+        counts = by_scene.setdefault(source.scene.id, ThresholdCounts(len(class_names)))
         counts.add(probabilities, source.scene.masks[..., source.classes], seen.valid)
-    best = [(name, each) for name, each in zip(class_names, counts.best(), strict=True) if each is not None]
+    total = sum(by_scene.values(), ThresholdCounts(len(class_names)))
+    best = [(name, each) for name, each in zip(class_names, total.best(), strict=True) if each is not None]
     if not best:
         raise MapgroveError("no class is labelled in the validation scenes", remedy="Choose others in [folds]")
     return Validation(
         jaccard={name: each.jaccard for name, each in best},
         thresholds={name: each.threshold for name, each in best},
+        counts={
+            name: {scene_id: counts.histogram[k] for scene_id, counts in by_scene.items()}
+            for k, name in enumerate(class_names)
+        },
     )

@@ -52,7 +52,7 @@ class StudyCommands:
 
         Args:
             best: The best trial, whose candidate `retrain` takes unless told otherwise.
-            models: What was retrained; one command for each trial that a candidate came from.
+            models: What was retrained; one command for all classes that were retrained alike.
         """
         if models is None or not models.members:
             # A class that no validation scene has can have no threshold: `retrain` refuses it.
@@ -60,8 +60,9 @@ class StudyCommands:
             return [self.line("retrain", *self._class_words(list(scored) or self.study.classes))]
         usual = None if best is None else best.number
         by_words: dict[tuple[str, ...], list[str]] = {}
-        for member in models.members:
-            by_words.setdefault(_words_of(member, usual), []).append(member.class_name)
+        for each in models.maps:
+            words = _words_of(models.members_of(each.class_name), usual)
+            by_words.setdefault(words, []).append(each.class_name)
         return [self.line("retrain", *self._class_words(names), *words) for words, names in by_words.items()]
 
     def retrain_per_class(self, classes: Sequence[str]) -> str:
@@ -97,10 +98,24 @@ class StudyCommands:
         ]
 
 
-def _words_of(member: ModelMember, usual: int | None) -> tuple[str, ...]:
-    """The words that make `retrain` take what a model was made from, and not the trial it takes unless told."""
-    if member.recipe:
-        return "--recipe", member.recipe
-    if member.study:
+def _words_of(members: Sequence[ModelMember], usual: int | None) -> tuple[str, ...]:
+    """The words that make `retrain` train a class's models again, where they are not what it does unless told."""
+    best = min(members, key=lambda member: member.rank)
+    several = {
+        "--top": max(member.rank for member in members) + 1,
+        "--folds": max(member.num_folds for member in members),
+        "--seeds": max(member.seed for member in members) + 1,
+    }
+    numbers = [word for name, number in several.items() if number > 1 for word in (name, str(number))]
+    return (*_origin_words(best, members, usual), *numbers)
+
+
+def _origin_words(best: ModelMember, members: Sequence[ModelMember], usual: int | None) -> tuple[str, ...]:
+    if best.recipe:
+        return "--recipe", best.recipe
+    if any(member.study for member in members):
         return ("--per-class",)
-    return () if member.trial in (None, usual) else ("--trial", str(member.trial))
+    if best.trial in (None, usual):
+        return ()
+    # `--trial` names one candidate: of several that do not begin with the best, the class's own are meant.
+    return ("--per-class",) if any(member.rank for member in members) else ("--trial", str(best.trial))

@@ -1,8 +1,8 @@
 """The figures of how networks learned: one line per run, labelled at its end."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -26,13 +26,42 @@ def best_learning_curves(trials: Iterable[Trial], top: int = 5, theme: Theme = L
 
 
 def retraining_curves(members: Iterable[ModelMember], theme: Theme = LIGHT) -> Figure | None:
-    """Learning curves of retrained models, one line per class; None where no epoch is known."""
-    curves = {member.class_name: member.reports for member in members if member.reports}
-    return learning_curves(curves, "Validation Jaccard per class", theme) if curves else None
+    """Learning curves of retrained models, one line per class; None where no epoch is known.
+
+    Of several models of a class the line is their mean, epoch by epoch over those that came so far, with each of them
+    as a faint line beneath.
+    """
+    runs: dict[str, list[Sequence[EpochReport]]] = {}
+    for member in members:
+        if member.reports:
+            runs.setdefault(member.class_name, []).append(member.reports)
+    if not runs:
+        return None
+    means = {name: _mean_run(name, several) for name, several in runs.items()}
+    beneath = {name: several for name, several in runs.items() if len(several) > 1}
+    return learning_curves(means, "Validation Jaccard per class", theme, beneath)
+
+
+def _mean_run(class_name: str, runs: Sequence[Sequence[EpochReport]]) -> Sequence[EpochReport]:
+    if len(runs) == 1:
+        return runs[0]
+    by_epoch: dict[int, list[EpochReport]] = {}
+    for report in (report for run in runs for report in run):
+        by_epoch.setdefault(report.epoch, []).append(report)
+    means = []
+    for epoch, reports in sorted(by_epoch.items()):
+        known = [value for report in reports if (value := report.mean_jaccard) is not None]
+        loss = fmean(report.training_loss for report in reports)
+        jaccard = {class_name: fmean(known)} if known else {}
+        means.append(EpochReport(epoch=epoch, training_loss=loss, jaccard=jaccard))
+    return means
 
 
 def learning_curves(
-    curves: Mapping[str, Sequence[EpochReport]], measure: str = "Mean validation Jaccard", theme: Theme = LIGHT
+    curves: Mapping[str, Sequence[EpochReport]],
+    measure: str = "Mean validation Jaccard",
+    theme: Theme = LIGHT,
+    beneath: Mapping[str, Sequence[Sequence[EpochReport]]] | None = None,
 ) -> Figure:
     """Validation Jaccard and training loss per epoch, one line per run.
 
@@ -40,6 +69,7 @@ def learning_curves(
         curves: Name of the run to its epochs; runs without epochs are left out. The first is drawn strongest.
         measure: What the Jaccard of a run is: the mean over its classes, or that of one class.
         theme: Colours.
+        beneath: Name of a run to those that it is the mean of: faint lines in its colour.
     """
     runs = {name: list(reports) for name, reports in curves.items() if reports}
     scores = {name: [report.mean_jaccard for report in reports] for name, reports in runs.items()}
@@ -49,9 +79,15 @@ def learning_curves(
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_curves(left, measure, scores, runs, theme)
     _draw_curves(right, "Training loss", losses, runs, theme)
+    for place, name in enumerate(runs):
+        for reports in (beneath or {}).get(name, ()):
+            epochs = [report.epoch for report in reports]
+            _draw_faint(left, epochs, [report.mean_jaccard for report in reports], place, theme)
+            _draw_faint(right, epochs, [report.training_loss for report in reports], place, theme)
     if len(runs) > 1:
         _remark_below(right, "each run minimises its own loss: compare shapes, not heights", theme)
-    _frame_scores(left, scores)
+    every = [[report.mean_jaccard for report in reports] for several in (beneath or {}).values() for reports in several]
+    _frame_scores(left, [*scores.values(), *every])
     _label_ends(left, scores, runs, LABEL_IN / (height_in - AROUND_IN), theme)
     return figure
 
@@ -73,16 +109,26 @@ def _draw_curves(axes: Axes, text: str, lines: Lines, runs: Mapping[str, Sequenc
 
 def _draw_curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
     colour = theme.series[place % len(theme.series)]
-    numbers = [np.nan if value is None else value for value in values]
+    known = _validated(epochs, values)
     axes.plot(
-        epochs,
-        numbers,
+        *known,
         color=colour,
         linewidth=2.2 if place == 0 else 1.5,
         zorder=3 if place == 0 else 2,
         marker="o",
-        markersize=3.5 if len(epochs) <= 12 else 0.0,
+        markersize=3.5 if len(known[0]) <= 12 else 0.0,
     )
+
+
+def _draw_faint(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
+    colour = theme.series[place % len(theme.series)]
+    axes.plot(*_validated(epochs, values), color=colour, linewidth=0.8, alpha=0.35, zorder=1)
+
+
+def _validated(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[list[int], list[float]]:
+    """Epochs that were validated, and what they reached: a line runs on from one of them to the next."""
+    known = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+    return [epoch for epoch, _ in known], [value for _, value in known]
 
 
 def _remark_below(axes: Axes, text: str, theme: Theme) -> None:
@@ -100,9 +146,9 @@ def _remark_below(axes: Axes, text: str, theme: Theme) -> None:
     ).set_in_layout(True)
 
 
-def _frame_scores(axes: Axes, lines: Lines) -> None:
+def _frame_scores(axes: Axes, lines: Iterable[Sequence[float | None]]) -> None:
     """From zero to above the best, so that no point is cut at the edge; no tick above 1, which nothing can reach."""
-    best = max((value for values in lines.values() for value in values if value is not None), default=1.0)
+    best = max((value for values in lines for value in values if value is not None), default=1.0)
     axes.set_ylim(0.0, 1.08 * max(best, 0.05))
     axes.set_yticks([tick for tick in axes.get_yticks() if 0.0 <= tick <= min(1.0, axes.get_ylim()[1])])
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from results.phrases import activation_name, mix_phrase
 from search_space.candidate import Candidate
 from search_space.decode import encode
+from search_space.default_space import DEFAULT_SPACE
 from search_space.dimensions import Real
-from search_space.space import DEFAULT_SPACE
 
 Value = str | float | None
 """A number, the name of an option, or None where the dimension does not exist in a candidate."""

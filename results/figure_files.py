@@ -9,7 +9,7 @@ from results.curve_figures import best_learning_curves, retraining_curves
 from results.effect_figures import what_mattered
 from results.figures import jaccard_per_class, search_progress
 from results.importance import effects_missing
-from results.report import ReportInput, jaccard_of_folds
+from results.report import ReportInput, jaccard_of_folds, spreads_of
 from results.style import save_png
 
 _DRAWN: Mapping[str, Callable[[ReportInput], Figure | None]] = {
@@ -17,7 +17,7 @@ _DRAWN: Mapping[str, Callable[[ReportInput], Figure | None]] = {
     "learning_curves": lambda given: best_learning_curves(given.trials, 4),
     "what_mattered": lambda given: what_mattered(given.trials),
     "retraining": lambda given: retraining_curves(given.members),
-    "jaccard_per_class": lambda given: jaccard_per_class(*jaccard_of_folds(given)),
+    "jaccard_per_class": lambda given: jaccard_per_class(*jaccard_of_folds(given), spreads=spreads_of(given)),
 }
 
 

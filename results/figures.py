@@ -119,33 +119,32 @@ def _mark_unfinished(axes: Axes, trials: Sequence[Trial], height: float, theme: 
 
 
 def jaccard_per_class(
-    validation: Mapping[str, float | None], test: Mapping[str, float | None] | None = None, theme: Theme = LIGHT
+    validation: Mapping[str, float | None],
+    test: Mapping[str, float | None] | None = None,
+    theme: Theme = LIGHT,
+    spreads: Mapping[str, float | None] | None = None,
 ) -> Figure:
-    """Bars of the Jaccard per class, on validation scenes and, where known, on held-out test scenes.
+    """Bars of the Jaccard per class, on validation ground and, where known, on held-out test ground.
 
     Args:
         validation: Class to Jaccard; None where the class is absent.
         test: The same on scenes that nothing looked at before.
         theme: Colours.
+        spreads: How far the Jaccard on validation ground spreads over folds or models: a whisker to both sides.
     """
     classes = list(dict.fromkeys([*validation, *(test or {})]))
-    series = [("validation scenes", validation, theme.series[1])]
+    series = [("validation ground", validation, theme.series[1])]
     if test is not None:
-        series.append(("held-out test scenes", test, theme.series[0]))
+        series.append(("held-out test ground", test, theme.series[0]))
     figure = new_figure(8.6, 0.9 + 0.27 * (len(classes) * (len(series) + 0.6)), theme)
     axes = figure.add_subplot()
     style_axes(axes, theme, grid=None)
     thickness = 0.8 / len(series)
     for place, (label, values, colour) in enumerate(series):
         for row, name in enumerate(classes):
-            _draw_bar(
-                axes,
-                row + (place - (len(series) - 1) / 2) * thickness,
-                thickness * 0.88,
-                values.get(name),
-                colour,
-                theme,
-            )
+            middle = row + (place - (len(series) - 1) / 2) * thickness
+            spread = (spreads or {}).get(name) if place == 0 else None
+            _draw_bar(axes, middle, thickness * 0.88, values.get(name), colour, theme, spread or 0.0)
         axes.plot([], [], color=colour, linewidth=7, label=label)
     axes.set_yticks(range(len(classes)), classes, **plain_text(theme, TEXT_PT, strong=True))
     axes.set_ylim(len(classes) - 0.45, -0.55)
@@ -158,10 +157,16 @@ def jaccard_per_class(
     return figure
 
 
-def _draw_bar(axes: Axes, row: float, thickness: float, value: float | None, colour: str, theme: Theme) -> None:
+def _draw_bar(
+    axes: Axes, row: float, thickness: float, value: float | None, colour: str, theme: Theme, spread: float
+) -> None:
     axes.barh(row, 1.0, height=thickness, color=theme.faint, alpha=0.55, linewidth=0)
     if value is None or is_missing(value):
         axes.text(0.008, row, "absent", va="center", **plain_text(theme))
         return
     axes.barh(row, value, height=thickness, color=colour, linewidth=0)
-    axes.text(value + 0.008, row, f"{value:.3f}", va="center", **plain_text(theme, strong=True))
+    low, high = max(0.0, value - spread), min(1.0, value + spread)
+    if spread:
+        axes.plot([low, high], [row, row], color=theme.ink, linewidth=1.2, solid_capstyle="butt")
+    said = f"{value:.3f} ± {spread:.3f}" if spread else f"{value:.3f}"
+    axes.text(high + 0.008, row, said, va="center", **plain_text(theme, strong=True))

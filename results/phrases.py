@@ -10,6 +10,18 @@ from typing import Any
 from search_space.architecture import Architecture
 from search_space.decode import Frozen, encode
 from search_space.losses import HEEDED_BY, LossMix
+from search_space.optimisation import (
+    Averaging,
+    CosineRate,
+    CyclicRate,
+    MovingAverage,
+    OneCycleRate,
+    PlateauRate,
+    PolynomialRate,
+    Schedule,
+    SnapshotAverage,
+    StepRate,
+)
 from search_space.training_plan import Augmentation, Sampling, Scaling, TrainingPlan
 from trials_db.records import Trial
 
@@ -37,6 +49,11 @@ _KINDS = {
     "aspp": "ASPP",
     "subpixel": "sub-pixel",
     "l2": "L2",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "Nadam",
+    "rmsprop": "RMSprop",
+    "sgd": "SGD",
 }
 
 
@@ -125,6 +142,43 @@ def mix_phrase(weights: Mapping[str, Any]) -> str:
     """Named weights as a sum, without those of no weight; weights of 1 stay unsaid."""
     parts = [(name, float(weight)) for name, weight in weights.items() if weight]
     return " + ".join(name if weight == 1.0 else f"{weight:g} {name}" for name, weight in parts) or NOTHING
+
+
+def rate_phrase(plan: TrainingPlan) -> str:
+    """The course of the learning rate, such as "0.001, half a cosine to 0%, after a warm-up of 5%"."""
+    words = [f"{plan.learning_rate:.3g}", *_schedule_words(plan.schedule)]
+    words += [f"after a warm-up of {plan.warm_up:.0%}"] if plan.warm_up else []
+    return ", ".join(words)
+
+
+def _schedule_words(schedule: Schedule) -> list[str]:
+    match schedule:
+        case StepRate():
+            return [f"×{schedule.factor:g} at {', '.join(f'{share:.0%}' for share in schedule.at)}"]
+        case PlateauRate():
+            return [f"×{schedule.factor:g} after {counted(schedule.patience, 'epoch')} without a better one"]
+        case CosineRate():
+            return [f"half a cosine to {schedule.floor:.0%}"]
+        case PolynomialRate():
+            return [f"falling with power {schedule.power:g}"]
+        case OneCycleRate():
+            return [f"from {schedule.start:.0%} up to it at {schedule.peak_at:.0%}, down to {schedule.floor:.0%}"]
+        case CyclicRate():
+            times = counted(schedule.cycles, "fall")
+            return [f"{times} to {schedule.floor:.0%} from {schedule.start:.0%} on"]
+        case _:
+            return []
+
+
+def averaging_phrase(averaging: Averaging) -> str:
+    """What is averaged of the weights, such as "weights, momentum 0.99" or "predictions of 3 snapshots"."""
+    match averaging:
+        case MovingAverage():
+            return f"weights, momentum {averaging.momentum:g}"
+        case SnapshotAverage():
+            return f"{averaging.of} of {counted(averaging.num, 'snapshot')}"
+        case _:
+            return "none"
 
 
 def sampling_phrase(sampling: Sampling) -> str:

@@ -23,7 +23,17 @@ from results.phrases import (
     failures_line,
     jaccard_text,
 )
-from results.scores import absent_phrase, model_table, score_table, scored_ground_phrase
+from results.scores import (
+    absent_phrase,
+    independence_phrase,
+    model_table,
+    models_phrase,
+    polygon_table,
+    score_table,
+    scored_ground_phrase,
+    things_phrase,
+    thresholds_phrase,
+)
 from results.splits import held_out_phrase, split_notes, split_table
 from results.tables import all_trials, candidate_details, leader_board
 from search_space.decode import encode
@@ -277,7 +287,7 @@ def _folds(given: ReportInput) -> list[str]:
 
 def _retrained(given: ReportInput) -> list[str]:
     title = page.heading("Retrained models")
-    if given.model_set is None or not given.model_set.members:
+    if given.model_set is None or not given.members:
         text = "Train the best architecture once per class, longer:"
         step = page.next_step(text, given.lines.retrain(given.best))
         return [title, step] if given.best else []
@@ -293,15 +303,21 @@ def _retrained(given: ReportInput) -> list[str]:
         )
     return [
         *parts,
-        page.paragraph(
-            f"One model per class, with a budget of {_budget_phrase(given.study.retrain)}. "
-            f"Thresholds were chosen on the {_validation(given)} "
-            f"({held_out_phrase(given.study.folds, 'validation')}).",
-            "quiet",
-        ),
+        page.paragraph(f"{models_phrase(models)} {_budgets_phrase(given)}", "quiet"),
+        page.paragraph(thresholds_phrase(models), "quiet"),
         page.table(model_table(models, given.score, given.study.folds.places)),
         page.chart(lambda theme: retraining_curves(models.members, theme), "Learning curves of retraining"),
     ]
+
+
+def _budgets_phrase(given: ReportInput) -> str:
+    """What the models were trained for; what the study says where they do not know."""
+    known = [(each.epochs, each.steps_per_epoch) for each in given.members if each.epochs and each.steps_per_epoch]
+    budgets = dict.fromkeys(Budget(epochs=epochs, steps_per_epoch=steps) for epochs, steps in known)
+    several = " or ".join(map(_budget_phrase, budgets or [given.study.retrain]))
+    validation = f" Its validation ground: {held_out_phrase(given.study.folds, 'validation')}."
+    own_split = any(not each.num_folds for each in given.members)
+    return f"The budget of each was {several}.{validation if own_split else ''}"
 
 
 def _scores(given: ReportInput) -> list[str]:
@@ -312,26 +328,33 @@ def _scores(given: ReportInput) -> list[str]:
         text = f"Map the {_scored_phrase(given)} and compare the maps with their labels:"
         step = page.next_step(text, given.lines.map_and_score())
         return [page.heading(f"Scores on {_scored_phrase(given)}"), step]
-    honest = f"Neither the search nor the retraining looked at these {score.places}." if score.fold == "test" else ""
-    where = f"Scored: {scored_ground_phrase(score)}. {honest} {score.rule}"
+    honest = f"Neither the search nor the retraining looked at these {score.places}."
+    where = f"Scored: {scored_ground_phrase(score)}. {honest if score.models_saw == 'nothing' else ''} {score.rule}"
+    independence = independence_phrase(score)
     return [
         page.heading(f"Scores on {_scored_phrase(given)}"),
         page.paragraph(" ".join(where.split()), "quiet"),
+        page.paragraph(independence, "quiet" if score.models_saw == "nothing" else "warning") if independence else "",
         page.paragraph(absent_phrase(score), "quiet") if score.absent else "",
         page.chart(
-            lambda theme: jaccard_per_class(*jaccard_of_folds(given), theme),
-            f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}"
-            f"{score.places}",
+            lambda theme: jaccard_per_class(*jaccard_of_folds(given), theme, spreads_of(given)),
+            f"Bars of Jaccard per class on validation {'and held-out test ' if score.fold == 'test' else ''}ground",
         ),
         page.table(score_table(score)),
+        *([page.paragraph(things_phrase(score), "quiet"), page.table(polygon_table(score))] if score.polygons else []),
     ]
 
 
 def jaccard_of_folds(given: ReportInput) -> tuple[dict[str, float | None], dict[str, float | None] | None]:
     """Jaccard per class of the retrained models on validation, and on what is held out for the test where known."""
-    validation = {member.class_name: member.validation_jaccard for member in given.members}
+    validation = {each.class_name: each.jaccard for each in given.model_set.maps} if given.model_set else {}
     score = given.score
     return validation, dict(score.jaccard) if score is not None and score.fold == "test" else None
+
+
+def spreads_of(given: ReportInput) -> dict[str, float | None]:
+    """How far the Jaccard of the retrained models spreads over folds or models, per class."""
+    return {each.class_name: each.spread for each in given.model_set.maps} if given.model_set else {}
 
 
 def _pictures(given: ReportInput) -> list[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from search_space.default_space import Space
 from search_space.dimensions import Dimension
-from search_space.space import Space
 
 
 def space_tree(space: Space, marked: Collection[str] = ()) -> str:

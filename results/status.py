@@ -1,7 +1,7 @@
 """How far a study is: counts per state, pace, estimated end, workers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,11 +12,19 @@ from results.facts import FINISHED, STATES, mean_jaccard, ranked
 from results.phrases import NOTHING, architecture_phrase, count_text, counted, duration_text, jaccard_text
 from results.tables import DETAIL_COLUMNS
 from results.text import plain_rows
+from search_space.names import is_retraining
 from trials_db.records import Trial, TrialState, WorkerRecord
 
 PACE_TRIALS = 20
 
-WORKER_COLUMNS = ("worker", "host", "device", "current_trial", "elsewhere", "memory_mb", "last_seen_s")
+TRAINING_COLUMNS = ("epoch", "learning_rate", "patches_per_s", "data_wait_share")
+"""What the last report of a running trial tells of its training."""
+
+WORKER_COLUMNS = (
+    *("worker", "host", "device", "current_trial"),
+    *TRAINING_COLUMNS,
+    *("elsewhere", "memory_mb", "last_seen_s"),
+)
 
 
 @dataclass(frozen=True)
@@ -131,16 +139,20 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable
 
     Returns:
         Columns `worker`, `host`, `device` (empty where it did not tell), `current_trial` (NaN while it runs none of
-        this study), `elsewhere` (the study whose trial it runs instead), `memory_mb` (of its trial's processes) and
-        `last_seen_s` (seconds ago).
+        this study), of that trial's last epoch `epoch`, `learning_rate`, `patches_per_s` and `data_wait_share` (share
+        of the time in which it stood still for want of a batch; NaN where none is known), `elsewhere` (the study whose
+        trial it runs instead), `memory_mb` (of its trial's processes) and `last_seen_s` (seconds ago).
     """
-    running = {(trial.number, trial.worker) for trial in trials if trial.state is TrialState.RUNNING}
+    running: dict[tuple[int | None, str | None], Trial] = {
+        (trial.number, trial.worker): trial for trial in trials if trial.state is TrialState.RUNNING
+    }
     rows = [
         {
             "worker": worker.name,
             "host": worker.host,
             "device": worker.device,
             "current_trial": worker.trial if (worker.trial, worker.name) in running else None,
+            **_training(running.get((worker.trial, worker.name))),
             "elsewhere": worker.elsewhere,
             "memory_mb": worker.memory_mb,
             "last_seen_s": max(0.0, now_s - worker.last_seen_s),
@@ -150,9 +162,15 @@ def worker_table(workers: Iterable[WorkerRecord], now_s: float, trials: Iterable
     return pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
 
 
+def _training(trial: Trial | None) -> dict[str, float | None]:
+    last = trial.reports[-1] if trial is not None and trial.reports else None
+    return {name: None if last is None else getattr(last, name) for name in TRAINING_COLUMNS}
+
+
 def shown_workers(table: pd.DataFrame) -> pd.DataFrame:
     """A worker table to read: without columns in which no worker tells anything."""
     silent = [name for name in ("device", "elsewhere", "memory_mb") if not table[name].astype(bool).any()]
+    silent += [name for name in TRAINING_COLUMNS if table[name].isna().all()]
     return table.drop(columns=silent)
 
 
@@ -161,13 +179,17 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
     left_s = None if status.end_s is None else status.end_s - now_s
     end = f"about {_clock(status.end_s, now_s)}, in {duration_text(left_s)}" if status.end_s is not None else NOTHING
     states = ", ".join(f"{count_text(number)} {state}" for state, number in status.counts.items() if number)
+    noun = "training" if is_retraining(status.study) else "trial"
     rows = [
-        ("finished", _finished(status)),
-        ("states", states or "no trial yet"),
+        ("finished", _finished(status, noun)),
+        ("states", states or f"no {noun} yet"),
         ("master", status.master or "none proposes now"),
-        ("pace", _pace(status.trials_per_h)),
+        ("pace", _pace(status.trials_per_h, noun)),
         ("estimated end", end),
     ]
+    if is_retraining(status.study):
+        # Nobody proposes, and none is the best of several classes.
+        return _details(status, [row for row in rows if row[0] != "master"])
     if status.ending:
         rows.append(("ended", status.ending))
     if status.best is not None:
@@ -175,22 +197,26 @@ def status_details(status: StudyStatus, *, now_s: float) -> pd.DataFrame:
             ("best so far", f"trial {status.best.number}, mean Jaccard {jaccard_text(mean_jaccard(status.best))}"),
             ("", architecture_phrase(status.best.decoded().architecture)),
         ]
+    return _details(status, rows)
+
+
+def _details(status: StudyStatus, rows: Sequence[tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame([(f"study {status.study}", *row) for row in rows], columns=DETAIL_COLUMNS)
 
 
-def _finished(status: StudyStatus) -> str:
+def _finished(status: StudyStatus, noun: str) -> str:
     if status.num_finished > status.max_trials:
         return f"{counted(status.num_finished, 'trial')}, more than limits.max_trials = {status.max_trials}"
-    return f"{count_text(status.num_finished)} of {counted(status.max_trials, 'trial')}"
+    return f"{count_text(status.num_finished)} of {counted(status.max_trials, noun)}"
 
 
-def _pace(trials_per_h: float | None) -> str:
+def _pace(trials_per_h: float | None, noun: str) -> str:
     """How fast trials end: of slow ones the time that one takes, which says more than "0 trials per hour"."""
     if trials_per_h is None:
         return NOTHING
     if trials_per_h < 10.0:
-        return f"one trial in {duration_text(3600.0 / trials_per_h)}"
-    return f"{counted(trials_per_h, 'trial')} per hour"
+        return f"one {noun} in {duration_text(3600.0 / trials_per_h)}"
+    return f"{counted(trials_per_h, noun)} per hour"
 
 
 def _clock(moment_s: float | None, now_s: float) -> str:

@@ -28,6 +28,11 @@ _LOOKS: Mapping[str, _Look] = {
     "rank": _Look("#", count_text, right=True),
     "num_ended": _Look("ended", count_text, right=True),
     "trial": _Look("trial", count_text, right=True),
+    "class_name": _Look("class"),
+    "num_done": _Look("done", count_text, right=True),
+    "num_running": _Look("running", count_text, right=True),
+    "num_waiting": _Look("waiting", count_text, right=True),
+    "num_failed": _Look("no model", count_text, right=True),
     "mean_jaccard": _Look("Jaccard", jaccard_text, right=True),
     "num_parameters": _Look("parameters", count_text, right=True),
     "train_s": _Look("time", duration_text, right=True),
@@ -35,11 +40,23 @@ _LOOKS: Mapping[str, _Look] = {
     "note": _Look("note", min_cells=24),
     "value": _Look("value", min_cells=MIN_VALUE_CELLS),
     "origin": _Look("from"),
+    "num_models": _Look("models", count_text, right=True),
+    "spread": _Look("spread", lambda value: f"± {value:.3f}", right=True),
     "threshold": _Look("threshold", lambda value: f"{value:.3g}", right=True),
     "num_right_px": _Look("right, px", count_text, right=True),
     "num_too_much_px": _Look("too much, px", count_text, right=True),
     "num_missed_px": _Look("missed, px", count_text, right=True),
+    "f1": _Look("F1", jaccard_text, right=True),
+    "precision": _Look("precision", jaccard_text, right=True),
+    "recall": _Look("recall", jaccard_text, right=True),
+    "num_right": _Look("right", count_text, right=True),
+    "num_too_many": _Look("too many", count_text, right=True),
+    "num_missed": _Look("missed", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
+    "epoch": _Look("epoch", count_text, right=True),
+    "learning_rate": _Look("rate", lambda value: f"{value:.2g}", right=True),
+    "patches_per_s": _Look("patches/s", lambda value: f"{value:.3g}", right=True),
+    "data_wait_share": _Look("waits", lambda value: f"{value:.0%}", right=True),
     "size": _Look("size", right=True),
     "channels": _Look("channels", count_text, right=True),
     "convolutions": _Look("convolutions", count_text, right=True),
@@ -50,7 +67,7 @@ _LOOKS: Mapping[str, _Look] = {
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 
-_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture")
+_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture", "learning_rate", "epoch", "host")
 """What a narrow terminal does without, in this order."""
 
 

@@ -34,8 +34,10 @@ class Candidate(Frozen):
         """Refuse a candidate from which no model can be built.
 
         Raises:
-            InfeasibleError: The patch is smaller than the network's total stride, or its margin leaves nothing of it.
+            InfeasibleError: The patch is smaller than the network's total stride, its margin leaves nothing of it, or
+                parts of the plan make no sense together.
         """
+        self.plan.check_feasible()
         divisor = outline(self.architecture).divisor_px
         patch_px, margin_px = self.plan.patch_px, self.architecture.margin_px
         if patch_px < divisor:

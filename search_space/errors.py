@@ -72,3 +72,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f"Did you mean {near!r}?"
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"Known are: {shown}" if names else "There are none"
+
+
+_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or its accelerator had no memory left; known by name, without importing a framework."""
+    names = [each.__name__ for each in type(error).__mro__]
+    # JAX has one class for everything the accelerator refuses, and tells memory by this word.
+    return any(name in _MEMORY_ERRORS for name in names) or "RESOURCE_EXHAUSTED" in str(error)

@@ -8,13 +8,27 @@ from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole
+from search_space.task import Task
 
 CHECKPOINT_FILE = "checkpoint.npz"
 """In a trial's folder: what the next attempt goes on from. Whoever runs trials removes it when one has ended."""
 
+BEFORE_CHECKPOINT_FILE = "before.checkpoint.npz"
+"""Beside it: the one of the epoch before, for where the newest is damaged. It never leaves the folder."""
+
+EVENTS_FOLDER = "events"
+"""In a trial's folder: what TensorBoard shows of its epochs."""
+
 
 MODEL_FILE = "model.keras"
 """In a trial's folder: what it has trained. Whoever runs trials keeps it, if it is among the best, and removes it."""
+
+
+START_FILE = "start.keras"
+"""In a trial's folder: the model that its training starts from, where its task names one. Whoever runs trials fetches
+it before the trial, and removes it."""
+
+Measured = Annotated[float, Field(ge=0.0)]
 
 
 class EpochReport(Frozen):
@@ -23,14 +37,28 @@ class EpochReport(Frozen):
     Attributes:
         epoch: Number of the epoch, from 1.
         training_loss: Mean training loss over the epoch.
-        jaccard: Validation Jaccard per class at the best threshold; classes absent from the fold are left out.
+        jaccard: Validation Jaccard per class at the best threshold; classes absent from the fold are left out; empty
+            after an epoch that was not validated.
         seconds: Duration of the epoch, validation included.
+        loss_parts: Mean over the epoch of what each loss adds to `training_loss`, by its name in the training plan;
+            `energy`, and `l2` for what large weights cost, where there are such.
+        learning_rate: At the end of the epoch.
+        patches_per_s: Patches trained per second, validation apart.
+        data_wait_share: Share of that time in which the training stood still for want of a batch.
+        validation_s: Duration of the validation; None where there was none.
+        memory_mb: Memory that the process holds at the end of the epoch, in 10**6 bytes.
     """
 
     epoch: Annotated[Whole, Field(ge=1)]
     training_loss: float
     jaccard: dict[str, float] = {}
     seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    loss_parts: dict[str, float] = {}
+    learning_rate: Measured | None = None
+    patches_per_s: Measured | None = None
+    data_wait_share: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    validation_s: Measured | None = None
+    memory_mb: Measured | None = None
 
     @property
     def mean_jaccard(self) -> float | None:
@@ -81,6 +109,10 @@ class TrialContext(Protocol):
     @property
     def folder(self) -> Path:
         """An existing folder for the trial's files."""
+
+    @property
+    def task(self) -> Task | None:
+        """What a retraining does with the candidate; None in a search."""
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""

@@ -6,11 +6,15 @@ from pydantic import Field
 
 from search_space.candidate import LEAST_MAP_PX, Candidate
 from search_space.decode import Count, Frozen, Whole
+from search_space.names import ClassNames
 from search_space.network.unet import outline
 
 Symmetries = Literal["none", "flips", "d4"]
 
 LEAST_OVERLAP, MOST_OVERLAP = 0.25, 0.5
+
+ENERGY_PX = 16
+"""The energy tells depths within a class up to so many pixels: this one is 1, a pixel at the border one of so many."""
 
 
 class PredictionSettings(Frozen):
@@ -23,6 +27,9 @@ class PredictionSettings(Frozen):
         symmetries: "none", "flips" (4 views) or "d4" (8 views).
         batch_size: Tiles per call of the model.
         min_area_px: Polygons smaller than this are left out.
+        instances: Classes of which single things are told apart, such as buildings.
+        marker_energy: What lies deeper within such a class than this, in units of the energy, is the core of a thing:
+            where two cores are, there are two things. A pixel of depth is 1/16.
     """
 
     tile_px: Annotated[Whole, Field(ge=0)] = 0
@@ -30,6 +37,8 @@ class PredictionSettings(Frozen):
     symmetries: Symmetries = "d4"
     batch_size: Count = 16
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
+    instances: ClassNames = ()
+    marker_energy: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
 
     def shaped_as(self, other: "PredictionSettings | None") -> "PredictionSettings":
         """These, with tiles, overlap and symmetries of others if there are some."""

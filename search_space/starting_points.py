@@ -8,11 +8,11 @@ from pydantic import AfterValidator, Field
 
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole, decode, encode
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Fixed
 from search_space.errors import did_you_mean
 from search_space.names import Names, study_name
 from search_space.recipes import read_recipe, recipe_names
-from search_space.space import Space
 
 DEFAULT, RECIPES = "default", "recipes"
 """Names that stand for the candidate with every default, and for all recipes."""

@@ -9,11 +9,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from search_space.decode import Count, Frozen, ListAsTuple, Whole
+from search_space.default_space import CLASS_WEIGHTS
 from search_space.errors import MalformedError, did_you_mean
 from search_space.losses import check_weighted_classes
-from search_space.names import ClassNames, Names, StudyName, Text
+from search_space.names import (
+    CLASS_STUDIES,
+    RETRAINING_FOLDER,
+    ClassNames,
+    Names,
+    StudyName,
+    Text,
+    is_retraining,
+    retraining_name,
+    searched_name,
+    usual_folder,
+)
 from search_space.prediction import PredictionSettings
-from search_space.space import CLASS_WEIGHTS, class_weights_of, resolve_space
+from search_space.space import class_weights_of, resolve_space
 from search_space.starting_points import FoundStart, Starts
 
 MAY_CHANGE = (
@@ -38,22 +50,19 @@ MAY_CHANGE = (
 """Dotted paths of the settings that a study may change while it is searched; no other would leave its trials
 comparable."""
 
-CLASS_STUDIES = "classes"
-"""In a study's folder: those of the studies of its single classes."""
-
 Group = Annotated[Names, Field(min_length=2)]
 
 NATIVE = "native"
 LEAST_BLOCK_PX = 8
 
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+"""What networks compute in; all but "auto" are names of Keras's policies."""
+
+MIXED: tuple[Precision, ...] = ("mixed_bfloat16", "mixed_float16")
+"""Those that compute in less than they keep."""
+
 Algorithm = Literal["tpe", "anneal", "rand", "mix"]
 """What proposes candidates."""
-
-
-def usual_folder(name: str) -> Path:
-    """Where a study of this name writes, unless it says otherwise: `runs/dstl`, `runs/dstl/classes/road`."""
-    whole, of_class, class_name = name.partition("/")
-    return Path("runs", whole, CLASS_STUDIES, class_name) if of_class else Path("runs", whole)
 
 
 def _grid(value: Any) -> Any:
@@ -210,7 +219,8 @@ class Budget(Frozen):
     """How long one training takes.
 
     Attributes:
-        epochs: Number of epochs; each ends with a validation.
+        epochs: Number of epochs; so many of them end with a validation as costs less than 15 % of the training, and the
+            last always.
         steps_per_epoch: Optimisation steps per epoch.
     """
 
@@ -233,12 +243,16 @@ class LimitSettings(Frozen):
         device_gflops: What the worker's device computes in a second, in thousands of millions of operations, for that
             estimate; `doctor` measures it.
         trial_memory_mb: A trial whose processes hold more is infeasible; 0 for no limit.
-        trial_s: A trial that takes longer has failed; 0 for no limit.
-        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit.
+        trial_s: A trial of the search that takes longer has failed; 0 for no limit.
+        stuck_s: A trial that reports no epoch for so long has failed; 0 for no limit. A retraining has as much longer
+            as its epochs are.
         trial_threads: Processor threads a trial's operations may use; 0 leaves it to the framework. Losses can
             depend on it in their last digits, so it belongs to the study and not to the worker.
         patches_on: Where training patches are cut: "device" keeps the scenes on the accelerator in half precision,
             "processor" reads them from the page cache; "auto" chooses the device where the scenes fit its memory.
+        precision: What networks compute in: "float32", or "mixed_bfloat16" or "mixed_float16", which keep weights,
+            losses and maps in single precision; "auto" takes what is fast on the machine that begins the study, and
+            every worker follows it.
     """
 
     max_trials: Count
@@ -254,6 +268,7 @@ class LimitSettings(Frozen):
     stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
     trial_threads: Annotated[Whole, Field(ge=0)] = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
+    precision: Precision = "auto"
 
     @property
     def of_one_network(self) -> Self:
@@ -339,17 +354,19 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> Self:
-        for name in self.study.classes:
+        asked = [("study.classes", name) for name in self.study.classes]
+        asked += [("prediction.instances", name) for name in self.prediction.instances]
+        for where, name in asked:
             if name not in self.data.classes:
                 raise ValueError(
-                    f"`study.classes` names a class that `data.classes` lacks, {name!r}. "
+                    f"`{where}` names a class that `data.classes` lacks, {name!r}. "
                     f"{did_you_mean(name, self.data.classes)}"
                 )
         return self
 
     @model_validator(mode="after")
     def _name_of_one_class(self) -> Self:
-        _, of_class, class_name = self.study.name.partition("/")
+        _, of_class, class_name = searched_name(self.study.name).partition("/")
         if of_class and self.study.classes != (class_name,):
             raise ValueError(
                 "`study.name` with a `/` names a study of one class, as `search --one-vs-all` makes them: leave it out"
@@ -373,14 +390,22 @@ class Study(Frozen):
 
     @property
     def store_url(self) -> str:
-        """URL of the trial store; the studies of single classes share that of the whole."""
-        home = self.folder.parents[1] if "/" in self.name else self.folder
+        """URL of the trial store; the studies of single classes and retrainings share that of the whole."""
+        home = self.folder.parent if is_retraining(self.name) else self.folder
+        home = home.parents[1] if "/" in self.name else home
         return self.study.store or f"sqlite:///{home / 'trials.sqlite'}"
 
     def of_class(self, class_name: str) -> "Study":
         """The study that searches for one class against the rest, with everything else as it is here."""
         folder = str(self.folder / CLASS_STUDIES / class_name) if self.study.folder else ""
         own = {"name": f"{self.name}/{class_name}", "classes": (class_name,), "folder": folder}
+        return self.model_copy(update={"study": self.study.model_copy(update=own)})
+
+    @property
+    def retraining(self) -> "Study":
+        """The study whose trials are the trainings of this one's retraining, with everything else as it is here."""
+        folder = str(self.folder / RETRAINING_FOLDER) if self.study.folder else ""
+        own = {"name": retraining_name(self.name), "folder": folder}
         return self.model_copy(update={"study": self.study.model_copy(update=own)})
 
     def with_store(self, url: str) -> "Study":
@@ -394,6 +419,12 @@ class Study(Frozen):
         return self.model_copy(
             update={"study": self.study.model_copy(update=study), "data": self.data.model_copy(update=data)}
         )
+
+    def in_precision(self, precision: str) -> "Study":
+        """The same study with networks that compute as was recorded when it began; in other types they do anyway."""
+        if precision not in ("float32", *MIXED):
+            return self
+        return self.model_copy(update={"limits": self.limits.model_copy(update={"precision": precision})})
 
     def with_artifacts(self, place: str) -> "Study":
         """The same study with its large files elsewhere."""

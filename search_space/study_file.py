@@ -8,6 +8,7 @@ from typing import Any
 
 from search_space.decode import decode
 from search_space.errors import MalformedError, MapgroveError, UsageError
+from search_space.names import RETRAINING, is_retraining
 from search_space.study import Study
 
 
@@ -31,11 +32,18 @@ def read_study(path: Path, assignments: Sequence[str] = ()) -> Study:
     for assignment in assignments:
         _assign(changed, assignment)
     try:
-        return decode(Study, changed, where=f"{path} with --set" if assignments else str(path))
+        study = decode(Study, changed, where=f"{path} with --set" if assignments else str(path))
     except MalformedError as error:
         if not _is_study(plain):
             raise
         raise UsageError(error.what, received=error.received, remedy=error.remedy) from None
+    if is_retraining(study.name):
+        raise UsageError(
+            f"a study's name does not end in {RETRAINING}: `retrain` makes those that do",
+            received=study.name,
+            remedy="Give it another study.name",
+        )
+    return study
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from search_space.decode import Frozen, Whole
+from search_space.errors import InfeasibleError
 from search_space.losses import LossDetails, LossMix
+from search_space.optimisation import Adam, Averaging, ConstantRate, NoAveraging, Optimizer, PlateauRate, Schedule
 
-OptimizerKind = Literal["adam", "nadam", "rmsprop"]
 ScalingKind = Literal["clipped", "standard", "percentile", "bytes"]
 ScalingScope = Literal["dataset", "scene"]
 
@@ -109,8 +110,13 @@ class TrainingPlan(Frozen):
     Attributes:
         loss: The weighted sum of losses.
         loss_details: What these losses take more seriously.
-        optimizer: The optimizer's kind.
-        learning_rate: Its learning rate at the start.
+        optimizer: What takes the steps.
+        learning_rate: Its learning rate at its highest; the schedule and the warm-up are shares of it.
+        clip_norm: Longest gradient of all weights together; a longer one is shortened to it. 0 takes it as it is.
+        warm_up: Share of the training in which the learning rate rises evenly to what the schedule says.
+        schedule: The course of the learning rate.
+        averaging: What is averaged of the weights.
+        patience: Training ends after so many epochs without a better one; 0 for its whole budget.
         patch_px: Side length of a training patch.
         batch_size: Patches per optimisation step.
         sampling: Where patches are drawn.
@@ -120,10 +126,34 @@ class TrainingPlan(Frozen):
 
     loss: LossMix = LossMix(bce=1.0)
     loss_details: LossDetails = LossDetails()
-    optimizer: OptimizerKind = "adam"
+    optimizer: Optimizer = Adam()
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    clip_norm: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    warm_up: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    schedule: Schedule = ConstantRate()
+    averaging: Averaging = NoAveraging()
+    patience: Annotated[Whole, Field(ge=0, le=1000)] = 0
     patch_px: Annotated[Whole, Field(ge=8, le=2048)] = 128
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] = 8
     sampling: Sampling = BalancedSampling()
     augmentation: Augmentation = Augmentation()
     scaling: Scaling = Scaling()
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether what a training does depends on how long it will be, so that no other budget can go on from it."""
+        own_pace = self.warm_up == 0 and self.schedule.kind in ("constant", "plateau")
+        return not own_pace or self.averaging.kind == "snapshots"
+
+    def check_feasible(self) -> None:
+        """Refuse parts that make no sense together.
+
+        Raises:
+            InfeasibleError: Training would end before its learning rate falls for the first time.
+        """
+        if isinstance(self.schedule, PlateauRate) and 0 < self.patience <= self.schedule.patience:
+            raise InfeasibleError(
+                "plan.patience must be longer than plan.schedule.patience, or training ends before its rate can fall",
+                received={"patience": self.patience, "schedule.patience": self.schedule.patience},
+                remedy=f"Use {self.schedule.patience + 1} or more, or 0 for no end",
+            )

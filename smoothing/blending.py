@@ -87,6 +87,13 @@ def blend(
     return canvas.finish(valid)
 
 
+def num_tiles(
+    shape: tuple[int, ...], *, tile_px: int, margin_px: int = 0, overlap: float = 0.5, valid: Mask | None = None
+) -> int:
+    """How many tiles `blend` predicts of an image of this shape `(H, W, ...)`, not counting views; 0 without data."""
+    return sum(tile.has_data(valid) for tile in _tiles(shape, tile_px - 2 * margin_px, overlap))
+
+
 @dataclass(frozen=True)
 class _Tile:
     rows: Span

@@ -1,4 +1,4 @@
-"""Large files of trials, kept beside the store: checkpoints for the next attempt, and the models worth keeping."""
+"""Large files of trials, kept beside the store: what they start from, checkpoints, and the models worth keeping."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from search_space.names import study_name
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE
+from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, START_FILE
 from trials_db.errors import ArtifactError
 from trials_db.stopping import Stop
 
-FILES = (CHECKPOINT_FILE, MODEL_FILE)
+FILES = (CHECKPOINT_FILE, MODEL_FILE, START_FILE)
 """Names of files that may be kept."""
 
 _SHOWN = re.compile(r"([0-9]{4,9})/([0-9]{1,9})/([a-z]+\.[a-z]+)", re.ASCII)

@@ -11,8 +11,9 @@ from hyperopt.base import JOB_STATE_DONE, Domain, Trials
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode, to_plain
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Dimension, Integer, Real
-from search_space.space import Space, hyperopt_space
+from search_space.space import hyperopt_space
 from search_space.starting_points import starting_points
 from search_space.study import SearchSettings
 from trials_db.records import NewTrial, Point, Trial, TrialState

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError
+from search_space.errors import InfeasibleError, MalformedError, MapgroveError, UnableError, is_out_of_memory
 from search_space.objective import EpochReport, Objective, Outcome
+from search_space.task import Task
 from trials_db.stopping import STOP_SIGNALS
 
 _log = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ _DISK_FAULTS = {
 }
 """What any trial would meet, by the number of the system's error, and what to do about it."""
 
-_MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
-
 
 class Job(NamedTuple):
     """What the worker sends to the trial's process.
@@ -52,6 +51,7 @@ class Job(NamedTuple):
         seed: Seed of everything random in the trial.
         folder: The trial's folder.
         attempt: 1 for the first attempt.
+        task: The plain form of what a retraining does with the candidate; None in a search.
     """
 
     objective: bytes
@@ -60,6 +60,7 @@ class Job(NamedTuple):
     seed: int
     folder: Path
     attempt: int
+    task: dict[str, Any] | None = None
 
 
 class Message(NamedTuple):
@@ -85,12 +86,14 @@ class ChildContext:
         seed: Seed of everything random in the trial.
         folder: The trial's folder.
         pipe: Where reports go.
+        task: What a retraining does with the candidate; None in a search.
     """
 
     number: int
     seed: int
     folder: Path
     pipe: Connection
+    task: Task | None = None
 
     def report(self, report: EpochReport) -> None:
         """Record one epoch."""
@@ -165,7 +168,8 @@ def _run(job: Job, pipe: Connection) -> Message:
     pipe.send(Message("ready"))
     try:
         candidate = decode(Candidate, job.candidate, where=f"trial {job.number}")
-        outcome = _checked(objective(candidate, ChildContext(job.number, job.seed, job.folder, pipe)))
+        task = None if job.task is None else decode(Task, job.task, where=f"the task of trial {job.number}")
+        outcome = _checked(objective(candidate, ChildContext(job.number, job.seed, job.folder, pipe, task)))
     except MalformedError as error:
         _keep_traceback(job.folder)
         return Message("malformed", str(error))
@@ -208,9 +212,7 @@ def _outcome_of(error: BaseException) -> Outcome:
     """The end of a trial whose objective raised."""
     if isinstance(error, InfeasibleError):
         return Outcome(state="infeasible", reason=str(error))
-    names = [each.__name__ for each in type(error).__mro__]
-    # JAX has one class for everything the accelerator refuses, and tells memory by this word.
-    if any(name in _MEMORY_ERRORS for name in names) or "RESOURCE_EXHAUSTED" in str(error):
+    if is_out_of_memory(error):
         return Outcome(state="infeasible", reason=f"memory: {describe(error)}")
     if isinstance(error, ValidationError):
         for problem in error.errors(include_url=False):
@@ -228,8 +230,8 @@ def _keep_traceback(folder: Path) -> None:
         _log.warning("%s", error)
 
 
-def write_candidate(folder: Path, candidate: dict[str, Any]) -> None:
-    """Write `candidate.json` into the trial's folder, whole or not at all."""
-    beside = folder / "candidate.json.tmp"
-    beside.write_text(json.dumps(candidate, indent=2) + "\n")
-    os.replace(beside, folder / "candidate.json")  # noqa: PTH105
+def write_plain(path: Path, plain: dict[str, Any]) -> None:
+    """Write what is tried into the trial's folder, for people to read, whole or not at all."""
+    beside = path.with_name(f"{path.name}.tmp")
+    beside.write_text(json.dumps(plain, indent=2) + "\n")
+    beside.replace(path)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome
+from search_space.objective import BEFORE_CHECKPOINT_FILE, CHECKPOINT_FILE, MODEL_FILE, START_FILE, Outcome
 from trials_db.artifacts import Artifact, Artifacts
-from trials_db.errors import StoreError
+from trials_db.errors import NoRoomError, StoreError
 from trials_db.records import Claim
 from trials_db.store import TrialStore
 
@@ -27,24 +27,30 @@ class Keeping:
 
     Attributes:
         artifacts: Where.
-        num_models: So many of the best trials' models.
+        num_models: So many of the best trials' models; None for all of them, and for ever.
         checkpoint_s: How often the checkpoint of a trial that runs is sent there, where workers share no folder; 0 for
             when it is handed back alone.
     """
 
     artifacts: Artifacts
-    num_models: int = 1
+    num_models: int | None = 1
     checkpoint_s: float = 300.0
 
     def sweep(self, store: TrialStore, study: str, *, is_over: bool = False) -> None:
         """Drop the models of all but the best trials; when the study is over, all checkpoints too."""
-        best = {number for number, _ in store.best(study, self.num_models)}
+        if self.num_models is None and not is_over:
+            return
+        best = self.best(store, study)
         gone = [
             each
             for each in self.artifacts.held(study)
-            if (each.number not in best if each.file == MODEL_FILE else is_over)
+            if (best is not None and each.number not in best if each.file == MODEL_FILE else is_over)
         ]
         self.artifacts.drop(study, gone)
+
+    def best(self, store: TrialStore, study: str) -> dict[int, float] | None:
+        """Numbers and losses of the trials whose models are kept, the best first; None for all."""
+        return None if self.num_models is None else dict(store.best(study, self.num_models))
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Keeper:
     _sent_at_s: float = field(default_factory=time.monotonic, init=False)
 
     def begin(self, renew: Callable[[], None]) -> None:
-        """Fetch the checkpoint of an earlier attempt, if its machine shares no folder with this one.
+        """Fetch the model that the trial starts from, and the checkpoint of an attempt on another machine.
 
         Args:
             renew: Called often while it is fetched.
@@ -74,6 +80,9 @@ class Keeper:
         Raises:
             OSError: The trial's folder cannot be written.
         """
+        if self.claim.task and self.claim.task.get("start"):
+            self._under_way = _UnderWay(self._fetch_start, f"trial {self.claim.number} has nothing to start from")
+            self._wait(float("inf"), renew)
         if not self._carries:
             return
         marker = self.folder / ATTEMPT_FILE
@@ -108,24 +117,31 @@ class Keeper:
             self._wait(deadline_s, renew)
 
     def before_end(self, outcome: Outcome, renew: Callable[[], None]) -> None:
-        """Keep the model, if the trial is one of the best; `renew` is called often while it is sent."""
+        """Keep the model, if the trial is one of the best; `renew` is called often while it is sent.
+
+        Raises:
+            NoRoomError: It cannot be kept, and every model is wanted: the trial is worth nothing without.
+        """
         self._wait(float("inf"), renew)
         if self._is_among_best(outcome):
-            self._send(MODEL_FILE)
+            sent = self._send(MODEL_FILE)
             self._wait(float("inf"), renew)
+            if sent is not None and sent.has_failed and self.keeping.num_models is None:
+                raise NoRoomError(f"The model of trial {self.claim.number} cannot be kept; its line is above")
 
     def after_end(self) -> None:
         """Drop what the end of the trial has superseded."""
         study, number = self.claim.study, self.claim.number
         ours = self._artifact(MODEL_FILE)
-        for file in (CHECKPOINT_FILE, ATTEMPT_FILE):
+        for file in (CHECKPOINT_FILE, BEFORE_CHECKPOINT_FILE, ATTEMPT_FILE, START_FILE):
             (self.folder / file).unlink(missing_ok=True)
-        if not (self.keeping.num_models or self._carries):
+        if self.keeping.num_models == 0 and not self._carries:
             return
         try:
-            best = {each for each, _ in self.store.best(study, self.keeping.num_models)}
+            best = self.keeping.best(self.store, study)
             was_refused = self._under_way is not None and self._under_way.has_failed
-            if not was_refused and number in best and ours not in self.keeping.artifacts.held(study, number):
+            is_wanted = best is not None and number in best
+            if not was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
                 # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
                 self._send(MODEL_FILE)
                 self._wait(float("inf"), lambda: None)
@@ -162,13 +178,21 @@ class Keeper:
         if self.keeping.artifacts.fetch(study, newest, target):
             _log.info("trial %d goes on from what attempt %d has sent", number, newest.attempt)
 
-    def _is_among_best(self, outcome: Outcome) -> bool:
-        if outcome.loss is None or not self.keeping.num_models or not (self.folder / MODEL_FILE).is_file():
-            return False
-        best = self.store.best(self.claim.study, self.keeping.num_models)
-        return len(best) < self.keeping.num_models or outcome.loss < best[-1][1]
+    def _fetch_start(self) -> None:
+        target = self.folder / START_FILE
+        newest = self.keeping.artifacts.newest(self.claim.study, self.claim.number, START_FILE)
+        if newest is not None and not target.is_file():
+            self.keeping.artifacts.fetch(self.claim.study, newest, target)
 
-    def _send(self, file: str) -> None:
+    def _is_among_best(self, outcome: Outcome) -> bool:
+        if outcome.loss is None or self.keeping.num_models == 0 or not (self.folder / MODEL_FILE).is_file():
+            return False
+        best = self.keeping.best(self.store, self.claim.study)
+        if best is None or self.keeping.num_models is None:
+            return True
+        return len(best) < self.keeping.num_models or outcome.loss < max(best.values())
+
+    def _send(self, file: str) -> "_UnderWay | None":
         source, artifacts = self.folder / file, self.keeping.artifacts
         if source.is_file():
             self._sent_at_s = time.monotonic()
@@ -176,6 +200,8 @@ class Keeper:
                 lambda: artifacts.put(self.claim.study, self._artifact(file), source),
                 f"{file} of trial {self.claim.number} is not kept",
             )
+            return self._under_way
+        return None
 
     def _wait(self, deadline_s: float, renew: Callable[[], None]) -> None:
         while self._under_way and not self._under_way.wait(_POLL_S) and time.monotonic() < deadline_s:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from search_space.space import Space, space_fingerprint
+from search_space.default_space import Space
+from search_space.space import space_fingerprint
 from search_space.study import LimitSettings, SearchSettings
 from trials_db.bridge import fits, new_trial
 from trials_db.ending import ending, told_history

@@ -159,6 +159,7 @@ class MongoStore(TrialStore):
                 seed=trial.seed,
                 attempt=trial.attempts,
                 lease_s=lease_s,
+                task=trial.task,
             )
         return None
 

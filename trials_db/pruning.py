@@ -4,9 +4,33 @@ import statistics
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from search_space.objective import EpochReport
 from search_space.study import PruningSettings
 from trials_db.records import Claim
 from trials_db.store import TrialStore
+
+
+@dataclass
+class Judging:
+    """When one attempt at a trial is judged: not before its first validation, which may come after some epochs.
+
+    Attributes:
+        pruning: The study's rule.
+        is_scored: Whether any of its epochs so far was validated.
+        is_waiting: Whether an epoch after which trials are judged has passed without that.
+    """
+
+    pruning: "Pruning"
+    is_scored: bool = False
+    is_waiting: bool = False
+
+    def is_due(self, report: EpochReport) -> bool:
+        """Whether the trial is judged after this epoch, the next one it had."""
+        self.is_scored |= report.mean_jaccard is not None
+        self.is_waiting |= self.pruning.is_due(report.epoch)
+        is_due = self.is_waiting and self.is_scored and report.epoch < self.pruning.epochs
+        self.is_waiting &= not is_due
+        return is_due
 
 
 @dataclass(frozen=True)
@@ -23,8 +47,6 @@ class Pruning:
 
     def judge(self, store: TrialStore, claim: Claim, epoch: int) -> str:
         """Why the trial shall end after this epoch, in a line; empty where it goes on."""
-        if not self.is_due(epoch):
-            return ""
         scores = store.scores(claim.study, epoch)
         own = scores.pop(claim.number, None)
         return "" if own is None else self.verdict(epoch, own, scores.values())

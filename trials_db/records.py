@@ -10,6 +10,7 @@ from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, decode, encode
 from search_space.errors import MalformedError
 from search_space.objective import EpochReport, Outcome
+from search_space.task import Task
 
 MAX_LIVES = 3
 """A trial that loses this many workers has failed."""
@@ -79,6 +80,7 @@ class NewTrial(Frozen):
         candidate: The plain form of the candidate made from it.
         seed: Seed of everything random in the trial.
         priority: Those of a higher one are tried first.
+        task: The plain form of what a retraining does with the candidate; None in a search.
     """
 
     number: Count
@@ -86,6 +88,7 @@ class NewTrial(Frozen):
     candidate: dict[str, Any]
     seed: Count
     priority: Whole = 0
+    task: dict[str, Any] | None = None
 
 
 class Trial(Frozen):
@@ -98,6 +101,7 @@ class Trial(Frozen):
         candidate: The plain form of the candidate; see `decoded`.
         seed: Seed of everything random in the trial.
         priority: Those of a higher one are tried first.
+        task: The plain form of what a retraining does with the candidate, see `decoded_task`; None in a search.
         attempts: How many times a worker claimed it.
         lost_workers: How many of these workers fell silent.
         worker: Who claimed it last.
@@ -114,6 +118,7 @@ class Trial(Frozen):
     candidate: dict[str, Any]
     seed: Count
     priority: Whole = 0
+    task: dict[str, Any] | None = None
     attempts: Count = 0
     lost_workers: Count = 0
     worker: str | None = None
@@ -142,6 +147,13 @@ class Trial(Frozen):
             where=f"the stored candidate of trial {self.number}",
             remedy="Restore the trial store from a copy, or search again under another study.name",
         )
+
+    def decoded_task(self) -> Task | None:
+        """What a retraining does with the candidate, as an object; None in a search, or where it cannot be read."""
+        try:
+            return None if self.task is None else decode(Task, self.task, where=f"the task of trial {self.number}")
+        except MalformedError:
+            return None
 
     def as_new(self) -> "Trial":
         """The same trial where nobody runs it."""
@@ -176,6 +188,7 @@ class Claim(Frozen):
         seed: Seed of everything random in the trial.
         attempt: 1 for the first claim of the trial.
         lease_s: How long the worker may be silent.
+        task: The plain form of what a retraining does with the candidate; None in a search.
     """
 
     study: str
@@ -186,6 +199,7 @@ class Claim(Frozen):
     seed: Count
     attempt: Annotated[Whole, Field(ge=1)]
     lease_s: Annotated[float, Field(gt=0.0)]
+    task: dict[str, Any] | None = None
 
 
 class Lead(Frozen):

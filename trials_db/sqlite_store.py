@@ -129,6 +129,7 @@ class SqliteStore(SqliteConnection):
                 seed=new.seed,
                 attempt=new.attempts + 1,
                 lease_s=lease_s,
+                task=new.task,
             )
             now = self.now()
             db.execute(

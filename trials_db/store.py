@@ -89,7 +89,8 @@ class TrialStore(ABC):
 
         Args:
             record: The study as it shall be.
-            may_change: Dotted paths inside `settings` that may differ, with all below them: `limits.max_trials`.
+            may_change: Dotted paths inside `settings` that may differ, with all below them: `limits.max_trials`; or
+                other fields of the record: `data_fingerprint`.
 
         Returns:
             The study as it is stored now.
@@ -280,7 +281,7 @@ def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collec
     Args:
         stored: The study in the store.
         given: What a master or worker was told.
-        may_change: Dotted paths inside `settings` that may differ, with all below them.
+        may_change: See `TrialStore.update_study_settings`.
 
     Raises:
         StudyConflictError: They differ elsewhere; every such place is named with both values.
@@ -288,7 +289,7 @@ def check_same_study(stored: StudyRecord, given: StudyRecord, may_change: Collec
     if not stored.software:
         # Begun when nobody asked.
         given = given.model_copy(update={"software": {}})
-    allowed = [f"settings.{path}" for path in may_change]
+    allowed = [path if path in StudyRecord.model_fields else f"settings.{path}" for path in may_change]
     paths = [path for path in study_differences(stored, given) if not is_covered(path, allowed)]
     if paths:
         ours, theirs = stored.model_dump(mode="json"), given.model_dump(mode="json")

@@ -11,6 +11,7 @@ from trials_db.assignment import Assignment
 from trials_db.errors import NoRoomError, WorkerError
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, oom_kills
+from trials_db.pruning import Judging
 from trials_db.records import Claim
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore
@@ -56,6 +57,7 @@ class Watch:
         self._oom_kills = oom_kills()
         self._poll_s = min(_MEMORY_POLL_S if assignment.limits.trial_memory_mb else POLL_S, lease_s / 4)
         self._is_warm = False
+        self._judging = Judging(assignment.pruning) if assignment.pruning else None
 
     def until_end(self, stop: Stop) -> Outcome | None:
         """Return how the trial ended, None where `stop` came first.
@@ -93,7 +95,10 @@ class Watch:
             case "restored", list():
                 # Not judged again: by now others may have left it behind.
                 for each in body:
-                    self._store.report(self._claim, decode(EpochReport, each, where=f"a report of {where}"))
+                    report = decode(EpochReport, each, where=f"a report of {where}")
+                    self._store.report(self._claim, report)
+                    if self._judging:
+                        self._judging.is_scored |= report.mean_jaccard is not None
             case "outcome", dict():
                 return decode(Outcome, body, where=f"the outcome of {where}")
             case "malformed", _:
@@ -106,10 +111,11 @@ class Watch:
 
     def _take(self, report: EpochReport) -> Outcome | None:
         """Record an epoch; return the trial's end where others do better."""
-        store, pruning = self._store, self._assignment.pruning
+        store, judging = self._store, self._judging
         store.report(self._claim, report)
         self._keeper.after_report()
-        reason = pruning.judge(store, self._claim, report.epoch) if pruning else ""
+        is_due = judging is not None and judging.is_due(report)
+        reason = judging.pruning.judge(store, self._claim, report.epoch) if judging and is_due else ""
         return Outcome(state="pruned", reason=reason) if reason else None
 
     def _over_limits(self) -> Outcome | None:

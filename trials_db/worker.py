@@ -15,8 +15,9 @@ from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import MalformedError
 from search_space.objective import Outcome
+from search_space.task import Task
 from trials_db.assignment import Assignment
-from trials_db.child import FULL_DISK, Job, write_candidate
+from trials_db.child import FULL_DISK, Job, write_plain
 from trials_db.errors import LeaseLostError, NoRoomError, StoreError, WorkerError
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, process_context
@@ -270,9 +271,11 @@ class Worker:
 
 
 def _damage(claim: Claim) -> Outcome | None:
-    """The end of a trial whose candidate is none: the master stored one, so this happened to it in the store."""
+    """The end of a trial whose candidate or task is none: one was stored, so this happened to it in the store."""
     try:
         decode(Candidate, claim.candidate, where="damaged in the store: its candidate")
+        if claim.task is not None:
+            decode(Task, claim.task, where="damaged in the store: its task")
     except MalformedError as error:
         return Outcome(state="failed", reason=error.what)
     return None
@@ -283,7 +286,9 @@ def _job(assignment: Assignment, claim: Claim, keeper: Keeper, renew: Callable[[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "traceback.txt").unlink(missing_ok=True)
-        write_candidate(folder, claim.candidate)
+        write_plain(folder / "candidate.json", claim.candidate)
+        if claim.task is not None:
+            write_plain(folder / "task.json", claim.task)
         keeper.begin(renew)
     except OSError as error:
         kind = NoRoomError if error.errno in FULL_DISK else WorkerError
@@ -293,7 +298,7 @@ def _job(assignment: Assignment, claim: Claim, keeper: Keeper, renew: Callable[[
             remedy="Check free space (df) and rights there; the trial was handed back",
         ) from error
     objective = pickle.dumps(assignment.objective)
-    return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt)
+    return Job(objective, claim.candidate, claim.number, claim.seed, folder, claim.attempt, claim.task)
 
 
 def _wait(seconds: float, stop: Stop, drain: Stop) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
-from search_space.study import CLASS_STUDIES, Study, usual_folder
+from search_space.names import CLASS_STUDIES, is_retraining, searched_name, usual_folder
+from search_space.study import Study
 from search_space.study_file import read_study
 
 if TYPE_CHECKING:
@@ -150,6 +151,20 @@ def _refuse_set(name: str, options: argparse.Namespace) -> None:
         raise UsageError("--set changes values of a study's file", received=name, remedy=remedy)
 
 
+def refuse_retraining(study: Study) -> None:
+    """Refuse a study that `retrain` made, where one is wanted that is searched.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if is_retraining(study.name):
+        raise UsageError(
+            "a retraining is wanted by the name of its study",
+            received=study.name,
+            remedy=f"Name {searched_name(study.name)}",
+        )
+
+
 def refuse_set_without_study(options: argparse.Namespace) -> None:
     """Where `--study` may be left out, `--set` then has nothing to change.
 
@@ -201,6 +216,20 @@ def save_study(study: Study) -> None:
     # The URL of a store may hold a password; whoever needs it has it in the file or the environment.
     plain["study"]["store"] = mask_url(study.study.store)
     write_json(study.folder / STUDY_FILE, plain)
+
+
+def settled_software(study: Study, store: "TrialStore") -> dict[str, str]:
+    """What the losses of a study depend on beside its settings.
+
+    A precision that is left to the hardware is settled by the machine on which the study begins; a retraining computes
+    as the search did.
+    """
+    from pipeline.backend import software
+
+    searched = searched_name(study.name)
+    if study.limits.precision == "auto" and searched in store.list_studies():
+        study = study.in_precision(store.load_study(searched).software.get("precision", "float32"))
+    return software(study.limits.precision)
 
 
 def study_commands(study: Study, options: argparse.Namespace) -> "StudyCommands":

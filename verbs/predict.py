@@ -2,8 +2,9 @@
 
 Scenes are named by their id, by a fold ("test", "validation", "training", "unlabelled" or "all"), or by the path of an
 image with the study's bands. A scene of which only blocks are in the fold is mapped as a whole. Each gets a folder with
-probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A map that is
-there already, of the same models and settings, is kept.
+probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A class that
+has several models is mapped by their mean. Of classes in prediction.instances single things are told apart: each has a
+number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept.
 
 Examples:
   python run_search.py predict --study demo test

@@ -13,7 +13,17 @@ from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.records import ModelSet, ScoreRecord, Split
 from search_space.study import Study
-from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_study, load_study, open_study_store, say, study_commands
+from verbs.common import (
+    MODELS,
+    PREDICTIONS,
+    SCORE_FILE,
+    add_study,
+    load_study,
+    open_study_store,
+    refuse_retraining,
+    say,
+    study_commands,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
+    named = load_study(options)
+    refuse_retraining(named)
     from pipeline.model_set import MODEL_SET_FILE, read_model_set
     from results.figure_files import left_out_line, write_figures
     from results.report import ReportInput, write_report
 
-    named = load_study(options)
     with open_study_store(named) as store:
         record, trials = store.load_study(named.name), store.trials(named.name)
     # What the search was last told counts, such as a raised limit; places are those of this call.

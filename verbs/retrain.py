@@ -1,106 +1,224 @@
-"""Train the best architecture of a study once per class, one against the rest, with the study's longer budget.
+"""Train the best architectures of a study once per class, one class against the rest, with the study's longer budget.
 
 By default the candidate that was best over all classes serves every class; `--per-class` takes for each class the one
-that was best at it, in this study or in those that `search --one-vs-all` made. `--recipe` takes a published system, or
-a candidate's file, and needs no search. What is already trained from the same input is kept.
+that was best at it, in this study or in those that `search --one-vs-all` made. `--top 3` takes the three best, `--folds
+5` trains each on five folds of the ground that is not the test's, `--seeds 2` from two seeds each; all models of a
+class then map it together. `--recipe` takes a published system, or a candidate's file, and needs no search.
+
+`--from` starts from a trained model instead, such as the joint model of a search, or one of other imagery: with its
+architecture, and bands and classes matched by name. `--fine-tune` then takes few epochs at a tenth of its rate.
+
+The trainings are trials of a study of their own, NAME@retrain, which the workers of NAME serve too; where there are
+none, one is started here, or as many as `--workers` says. The same command goes on with a retraining that was
+interrupted: what is done is kept, what failed is tried anew.
 
 Examples:
   python run_search.py retrain --study demo --classes buildings trees
+  python run_search.py retrain --study demo --classes all --top 3 --folds 5 --workers 2
   python run_search.py retrain --study configs/demo.toml --recipe vooban
+  python run_search.py retrain --study configs/new_town.toml --from runs/old_town/models --fine-tune
 """
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search_space.decode import encode
 from search_space.errors import MapgroveError
-from search_space.losses import check_weighted_classes
-from search_space.objective import EpochReport
-from search_space.recipes import read_recipe
-from search_space.records import Chosen
 from search_space.study import Study
-from verbs.common import MODELS, add_study, checked_classes, load_study, open_study_store, say, study_commands
+from verbs.common import (
+    MODELS,
+    STUDY_FILE,
+    add_study,
+    at_least,
+    check_folder,
+    checked_classes,
+    load_study,
+    open_study_artifacts,
+    open_study_store,
+    refuse_retraining,
+    save_study,
+    say,
+    settled_software,
+    study_commands,
+)
+from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
+from verbs.retrain_progress import RetrainProgress, tell_models
+from verbs.retrain_queue import Queue, Workers, see_through
+from verbs.retrain_wishes import ALL, checked_options, chosen_candidates, wishes_for
+from verbs.starting_models import StartingModel, add_start, starting_budget, starting_models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from trials_db.records import Trial
+    from pipeline.prepared import PreparedDataset
+    from trials_db.stopping import Stop
+    from trials_db.store import TrialStore
+
+MAY_CHANGE = (
+    *(f"study.{name}" for name in ("classes", "seed", "folder", "store", "artifacts")),
+    *("data", "folds", "budget", "retrain", "limits", "search", "pruning", "prediction", "space"),
+    *("data_fingerprint", "seed", "software"),
+)
+"""What may change between two calls: all that a training depends on is told by its task and its seed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_study(parser)
-    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="only these (default all of the study)")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="only these (default `all` of the study)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--trial", type=int, metavar="N", help="the candidate of this trial, instead of the best")
-    which.add_argument("--per-class", action="store_true", help="for each class the candidate that was best at it")
+    which.add_argument("--per-class", action="store_true", help="for each class the candidates that were best at it")
     which.add_argument("--recipe", metavar="NAME|FILE", help="a published system, or a candidate's TOML file")
+    add_start(which, parser)
+    parser.add_argument("--top", type=at_least(1), default=1, metavar="N", help="the N best candidates (default 1)")
+    parser.add_argument(
+        "--folds", type=at_least(2), default=0, metavar="K", help="K folds, each of which validates once (default none)"
+    )
+    parser.add_argument("--seeds", type=at_least(1), default=1, metavar="S", help="S seeds each (default 1)")
+    parser.add_argument(
+        "--workers", type=at_least(0), metavar="N", help="start N workers here (default 1, where none serves the study)"
+    )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Choose candidates, train, write the model set."""
-    from pipeline.backend import use_backend
+def run(options: argparse.Namespace) -> int:
+    """Choose candidates, put the trainings into the queue, see them through, write the model set."""
+    from pipeline.backend import backend_name
+    from pipeline.prepared import PreparedDataset
 
     study = load_study(options)
-    classes = checked_classes(study, options.classes)
-    chosen = _chosen(study, classes, options)
-    use_backend()
-    from pipeline.retraining import retrain
+    refuse_retraining(study)
+    checked_options(options)
+    classes = checked_classes(study, None if _means_all(study, options.classes) else options.classes)
+    backend_name()
+    dataset = PreparedDataset.open_for(study.data)
+    with tempfile.TemporaryDirectory(prefix="mapgrove-start-") as folder:
+        starts = starting_models(study, classes, dataset.bands, options, Path(folder))
+        for text in dict.fromkeys(start.text for start in starts.values()):
+            names = [name for name, start in starts.items() if start.text == text]
+            say(f"{', '.join(names)}: from {text}")
+        return _retrain(study, dataset, classes, starts, options)
 
-    def tell(class_name: str, report: EpochReport) -> None:
-        jaccard = report.jaccard.get(class_name)
-        shown = "-" if jaccard is None else f"{jaccard:.3f}"
-        say(
-            f"  {class_name}: epoch {report.epoch}/{study.retrain.epochs}, loss {report.training_loss:.4f}, "
-            f"validation Jaccard {shown}, {report.seconds:.0f} s"
+
+def _retrain(
+    study: Study,
+    dataset: "PreparedDataset",
+    classes: "Sequence[str]",
+    starts: "Mapping[str, StartingModel]",
+    options: argparse.Namespace,
+) -> int:
+    from trials_db.stopping import stop_on_signals
+
+    chosen = {name: [start.chosen] for name, start in starts.items()} or chosen_candidates(study, classes, options)
+    wishes, absent = wishes_for(
+        study,
+        dataset,
+        chosen,
+        options.folds,
+        options.seeds,
+        budget=starting_budget(study, options),
+        starts={name: start.sha256 for name, start in starts.items()},
+    )
+    files = {start.sha256: start.file for start in starts.values()}
+    with open_study_store(study, create=True) as store, open_study_artifacts(study) as artifacts:
+        _begin(store, study, dataset)
+        study.retraining.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".models-", dir=study.retraining.folder) as models:
+            queue = Queue(store, artifacts, study.retraining, wishes, Path(models), files)
+            with stop_on_signals() as stop:
+                store.heed(stop)
+                _train(store, study, queue, options.workers, stop)
+            if queue.open:
+                num_ended = len(wishes) - len(queue.open)
+                say(f"\nStopped with {num_ended} of {len(wishes)} trainings ended. The same command goes on.")
+                return EXIT_INTERRUPTED
+            queue.tidy()
+            _assemble(study, queue, dataset.fingerprint, absent, options)
+    return EXIT_OK
+
+
+def _means_all(study: Study, wished: "Sequence[str] | None") -> bool:
+    """Whether every class is meant: by that word, unless a class is called so."""
+    return wished == [ALL] and ALL not in study.classes
+
+
+def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> None:
+    """Make the study of the retraining, or give it the settings of now."""
+    from trials_db.records import StudyRecord
+
+    retraining = study.retraining
+    check_folder(study)
+    check_folder(retraining)
+    record = StudyRecord(
+        name=retraining.name,
+        settings=encode(retraining.with_store("")),
+        space_fingerprint="",
+        data_fingerprint=dataset.fingerprint,
+        seed=study.study.seed,
+        software=settled_software(study, store),
+    )
+    store.open_study(record, MAY_CHANGE)
+    save_study(retraining)
+    if not (study.folder / STUDY_FILE).is_file():
+        # So that it can be named without its file.
+        save_study(study)
+
+
+def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | None, stop: "Stop") -> None:
+    """Add what is missing, and see all of it through."""
+    from results.phrases import counted
+
+    queue.fill()
+    trials, wishes = list(queue.trials.values()), list(queue.wishes.values())
+    num_open = len(queue.open)
+    if num_open < len(trials):
+        say(f"{counted(len(trials) - num_open, 'training')} of {len(trials)} done before")
+    if not num_open:
+        return
+    say(f"Study {study.retraining.name}: {counted(num_open, 'training')} to do, folder {study.retraining.folder}")
+    progress = RetrainProgress(wishes, trials)
+    with Workers(store, study.retraining, num_workers) as workers:
+        see_through(store, study.retraining, queue, workers, stop, progress.show)
+        if queue.open:
+            say("Stopping; trainings that run here are handed back ...")
+
+
+def _assemble(
+    study: Study,
+    queue: Queue,
+    data_fingerprint: str,
+    absent: "Mapping[str, Sequence[int]]",
+    options: argparse.Namespace,
+) -> None:
+    """Write the model set of all that has ended well, and of the classes that were retrained before.
+
+    Raises:
+        MapgroveError: A class has no model; the others are written.
+    """
+    from pipeline.earlier_models import earlier_models
+    from pipeline.model_set_writing import FinishedTraining, assemble
+
+    finished = []
+    for key, wish in queue.wishes.items():
+        trial = queue.trials[key]
+        model = queue.model(trial)
+        if model is not None and trial.outcome is not None:
+            finished.append(FinishedTraining(wish.task, wish.candidate, model, trial.reports, trial.outcome.figures))
+    asked = list(dict.fromkeys(wish.task.class_name for wish in queue.wishes.values()))
+    trained = {each.task.class_name for each in finished}
+    failed = [name for name in asked if name not in trained]
+    folder = study.folder / MODELS
+    earlier = earlier_models(study, folder, data_fingerprint, asked)
+    if trained:
+        models = assemble(
+            study, [*finished, *earlier.finished], folder, absent_folds={**earlier.absent_folds, **absent}
         )
-
-    model_set = retrain(study, chosen, study.folder / MODELS, on_epoch=tell)
-    for member in model_set.members:
-        say(
-            f"{member.class_name}: {member.origin}, validation Jaccard {member.validation_jaccard or 0:.3f} "
-            f"at threshold {member.threshold:.2f}"
-        )
-    say(f"Model set: {study.folder / MODELS}. Next: {study_commands(study, options).map_and_score()[0]}")
-
-
-def _chosen(study: Study, classes: list[str], options: argparse.Namespace) -> dict[str, Chosen]:
-    """Class to what it is trained from."""
-    from results.facts import ranked
-
-    if options.recipe is not None:
-        recipe = read_recipe(options.recipe)
-        check_weighted_classes(
-            recipe.plan.loss_details.class_weights, study.data.classes, where=f"{options.recipe}: class_weights"
-        )
-        made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
-        return dict.fromkeys(classes, made)
-    with open_study_store(study) as store:
-        known = store.list_studies()
-        if study.name not in known and not options.per_class:
-            store.load_study(study.name)
-        several = [study.name, *(study.of_class(name).name for name in classes if "/" not in study.name)]
-        trials = {name: store.trials(name) for name in several if name in known}
-    if options.per_class:
-        return {name: _best_at(name, study, trials) for name in classes}
-    best = ranked(trials[study.name])
-    if options.trial is not None:
-        best = [trial for trial in best if trial.number == options.trial]
-    if not best:
-        raise MapgroveError("no trial to retrain has a result", received=options.trial, remedy="`trials` lists them")
-    return dict.fromkeys(classes, Chosen(candidate=best[0].decoded(), trial=best[0].number))
-
-
-def _best_at(class_name: str, study: Study, trials: "Mapping[str, list[Trial]]") -> Chosen:
-    """The candidate that was best at a class, in the study of all classes or in that of this one."""
-    from results.facts import jaccard_for, ranked_for
-
-    best = {name: ranked_for(trials[name], [class_name])[:1] for name in trials}
-    found = [(jaccard_for(trial, [class_name]) or 0.0, name, trial) for name in best for trial in best[name]]
-    if not found:
+        tell_models(models)
+        say(f"Model set: {folder}. Next: {study_commands(study, options).map_and_score()[0]}")
+    if failed:
         raise MapgroveError(
-            "no trial ranks a class that is to be retrained",
-            received=class_name,
-            remedy="`trials` lists them; leave the class out with --classes",
+            f"no training of {', '.join(failed)} ended with a model",
+            remedy=f"Its lines are above; the same command tries again. `status --study {study.retraining.name}`",
         )
-    _, name, trial = max(found, key=lambda each: each[0])
-    return Chosen(candidate=trial.decoded(), trial=trial.number, study="" if name == study.name else name)

@@ -1,7 +1,9 @@
 """Score maps against labels: Jaccard per class over all known pixels of a fold's ground, and their mean.
 
-The maps were cut at thresholds that the validation ground chose; the test ground had no part in training or
-choosing, so its score is the one to publish. A class without a labelled pixel there has no score and is named.
+The maps were cut at thresholds that validation ground chose: the study's own, or that of the folds of `retrain
+--folds`. The test ground had no part in training or choosing, so its score is the one to publish; of any other ground
+`score` says what the models saw of it before. A class without a labelled pixel there has no score and is named.
+Where single things were told apart (prediction.instances), F1 over their polygons is told too.
 
 Examples:
   python run_search.py score --study demo
@@ -10,12 +12,19 @@ Examples:
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ModelSet, ScoreRecord
+from search_space.study import Study
 from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
+
+if TYPE_CHECKING:
+    from pipeline.ground import Part
+    from pipeline.maps import ScoredMaps
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.maps import score_maps
     from pipeline.model_set import read_model_set
     from pipeline.prepared import PreparedDataset
-    from results.scores import absent_phrase, score_table, scored_ground_phrase
-    from results.text import render_table
+    from results.scores import independence_phrase
 
     study = load_study(options)
     dataset = PreparedDataset.open_for(study.data)
@@ -47,45 +55,95 @@ def run(options: argparse.Namespace) -> None:
     if not parts:
         raise MapgroveError(f"the fold {options.fold!r} has no scenes", remedy="Name some in [folds]")
     scored = score_maps(dataset, parts, options.maps or study.folder / PREDICTIONS)
-    if not options.maps:
-        models = read_model_set(study.folder / MODELS)
-        if scored.models != models.fingerprint:
+    models = read_model_set(study.folder / MODELS) if not options.maps or _has_models(study) else None
+    if models is not None and scored.models != models.fingerprint:
+        if not options.maps:
             raise MapgroveError(
                 "the maps were drawn by other models than the study has now",
                 received=str(study.folder / PREDICTIONS),
                 remedy=f"Run: {study_commands(study, options).line('predict', options.fold)}",
             )
-        if any(part.held_out_blocks for part in fold.training):
-            _tell_farther_sight(models, scored.tile_px)
+        models = None
+    if models is not None and any(part.held_out_blocks for part in fold.training):
+        _tell_farther_sight(models, scored.tile_px)
+    record = _record(options.fold, parts, scored)
+    if models is not None:
+        record = record.model_copy(update=_independence(models, study, options.fold))
+    write_json(study.folder / SCORE_FILE, encode(record))
+    if models is None:
+        logger.warning("Other models drew these maps: what they saw of this ground before is not known")
+    elif record.models_saw != "nothing":
+        logger.warning("%s", independence_phrase(record))
+    if options.json:
+        say_json(encode(record))
+    else:
+        _say(record)
+
+
+def _record(fold: str, parts: Sequence["Part"], scored: "ScoredMaps") -> ScoreRecord:
     score = scored.score
-    record = ScoreRecord(
-        fold=options.fold,
+    return ScoreRecord(
+        fold=fold,
         scenes=tuple(part.id for part in parts),
         ground=scored.ground,
         jaccard={name: each.jaccard for name, each in score.classes.items()},
         absent=score.absent,
         counts={n: Counts(tp=int(s.tp), fp=int(s.fp), fn=int(s.fn)) for n, s in score.classes.items()},
         mean_jaccard=score.mean_jaccard,
+        polygons=scored.polygons,
         rule=RULE,
         models=scored.models,
     )
-    write_json(study.folder / SCORE_FILE, encode(record))
-    if options.json:
-        say_json(encode(record))
-        return
-    say(f"{options.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
+
+
+def _say(record: ScoreRecord) -> None:
+    from results.scores import (
+        absent_phrase,
+        independence_phrase,
+        polygon_table,
+        score_table,
+        scored_ground_phrase,
+        things_phrase,
+    )
+    from results.text import render_table
+
+    say(f"{record.fold} {record.places} {scored_ground_phrase(record)}: {RULE}")
     say(render_table(score_table(record)))
+    if record.polygons:
+        say(things_phrase(record))
+        say(render_table(polygon_table(record)))
+    if record.models_saw == "nothing":
+        say(independence_phrase(record))
     if record.absent:
         say(absent_phrase(record))
 
 
+def _has_models(study: Study) -> bool:
+    from pipeline.model_set import MODEL_SET_FILE
+
+    return (study.folder / MODELS / MODEL_SET_FILE).is_file()
+
+
+def _independence(models: ModelSet, study: Study, fold: str) -> dict[str, str]:
+    """What chose the thresholds, and what the models saw of the scored ground before, for the record."""
+    from pipeline.model_set import read_model_set_study
+
+    on_folds = any(each.threshold_from == "folds" for each in models.maps)
+    saw = "nothing"
+    if read_model_set_study(study.folder / MODELS).folds != study.folds:
+        saw = ""
+    elif fold == "validation":
+        saw = "training" if on_folds else "thresholds"
+    return {"threshold_from": "folds" if on_folds else "validation", "models_saw": saw}
+
+
 def _tell_farther_sight(models: ModelSet, tile_px: int) -> None:
     """Training keeps its patches off held-out blocks as far as networks look by tiles of the patches' size."""
-    flattered = [
+    flattered = dict.fromkeys(
         member.class_name
         for member in models.members
         if member.candidate.context_px(tile_px) > member.candidate.context_px()
-    ]
+    )
     if flattered:
         logger.warning(
             "Maps of %s were drawn by tiles of %d px, from which networks see training ground beside held-out blocks: "

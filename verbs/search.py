@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import encode
+from search_space.default_space import Space
 from search_space.errors import MapgroveError, UsageError
-from search_space.space import Space, space_fingerprint, study_space
+from search_space.space import space_fingerprint, study_space
 from search_space.study import MAY_CHANGE, LimitSettings, Study
 from verbs.common import (
     STORE_VARIABLE,
@@ -32,8 +33,10 @@ from verbs.common import (
     load_study,
     open_study_artifacts,
     open_study_store,
+    refuse_retraining,
     save_study,
     say,
+    settled_software,
     study_commands,
 )
 from verbs.ending import Found, tell_found, tell_next
@@ -76,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from trials_db.stopping import stop_on_signals
 
     whole = load_study(_with_start(options))
+    refuse_retraining(whole)
     _check_workers(options.workers, whole, len(options.classes or whole.classes) if options.one_vs_all else 1)
     backend_name()
     dataset, fold = _checked_data(whole)
@@ -87,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         # All are seen to be in order before the first is begun.
         for study in [with_found_starts(each, store) for each in _studies(whole, fold, options)]:
             check_folder(study)
-            record = store.open_study(_study_record(study, space, dataset.fingerprint), MAY_CHANGE)
+            record = store.open_study(_study_record(study, space, dataset.fingerprint, store), MAY_CHANGE)
             save_study(study)
             say(f"Study {study.name}: {_limits_text(study.limits)}, folder {study.folder}")
             for line in start_lines(study, space, dataset.input_bands):
@@ -183,9 +187,8 @@ def _checked_data(study: Study) -> "tuple[PreparedDataset, Fold]":
     return dataset, split_of(study, dataset)
 
 
-def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRecord":
+def _study_record(study: Study, space: Space, data_fingerprint: str, store: "TrialStore") -> "StudyRecord":
     """What the store keeps of the study."""
-    from pipeline.backend import software
     from trials_db.records import StudyRecord
 
     return StudyRecord(
@@ -194,7 +197,7 @@ def _study_record(study: Study, space: Space, data_fingerprint: str) -> "StudyRe
         space_fingerprint=space_fingerprint(space),
         data_fingerprint=data_fingerprint,
         seed=study.study.seed,
-        software=software(),
+        software=settled_software(study, store),
     )
 
 

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         reads = f", of which it reads {len(named)}," if 0 < len(named) < bands else ""
         say(f"The network for {counted(bands, 'band')}{reads} and {counted(num_classes, 'class', 'classes')}:")
         say(render_table(network_table(graph, plan.patch_px, margin_px)))
-        cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+        cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer.kind, plan.averaging)
         patches = f"{counted(plan.batch_size, 'patch', 'patches')} of {plan.patch_px} px"
         say(
             f"A step of {patches} takes about {cost.flops / 1e9:,.0f} GFLOP, and {cost.device_bytes / 1e6:,.0f} MB of "

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from search_space.architecture import WEIGHT_FILES
 from search_space.candidate import Candidate
 from search_space.decode import decode, to_plain
+from search_space.default_space import Space
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.network.cost import check_cost
 from search_space.network.unet import InputBand
-from search_space.space import Space, hyperopt_space, values_of
+from search_space.space import hyperopt_space, values_of
 from search_space.starting_points import OF_STUDY, FoundStart, named_points
 from search_space.study import Study
 

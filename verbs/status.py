@@ -3,6 +3,7 @@
 Examples:
   python run_search.py status --study demo
   python run_search.py status --study 'demo/*'
+  python run_search.py status --study demo@retrain
 """
 
 import argparse
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError
+from search_space.names import is_retraining
 from search_space.study import Study
 from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, open_named, say, say_json
 
@@ -28,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
     """Read the store once and show it."""
     from results.status import plain_status, shown_workers, status_details
     from results.text import render_details, render_table
+    from results.trainings import training_table
 
     named = load_studies(options)
     names = named.names
@@ -36,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
         found = matching(names, known)
         now_s = store.now()
         several = [_status(store, name, now_s) for name in found]
+        trainings = {name: store.trials(name) for name in found if is_retraining(name)}
     if not several:
         raise MapgroveError(
             "no study of the store matches", received=", ".join(names), remedy=f"It holds: {', '.join(known) or 'none'}"
@@ -46,16 +50,22 @@ def run(options: argparse.Namespace) -> None:
         return
     for place, status in enumerate(several):
         say(("\n" if place else "") + render_details(status_details(status, now_s=now_s)))
+        if trainings.get(status.study):
+            say("\n" + render_table(training_table(trainings[status.study])))
         if len(status.workers):
             say("\n" + render_table(shown_workers(status.workers)))
 
 
 def _status(store: "TrialStore", name: str, now_s: float) -> "StudyStatus":
     from results.status import study_status
+    from results.trainings import current_trainings
     from trials_db.ending import HOUR_S, study_ending
 
     settings = decode(Study, store.load_study(name).settings, where=f"study {name}")
     trials, limits = store.trials(name), settings.limits
+    if is_retraining(name):
+        trials = current_trainings(trials)
+        return study_status(name, trials, store.workers(name), max_trials=len(trials), now_s=now_s)
     return study_status(
         name,
         trials,

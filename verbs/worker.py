@@ -1,8 +1,9 @@
 """Try candidates that a master proposed, one after the other, each in a process of its own.
 
 `--study 'dstl/*'` serves the studies of single classes, and those that come later, in turn; so does `--study` several
-times. One command serves a whole machine: `--gpus 0,1,2,3` starts a worker for each GPU, `--workers 4` as many without
-one. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
+times. What `retrain` asks for is served with its study. One command serves a whole machine: `--gpus 0,1,2,3` starts a
+worker for each GPU, `--workers 4` as many without one; with `--gpus-per-trial 2` two GPUs share each batch of a
+training. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
 checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1
 always does.
 
@@ -10,6 +11,7 @@ Examples:
   python run_search.py worker --study demo
   python run_search.py worker --study 'demo/*' --workers 2
   python run_search.py worker --study demo --gpus 0,1,2,3 --trials-per-gpu 2 --idle-exit-s 600
+  python run_search.py worker --study large --gpus 0,1,2,3 --gpus-per-trial 2
 """
 
 import argparse
@@ -26,14 +28,14 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
+from search_space.names import is_retraining, retraining_name, searched_name
 from search_space.space import space_fingerprint, study_space
-from search_space.study import MAY_CHANGE, Study
+from search_space.study import MAY_CHANGE, MIXED, Study
 from verbs.common import (
     STORE_VARIABLE,
     NamedStudies,
     add_studies,
     at_least,
-    is_pattern,
     load_studies,
     matching,
     open_named,
@@ -75,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     slots.add_argument("--gpus", type=_gpus, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3")
     slots.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="N workers (default 1)")
     parser.add_argument("--trials-per-gpu", type=at_least(1), default=1, metavar="K", help="K workers on each GPU")
+    parser.add_argument(
+        "--gpus-per-trial", type=at_least(1), default=1, metavar="K", help="K GPUs share each batch of a training"
+    )
     parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials, each worker")
     parser.add_argument("--idle-exit-s", type=_duration_s, metavar="S", help="leave after S seconds without a trial")
     parser.add_argument("--finish", action="store_true", help="end the running trial when stopped; once more: at once")
@@ -83,13 +88,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the study until told to stop."""
-    from pipeline.backend import backend_name
+    from pipeline.backend import backend_name, check_data_parallel
 
-    if options.trials_per_gpu > 1 and not options.gpus:
-        raise UsageError("--trials-per-gpu needs --gpus", remedy="Name the GPUs, or give --workers N")
-    backend_name()
+    _check_slots(options)
+    name = backend_name()
+    if options.gpus_per_trial > 1:
+        check_data_parallel(name)
     slots = _slots(options)
     return _run_slots(options, slots) if slots else _run_here(options)
+
+
+def _check_slots(options: argparse.Namespace) -> None:
+    """Refuse numbers that do not go together."""
+    num_shared, num_gpus = options.gpus_per_trial, len(options.gpus or ())
+    if options.trials_per_gpu > 1 and not options.gpus:
+        raise UsageError("--trials-per-gpu needs --gpus", remedy="Name the GPUs, or give --workers N")
+    if num_shared == 1:
+        return
+    if options.trials_per_gpu > 1:
+        raise UsageError(
+            "a GPU has several trials, or a trial several GPUs", remedy="Leave --trials-per-gpu or --gpus-per-trial out"
+        )
+    if options.workers > 1:
+        raise UsageError("--workers N share out no GPUs", remedy="Name the GPUs for --gpus-per-trial: --gpus LIST")
+    if num_gpus % num_shared:
+        raise UsageError(
+            f"{num_gpus} GPUs cannot be shared out by {num_shared}",
+            received=",".join(options.gpus),
+            remedy=f"Name a multiple of {num_shared} GPUs",
+        )
 
 
 def _run_here(options: argparse.Namespace) -> int:
@@ -101,7 +128,7 @@ def _run_here(options: argparse.Namespace) -> int:
     named = load_studies(options)
     with open_named(named) as store, ExitStack() as opened, stop_or_drain(finish=options.finish) as asked:
         has_master = follow_master(asked.stop)
-        studies = _Studies(store, named, opened)
+        studies = _Studies(store, named, opened, options.gpus_per_trial)
         found = studies.wait_for_some(asked, options.idle_exit_s)
         if found:
             worker = Worker(
@@ -119,8 +146,9 @@ def _run_here(options: argparse.Namespace) -> int:
 class _Studies:
     """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
 
-    def __init__(self, store: "TrialStore", named: NamedStudies, opened: ExitStack) -> None:
+    def __init__(self, store: "TrialStore", named: NamedStudies, opened: ExitStack, num_devices: int = 1) -> None:
         self._store = store
+        self._num_devices = num_devices
         self._named = named
         self._names = named.names
         self._opened = opened
@@ -156,13 +184,22 @@ class _Studies:
         return found
 
     def find_more(self) -> "list[Assignment]":
-        """Those that have come since."""
-        return self._those_served(self._unseen()) if any(map(is_pattern, self._names)) else []
+        """Those that have come since: of patterns, and the retrainings of those that are served."""
+        return self._those_served(self._unseen())
 
     def _unseen(self) -> list[str]:
-        found = [name for name in matching(self._names, self._store.list_studies()) if name not in self._seen]
+        found = [name for name in self._wanted() if name not in self._seen]
         self._seen.update(found)
         return found
+
+    def _wanted(self) -> list[str]:
+        """All there are by now, each with its retraining; what was never searched may be retrained all the same."""
+        known = self._store.list_studies()
+        found = []
+        for name in matching(self._names, known):
+            retraining = [each for each in [retraining_name(name)] if each in known]
+            found += [name, *retraining] if name in known or not retraining else retraining
+        return list(dict.fromkeys(found))
 
     def _those_served(self, names: "Sequence[str]") -> "list[Assignment]":
         """All but those that cannot be served here, which is told: a worker of many does not leave for one."""
@@ -177,14 +214,16 @@ class _Studies:
     def _assignment(self, name: str) -> "Assignment":
         record = self._store.load_study(name)
         study = decode(Study, record.settings, where=f"study {name}").with_store(self._named.store_url)
-        if name in self._named.from_files:
-            _check_settings(self._named.from_files[name], record)
-            study = study.placed_as(self._named.from_files[name])
+        here = self._named.from_files.get(searched_name(name))
+        if here is not None:
+            here = here.retraining if is_retraining(name) else here
+            _check_settings(here, record)
+            study = study.placed_as(here)
         place = study.study.artifacts
         if place not in self._artifacts:
             self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
             self._artifacts[place].tidy(TIDY_S)
-        return _assignment(study, record, self._artifacts[place])
+        return _assignment(study, record, self._artifacts[place], self._num_devices)
 
 
 def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
@@ -195,10 +234,12 @@ def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
     # Told once, here, and not by each worker.
     named = load_studies(options)
     with open_named(named) as store:
-        for name in matching(named.names, store.list_studies()):
-            record = store.load_study(name)
-            if name in named.from_files:
-                _check_settings(named.from_files[name], record)
+        known = store.list_studies()
+        for name in matching(named.names, known):
+            if name in known or retraining_name(name) not in known:
+                record = store.load_study(name)
+                if name in named.from_files:
+                    _check_settings(named.from_files[name], record)
     with stop_or_drain(finish=options.finish) as asked, LocalWorkers(_command(options), slots) as workers:
         say(f"{len(slots)} workers: {', '.join(slot.options[-1] for slot in slots)}")
         draining = threading.Event()
@@ -223,12 +264,13 @@ def _slots(options: argparse.Namespace) -> "list[Slot]":
     if not options.gpus:
         numbers = range(options.workers) if options.workers > 1 else ()
         return [Slot(["--name", f"{base}/{number}"], store) for number in numbers]
-    found = []
-    for gpu in options.gpus:
+    found, num = [], options.gpus_per_trial
+    for gpus in (options.gpus[first : first + num] for first in range(0, len(options.gpus), num)):
         for number in range(options.trials_per_gpu):
-            name = f"{base}/gpu{gpu}" + (f".{number}" if options.trials_per_gpu > 1 else "")
+            name = f"{base}/gpu{'+'.join(gpus)}" + (f".{number}" if options.trials_per_gpu > 1 else "")
             shared = SHARED_GPU if options.trials_per_gpu > 1 else {}
-            variables = {"CUDA_VISIBLE_DEVICES": gpu, SLOT_VARIABLE: f"GPU {gpu}", **shared, **store}
+            told = ("GPUs " if len(gpus) > 1 else "GPU ") + ", ".join(gpus)
+            variables = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), SLOT_VARIABLE: told, **shared, **store}
             found.append(Slot(["--name", name], variables))
     return found
 
@@ -240,6 +282,8 @@ def _command(options: argparse.Namespace) -> list[str]:
         command += ["--study", name]
     for assignment in options.assignments:
         command += ["--set", assignment]
+    if options.gpus_per_trial > 1:
+        command += ["--gpus-per-trial", str(options.gpus_per_trial)]
     if options.max_trials is not None:
         command += ["--max-trials", str(options.max_trials)]
     if options.idle_exit_s is not None:
@@ -247,23 +291,35 @@ def _command(options: argparse.Namespace) -> list[str]:
     return command
 
 
-def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts") -> "Assignment":
+def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts", num_devices: int) -> "Assignment":
     from pipeline.objective import TrainingObjective
+    from pipeline.retrain_objective import RetrainObjective
     from trials_db.assignment import Assignment, WorkerLimits
     from trials_db.keeping import Keeping
     from trials_db.pruning import Pruning
 
     _check_software(record)
     _check_data(study, record)
+    study = study.in_precision(record.software.get("precision", "float32"))
     limits = WorkerLimits(
         lease_s=study.search.lease_s,
         trial_s=study.limits.trial_s,
         stuck_s=study.limits.stuck_s,
         trial_memory_mb=study.limits.trial_memory_mb,
     )
+    if is_retraining(study.name):
+        # Its trainings are longer than the trials that these limits were made for.
+        limits = limits.model_copy(update={"trial_s": 0.0, "stuck_s": limits.stuck_s * _longer_epochs(study)})
+        keeping = Keeping(artifacts, None, study.search.checkpoint_s)
+        return Assignment(record, RetrainObjective(study, num_devices), study.folder, limits, keeping=keeping)
     pruning = Pruning(study.pruning, study.budget.epochs)
     keeping = Keeping(artifacts, study.search.keep_models, study.search.checkpoint_s)
-    return Assignment(record, TrainingObjective(study), study.folder, limits, pruning, keeping)
+    return Assignment(record, TrainingObjective(study, num_devices), study.folder, limits, pruning, keeping)
+
+
+def _longer_epochs(study: Study) -> float:
+    """How many times as long as in the search an epoch of a retraining takes, and at least as long."""
+    return max(1.0, study.retrain.steps_per_epoch / study.budget.steps_per_epoch)
 
 
 def _gpus(text: str) -> list[str]:
@@ -286,12 +342,13 @@ def _duration_s(text: str) -> float:
 def _check_settings(given: Study, record: "StudyRecord") -> None:
     """Refuse a study's file that says something else than the study where its trials depend on it.
 
-    How candidates are proposed is the master's matter alone.
+    How candidates are proposed is the master's matter alone; trainings of a retraining depend on data and folds alone.
     """
     from trials_db.store import check_same_study
 
     told = record.model_copy(update={"settings": encode(given.with_store(""))})
-    check_same_study(record, told, (*MAY_CHANGE, "search"))
+    others = [name for name in Study.model_fields if name not in ("data", "folds")]
+    check_same_study(record, told, (*MAY_CHANGE, *(others if is_retraining(record.name) else ["search"])))
 
 
 def _check_software(record: "StudyRecord") -> None:
@@ -305,6 +362,9 @@ def _check_software(record: "StudyRecord") -> None:
     }
     for name, here in software().items():
         there = record.software.get(name, here)
+        if there in MIXED:
+            # Whatever is fast here: a worker computes as the study has it.
+            there = "float32"
         if there != here:
             remedy = remedies[name] + (there if remedies[name].endswith("=") else "")
             raise MapgroveError(
@@ -323,6 +383,9 @@ def _check_data(study: Study, record: "StudyRecord") -> None:
             received={"here": dataset.fingerprint, "study": record.data_fingerprint},
             remedy="Prepare the same files with the same settings on this machine",
         )
+    if is_retraining(study.name):
+        # Nothing is drawn.
+        return
     made = space_fingerprint(study_space(study.space, dataset.input_bands))
     if made != record.space_fingerprint:
         raise MapgroveError(

@@ -19,19 +19,33 @@ from search_space.network.layers import (
 )
 from search_space.network.signals import num_variables_of
 from search_space.network.unet import InputBand, draw_up
+from search_space.optimisation import Averaging, NoAveraging, SnapshotAverage
 from search_space.study import Budget, LimitSettings
 
 BYTES = 4
 """Of a number in single precision."""
 
-OPTIMIZER_COPIES = {"adam": 2, "nadam": 2, "rmsprop": 1}
-"""How many numbers an optimizer keeps per weight."""
+PASSES = 3.0
+"""Training costs as much as so many predictions: the way back is twice the way forward, for signals and for weights."""
+
+OPTIMIZER_COPIES = {"adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "sgd": 1}
+"""How many numbers an optimizer keeps per weight; moving averages are one more."""
 
 HOST_WEIGHTS, HOST_KEPT, HOST_WORKING, HOST_FIXED_BYTES = 1.17, 1.12, 1.2, 47_000_000
-HOST_VARIABLE_BYTES = {"adam": 2_500_000, "nadam": 3_080_000, "rmsprop": 1_970_000}
+HOST_VARIABLE_BYTES = {
+    "adam": 2_500_000,
+    "adamw": 2_620_000,
+    "nadam": 3_080_000,
+    "rmsprop": 1_970_000,
+    "sgd": 1_830_000,
+}
+HOST_AVERAGE_BYTES = 490_000
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
 kept, of what the most demanding layer holds, and in any case; and for each variable the framework's records of what an
-optimizer does with it; fitted: `benchmarks/results/network_cost.md`."""
+optimizer does with it, and with a moving average; fitted, those of AdamW, SGD and averages by their difference to
+Adam's: `benchmarks/results/network_cost.md`."""
+
+NO_AVERAGING = NoAveraging()
 
 
 @dataclass(frozen=True)
@@ -42,19 +56,23 @@ class Cost:
         num_parameters: Weights of the network.
         flops: Operations, forward and backward, for the whole batch; a multiplication with an addition counts as two.
         weights_bytes: Weights, their gradients, and what the optimizer keeps.
+        snapshot_bytes: Copies of weights that are kept beside the device until the end.
         kept_bytes: Signals that are kept from the way forward for the way back.
         working_bytes: What the most demanding layer holds meanwhile.
         num_variables: Arrays of weights that are trained.
-        optimizer: What trains them.
+        optimizer: What trains them, as a key of `HOST_VARIABLE_BYTES`.
+        has_averages: Whether it keeps their moving averages.
     """
 
     num_parameters: int
     flops: float
     weights_bytes: int
+    snapshot_bytes: int
     kept_bytes: int
     working_bytes: int
     num_variables: int
     optimizer: str
+    has_averages: bool
 
     @property
     def device_bytes(self) -> int:
@@ -65,11 +83,14 @@ class Cost:
     def host_bytes(self) -> int:
         """Memory of a process that trains on the processor, at its highest, beyond what the framework takes anyway."""
         signals = HOST_KEPT * self.kept_bytes + HOST_WORKING * self.working_bytes
-        records = HOST_VARIABLE_BYTES[self.optimizer] * self.num_variables + HOST_FIXED_BYTES
-        return round(HOST_WEIGHTS * self.weights_bytes + signals + records)
+        per_variable = HOST_VARIABLE_BYTES[self.optimizer] + (HOST_AVERAGE_BYTES if self.has_averages else 0)
+        records = per_variable * self.num_variables + HOST_FIXED_BYTES
+        return round(HOST_WEIGHTS * self.weights_bytes + self.snapshot_bytes + signals + records)
 
 
-def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str = "adam") -> Cost:
+def training_cost(
+    graph: Graph, patch_px: int, batch_size: int, optimizer: str = "adam", averaging: Averaging = NO_AVERAGING
+) -> Cost:
     """Estimate one step of training in single precision.
 
     Args:
@@ -77,17 +98,19 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         patch_px: Side length of a patch.
         batch_size: Patches per step.
         optimizer: A key of `OPTIMIZER_COPIES`.
+        averaging: What is averaged of the weights.
     """
     side = graph.padded_px(patch_px)
     sizes = [node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES for node in graph.nodes]
     scores = [_num_scores(node, side) * batch_size * BYTES for node in graph.nodes]
     kept = _kept(graph)
     num_parameters = graph.num_parameters
+    has_averages = averaging.kind == "ema"
     return Cost(
         num_parameters=num_parameters,
-        # The way back costs twice as much as the way forward: for the signals, and for the weights.
-        flops=3.0 * batch_size * graph.flops(side, side),
-        weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer]),
+        flops=PASSES * batch_size * graph.flops(side, side),
+        weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer] + has_averages),
+        snapshot_bytes=num_parameters * BYTES * _num_snapshots(averaging),
         kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + sum(scores),
         # Of attention the shares are kept; the scores that they were made of, and gradients, pass.
         working_bytes=max(
@@ -96,7 +119,15 @@ def training_cost(graph: Graph, patch_px: int, batch_size: int, optimizer: str =
         ),
         num_variables=sum(num_variables_of(node.layer) for node in graph.nodes),
         optimizer=optimizer,
+        has_averages=has_averages,
     )
+
+
+def _num_snapshots(averaging: Averaging) -> int:
+    """Copies of the weights in single precision; of those whose mean is wanted there is a sum in double precision."""
+    if not isinstance(averaging, SnapshotAverage):
+        return 0
+    return 2 if averaging.of == "weights" else averaging.num
 
 
 def check_cost(
@@ -125,7 +156,7 @@ def check_cost(
     """
     plan = candidate.plan
     graph = draw_up(candidate.architecture, bands, num_classes)
-    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer)
+    cost = training_cost(graph, plan.patch_px, plan.batch_size, plan.optimizer.kind, plan.averaging)
     if cost.num_parameters > limits.max_parameters:
         raise InfeasibleError(
             f"the network has {cost.num_parameters:,} parameters, "

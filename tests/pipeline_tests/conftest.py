@@ -1,7 +1,7 @@
 """The backend is chosen before any test imports Keras; data sets that only memory holds; helpers found beside."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from pipeline.prepared import FORMAT_VERSION, MadeFor, Manifest, PreparedDataset
 from pipeline.scene import Georeference
 
 use_backend(num_threads=1)
+
+import keras  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,3 +76,16 @@ def in_memory(
 @pytest.fixture(scope="session")
 def make_dataset() -> Callable[..., InMemory]:
     return in_memory
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """One step of a large network takes TensorFlow far less than to trace it; the other tests are traced."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -22,11 +22,24 @@ from search_space.training_plan import Scaling
 from tests.pipeline_tests.fake_scenes import FakeScene
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "plain": {"plan": {"optimizer": "adam"}},
+    # A plateau's rate is a variable of the optimizer, as averages are.
+    "plain": {
+        "plan": {
+            "optimizer": {"kind": "adam"},
+            "schedule": {"kind": "plateau", "patience": 1},
+            "averaging": {"kind": "ema", "momentum": 0.9},
+        }
+    },
     # Dropout draws from generators of its own, batch normalisation keeps statistics, losses steer the sampler.
     "much state": {
         "architecture": {"dropout": {"kind": "spatial", "rate": 0.3}, "normalisation": "batch"},
-        "plan": {"optimizer": "nadam", "sampling": {"kind": "loss", "share": 0.8}},
+        "plan": {
+            "optimizer": {"kind": "nadam"},
+            "sampling": {"kind": "loss", "share": 0.8},
+            "warm_up": 0.1,
+            "schedule": {"kind": "cyclic", "start": 0.0, "cycles": 4},
+            "averaging": {"kind": "snapshots", "num": 3},
+        },
     },
 }
 
@@ -86,11 +99,17 @@ def test_what_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, kind: str, 
         with pytest.raises(CutOffError):
             run(CANDIDATES[kind], checkpoint, cut)
         assert checkpoint.path.is_file()
-    resumed = run(CANDIDATES[kind], checkpoint)
+    if kind == "plain":
+        # As a disk may leave it; the one before is an epoch back.
+        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
+    told: list[EpochReport] = []
+    resumed = run(CANDIDATES[kind], checkpoint, on_restored=told.extend)
+    assert len(told) == (1 if kind == "plain" else cuts[-1])
     assert checkpoint.path.is_file(), "a worker that is killed before it told the end loses the training"
 
     for ours, theirs in zip(resumed.reports, whole.reports, strict=True):
         assert (ours.epoch, ours.training_loss, ours.jaccard) == (theirs.epoch, theirs.training_loss, theirs.jaccard)
+        assert (ours.loss_parts, ours.learning_rate) == (theirs.loss_parts, theirs.learning_rate)
     assert resumed.validation == whole.validation
     assert resumed.figures["best_epoch"] == whole.figures["best_epoch"]
     for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
@@ -129,11 +148,16 @@ def test_a_checkpoint_of_another_training_is_left_alone(
     assert anew.reports[0].training_loss == run(CANDIDATES["plain"], None, epochs=1, seed=seed).reports[0].training_loss
 
 
+COUNTS = {
+    "a": {"north": np.arange(512).reshape(2, 256), "south": np.full((2, 256), 3)},
+    "b": {"north": np.zeros((2, 256), np.int64)},
+}
 SNAPSHOT = Snapshot(
     reports=(EpochReport(epoch=1, training_loss=0.5, jaccard={"a": 0.25}, seconds=2.0),),
-    best=Best(1, Validation({"a": 0.25}, {"a": 0.5}), [np.arange(3.0)]),
+    best=Best(1, Validation({"a": 0.25}, {"a": 0.5}, COUNTS), [np.arange(3.0)]),
     variables=[np.arange(12.0, dtype=np.float32).reshape(3, 4), np.array(7, np.uint32)] * 6,
     optimizer=[np.zeros(2)],
+    optimizer_names=["iteration"],
     patch_losses=np.array([np.nan, 1.5]),
     train_s=12.5,
 )
@@ -147,6 +171,9 @@ def test_a_snapshot_comes_back(tmp_path: Path) -> None:
     found = checkpoint.load()
     assert (found.reports, found.train_s, found.best.epoch) == (SNAPSHOT.reports, 12.5, 1)
     assert found.best.validation == SNAPSHOT.best.validation
+    counts = found.best.validation.counts
+    assert {name: list(scenes) for name, scenes in counts.items()} == {"a": ["north", "south"], "b": ["north"]}
+    assert all(np.array_equal(counts[name][scene], COUNTS[name][scene]) for name in COUNTS for scene in COUNTS[name])
     for name in ("variables", "optimizer"):
         ours, theirs = getattr(found, name), getattr(SNAPSHOT, name)
         assert [each.dtype for each in ours] == [each.dtype for each in theirs]
@@ -158,6 +185,26 @@ def test_a_snapshot_comes_back(tmp_path: Path) -> None:
     checkpoint.remove()
     checkpoint.remove()
     assert checkpoint.load() is None
+
+
+def test_where_the_newest_is_damaged_the_one_before_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    later = replace(SNAPSHOT, reports=(*SNAPSHOT.reports, EpochReport(epoch=2, training_loss=0.25)), best=None)
+    for snapshot in (SNAPSHOT, SNAPSHOT, later):
+        checkpoint.save(snapshot)
+    assert [len(checkpoint.load().reports), checkpoint.load().best] == [2, None]
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-50])
+    with caplog.at_level(logging.WARNING):
+        assert len(checkpoint.load().reports) == 1
+    assert caplog.text.count("training goes on from the one before, after epoch 1") == 1
+    # A process may be killed between the two.
+    checkpoint.path.unlink()
+    assert len(checkpoint.load().reports) == 1
+    assert Checkpoint(checkpoint.path, {"data": "other"}).load() is None
+    checkpoint.save(later)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before.checkpoint.npz", "checkpoint.npz"]
+    checkpoint.remove()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["cut", "junk", "empty", "pickle", "no key", "no report"])

@@ -125,3 +125,18 @@ def test_thresholds_between_levels_are_refused_with_the_nearest():
 def test_other_shapes_are_refused():
     with pytest.raises(CountingError, match=r"\(4, 4, 2\)"):
         ThresholdCounts(2).add(np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), bool), np.ones((4, 4), bool))
+
+
+def test_counts_come_back_from_their_histograms_and_add_up():
+    one, two, both = ThresholdCounts(3), ThresholdCounts(3), ThresholdCounts(3)
+    for counts, seeds in ((one, [1]), (two, [2, 3]), (both, [1, 2, 3])):
+        for seed in seeds:
+            counts.add(*scene(seed))
+    total = ThresholdCounts.of(one.histogram.tolist()) + two
+    np.testing.assert_array_equal(total.histogram, both.histogram)
+    assert total.best() == both.best()
+    probabilities, truth, known = scene(1)
+    seen = known & ~np.isnan(probabilities[..., 1])
+    assert one.num_labelled[1] == np.count_nonzero(truth[..., 1][seen])
+    with pytest.raises(CountingError, match=r"\(K, 2, 256\). Received \(2, 256\)"):
+        ThresholdCounts.of(np.zeros((2, 256)))

@@ -8,10 +8,11 @@ import pytest
 from keras import ops
 from scipy import ndimage
 
-from pipeline.energy import ENERGY_PX, energies, energy_errors
+from pipeline.energy import energies, energy_errors
 from pipeline.losses import MixedLoss
 from pipeline.trainee import Trainee
 from search_space.losses import LossDetails, LossMix
+from search_space.prediction import ENERGY_PX
 
 
 def test_energies_are_distances_as_a_king_walks() -> None:

@@ -20,7 +20,7 @@ from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.errors import MapgroveError
 from search_space.prediction import PredictionSettings
-from search_space.records import ModelMember, ModelSet, ScoredGround
+from search_space.records import ClassMap, ModelMember, ModelSet, ScoredGround
 from search_space.study import DataSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
@@ -37,8 +37,15 @@ def models(*bands: str, threshold: float = 0.5) -> LoadedModelSet:
         architecture=Architecture(depth=1), plan=TrainingPlan(patch_px=16, scaling=Scaling(scope="scene"))
     )
     member = ModelMember(class_name="road", file="road/model.keras", candidate=candidate, threshold=threshold)
-    description = ModelSet(study="s", data_fingerprint="f", classes=("road",), bands=bands, members=(member,))
-    return LoadedModelSet(description, (brightness,))
+    description = ModelSet(
+        study="s",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=bands,
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=threshold),),
+    )
+    return LoadedModelSet(description, lambda _: brightness)
 
 
 def image(source: str = "abc") -> ImageScene:

@@ -16,6 +16,7 @@ from search_space.architecture import Architecture
 from search_space.decode import decode
 from search_space.errors import MalformedError, UnableError
 from search_space.network.unet import InputBand
+from tests.pipeline_tests.trial_models import architecture_of, write_source
 
 COLOURS = ("red", "green", "blue")
 
@@ -169,6 +170,23 @@ def test_encoders_find_the_features_that_pytorchs_find(kind: str, model: str, tm
     for name, one in zip(lasts, expected, strict=True):
         found = features(ours, ours.get_layer(name), image)
         np.testing.assert_allclose(found, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+def test_a_model_that_was_trained_here_gives_its_encoder_to_others(tmp_path: Path) -> None:
+    """With another decoder, at another depth, and for other bands."""
+    fields: dict[str, Any] = {"encoder": {"kind": "resnet34"}, "depth": 1, "bands": ["red", "nir"]}
+    theirs = write_source(tmp_path / "ours.keras", architecture_of(**fields), "blue nir red", ["road"])
+    ours = network("resnet34", str(tmp_path / "ours.keras"), ("nir", "green", "red"), depth=1)
+    last = "bottom_relu"
+    image = np.random.default_rng(1).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    found = features(ours, ours.get_layer(last), image)
+    as_they_read = np.stack([np.zeros_like(image[..., 0]), image[..., 0], image[..., 2]], axis=-1)
+    np.testing.assert_allclose(found, features(theirs, theirs.get_layer(last), as_they_read), atol=1e-5)
+    assert found.std() > 0.01
+    with pytest.raises(
+        UnableError, match=r"ours.keras lacks \d+ of \d+ layers of the encoder resnet34: layer1_0_conv1"
+    ):
+        network("resnet34", str(tmp_path / "ours.keras"), depth=2)
 
 
 def test_weights_that_are_not_there_tell_how_to_get_them(tmp_path: Path) -> None:

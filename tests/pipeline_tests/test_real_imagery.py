@@ -10,6 +10,8 @@ import shapely
 from pipeline.datasets.geotiff import GeotiffAdapter
 from pipeline.datasets.spacenet import SpacenetAdapter
 from pipeline.datasets.worldview import MULTISPECTRAL
+from pipeline.polygon_scoring import count_polygons, total
+from pipeline.polygons import vectorise
 from pipeline.prepare import prepare
 from pipeline.rasterise import rasterise
 from pipeline.scene import DataError, PolygonLabels
@@ -90,6 +92,14 @@ def test_spacenet_buildings_of_rio(tmp_path: Path) -> None:
     assert (min(shares), max(shares)) == (pytest.approx(0.11, abs=0.01), pytest.approx(0.315, abs=0.01))
     assert all(np.array_equal(scene.known, scene.valid) for scene in scenes)
     assert not any(np.asarray(scene.masks)[~np.asarray(scene.valid)].any() for scene in scenes)
+    # As polygons the labels agree with themselves; drawn into a mask, a third of the houses touch another.
+    drawn, kept = [], []
+    for scene in scenes:
+        houses = scene.outlines("building") or []
+        kept.append(count_polygons(houses, houses, scene.known))
+        drawn.append(count_polygons(list(vectorise(scene.masks[..., 0]).geoms), houses, scene.known))
+    assert total(kept).f1 == 1.0
+    assert (total(drawn).tp, total(drawn).fn) == (81, 36)
 
 
 def test_spacenet_has_as_many_buildings_as_its_files(tmp_path: Path) -> None:

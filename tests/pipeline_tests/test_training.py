@@ -1,63 +1,20 @@
 """Training learns, keeps its best epoch, repeats itself, and refuses what cannot be trained."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline.losses import MixedLoss
-from pipeline.normalisation import Normalisation
 from pipeline.patches.sampler import PatchSampler
-from pipeline.patches.scenes import TrainingScene
 from pipeline.training import DivergedError, Trained, train
 from pipeline.validation import validate
-from search_space.candidate import Candidate
-from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError
 from search_space.network.unet import InputBand
-from search_space.objective import EpochReport
 from search_space.recipes import read_recipe, recipe_names
 from search_space.study import Budget, LimitSettings
-from search_space.training_plan import Scaling
-from tests.pipeline_tests.fake_scenes import FakeScene
-
-SMALL = {
-    "architecture": {"depth": 1, "base_filters": 4, "units_per_stage": 1},
-    "plan": {"patch_px": 16, "batch_size": 4, "learning_rate": 0.02},
-}
-
-
-def make_scene(seed: int, with_class: bool = True) -> TrainingScene:
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((48, 48, 2), np.uint8)
-    if with_class:
-        masks[10:30, 8 + seed : 28 + seed, 0] = 1
-    masks[35:40, :, 1] = 1
-    cube = rng.normal(0, 0.3, (48, 48, 3)).astype(np.float32) + masks[..., :1] - masks[..., 1:]
-    known = np.ones((48, 48), bool)
-    known[:2] = False
-    scene = FakeScene(str(seed), cube, masks, np.ones((48, 48), bool), known)
-    return TrainingScene(scene, Normalisation.fit(Scaling(), [scene]).for_scene(scene), (0, 1))
-
-
-def run(fields: dict[str, Any] | None = None, seed: int = 1, epochs: int = 3, **limits: Any) -> Trained:
-    reports: list[EpochReport] = []
-    trained = train(
-        decode(Candidate, fields or SMALL, where="test"),
-        [make_scene(0), make_scene(1)],
-        [make_scene(2)],
-        ["square", "stripe"],
-        [InputBand(name) for name in ("red", "green", "blue")],
-        Budget(epochs=epochs, steps_per_epoch=15),
-        seed=seed,
-        limits=LimitSettings(max_trials=1, **limits),
-        on_epoch=reports.append,
-    )
-    assert tuple(reports) == trained.reports
-    return trained
+from tests.pipeline_tests.small_training import SMALL, make_scene, run
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +28,16 @@ def test_it_learns_what_is_easy(trained: Trained) -> None:
     assert [report.epoch for report in trained.reports] == [1, 2, 3]
     assert trained.reports[-1].training_loss < trained.reports[0].training_loss
     assert trained.figures["num_parameters"] == trained.model.count_params()
+
+
+@pytest.mark.slow
+def test_each_epoch_tells_what_it_consists_of(trained: Trained) -> None:
+    for report in trained.reports:
+        assert report.loss_parts == {"bce": pytest.approx(report.training_loss)}
+        assert report.learning_rate == pytest.approx(0.02)
+        assert 0.0 <= report.data_wait_share <= 1.0
+        assert report.patches_per_s * (report.seconds - report.validation_s) <= 15 * 4 + 1
+        assert report.memory_mb > 100.0
 
 
 @pytest.mark.slow
@@ -129,8 +96,8 @@ def test_validation_without_any_class_is_refused(trained: Trained) -> None:
 @pytest.mark.slow
 def test_divergence_is_told_with_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     class Nothing(MixedLoss):
-        def call(self, y_true: Any, y_pred: Any) -> Any:
-            return super().call(y_true, y_pred) * float("nan")
+        def parts(self, *maps: Any) -> Any:
+            return {name: value * float("nan") for name, value in super().parts(*maps).items()}
 
     monkeypatch.setattr("pipeline.training.MixedLoss", Nothing)
 
@@ -158,15 +125,19 @@ def test_what_needs_too_much_memory_or_time_is_infeasible_before_anything_is_bui
 @pytest.mark.parametrize("turns", ["d4", "any"])
 def test_all_outputs_are_trained_and_only_the_inner_map_counts(turns: str) -> None:
     """With coarser maps, energies and a margin; patches need not divide either."""
-    extras = {"deep_supervision": True, "energy": True, "margin_px": 4, "depth": 2}
-    loss = {"bce": 1.0, "lovasz": 1.0}
-    plan = {**SMALL["plan"], "patch_px": 30, "augmentation": {"turns": turns}, "loss": loss}
+    costs = {"regularisation": {"kind": "l2", "weight": 1e-4}}
+    extras = {"deep_supervision": True, "energy": True, "margin_px": 4, "depth": 2, **costs}
+    plan = {**SMALL["plan"], "loss": {"bce": 1.0, "lovasz": 1.0}, "patch_px": 30, "augmentation": {"turns": turns}}
     trained = run({"architecture": {**SMALL["architecture"], **extras}, "plan": plan}, epochs=4)
 
     assert set(trained.model.output) == {"masks", "masks1", "energy"}
     assert trained.validation.mean_jaccard > 0.7
     losses = [report.training_loss for report in trained.reports]
     assert losses[-1] < losses[0]
+    for report in trained.reports:
+        assert set(report.loss_parts) == {"bce", "lovasz", "energy", "l2"}
+        assert min(report.loss_parts.values()) > 0.0
+        assert sum(report.loss_parts.values()) == pytest.approx(report.training_loss, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -214,19 +185,6 @@ def test_losses_of_patches_steer_the_next_epoch_and_nothing_before(monkeypatch: 
     assert [each.training_loss for each in run(LOSS_WEIGHTED, epochs=3).reports] == [
         each.training_loss for each in first.reports
     ]
-
-
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """One step of a large network takes TensorFlow far less than to trace it; the other tests are traced."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.slow

@@ -54,4 +54,24 @@ def test_a_part_is_mapped_as_in_its_whole_scene_and_counted_by_itself(dataset: P
     [best] = counts.best()
     assert best is not None
     assert (validation.jaccard["road"], validation.thresholds["road"]) == (best.jaccard, best.threshold)
+    np.testing.assert_array_equal(validation.counts["road"]["a"], counts.histogram[0])
     assert model.num_tiles < num_everywhere / 2, "tiles were predicted that no counted pixel lies in"
+
+
+def test_what_was_counted_is_kept_by_scene(make_dataset: Callable[..., PreparedDataset]) -> None:
+    rng = np.random.default_rng(4)
+    known = np.ones((32, 32), bool)
+    masks = {name: (rng.random((32, 32, 2)) < (0.5, share)).astype(np.uint8) for name, share in (("a", 0.3), ("b", 0))}
+    dataset = make_dataset({name: (each, known) for name, each in masks.items()}, ["road", "pond"])
+    scenes = [TrainingScene(Part.whole(dataset.scene(name)), NO_SCALING, (1,)) for name in "ab"]
+
+    validation = validate(Blurring(), scenes, ["pond"], tile_px=16)
+
+    counts = validation.counts["pond"]
+    for name in "ab":
+        without, having = counts[name].sum(axis=1)
+        assert (without, having) == (1024 - masks[name][..., 1].sum(), masks[name][..., 1].sum())
+    both = ThresholdCounts.of(counts["a"][None]) + ThresholdCounts.of(counts["b"][None])
+    [best] = both.best()
+    assert best is not None
+    assert validation.jaccard["pond"] == best.jaccard

@@ -9,12 +9,23 @@ import pytest
 from results.figure_files import left_out_line, write_figures
 from results.page import PictureError
 from results.report import ReportInput, report_html, write_report
-from results.scores import model_table, score_table
+from results.scores import independence_phrase, model_table, score_table, thresholds_phrase
+from results.text import render_table
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError
 from search_space.objective import EpochReport
-from search_space.records import Counts, FoldShares, ModelMember, ModelSet, ScoredGround, ScoreRecord, Split
+from search_space.records import (
+    ClassMap,
+    Counts,
+    FoldJaccard,
+    FoldShares,
+    ModelMember,
+    ModelSet,
+    ScoredGround,
+    ScoreRecord,
+    Split,
+)
 
 VOID = {"meta", "img", "source", "br"}
 
@@ -67,9 +78,46 @@ def models():
         ),
         ModelMember(class_name="Roads", file="Roads.keras", candidate=Candidate(), threshold=0.5),
     )
-    return ModelSet(
-        study="india", data_fingerprint="f00d", classes=("Water", "Buildings", "Roads"), bands=("red",), members=members
+    maps = (
+        ClassMap(class_name="Water", threshold=0.35, jaccard=0.8125, spread=None),
+        ClassMap(class_name="Roads", threshold=0.5),
     )
+    return ModelSet(
+        study="india",
+        data_fingerprint="f00d",
+        classes=("Water", "Buildings", "Roads"),
+        bands=("red",),
+        members=members,
+        maps=maps,
+    )
+
+
+@pytest.fixture
+def ensembles(models):
+    """Two folds of two seeds of one class, and one model of another class with the study's own split."""
+    water, roads = models.members
+    budget = {"epochs": 40, "steps_per_epoch": 30}
+    members = [
+        water.model_copy(update={"file": f"{fold}{seed}", "fold": fold, "num_folds": 3, "seed": seed, **budget})
+        for fold in (1, 2)
+        for seed in (0, 1)
+    ]
+    folds = tuple(FoldJaccard(fold=fold, jaccard=0.5 + fold / 10, num_models=2) for fold in (1, 2))
+    maps = (
+        ClassMap(
+            class_name="Water",
+            threshold=0.375,
+            threshold_from="folds",
+            jaccard=0.65,
+            score_from="other folds",
+            folds=folds,
+            spread=0.0625,
+            spread_over="folds",
+            absent_folds=(3,),
+        ),
+        models.maps[1],
+    )
+    return models.model_copy(update={"members": (*members, roads), "maps": maps})
 
 
 @pytest.fixture
@@ -177,7 +225,10 @@ def test_hostile_names_stay_text(study, trial, models):
     hostile = study.model_copy(update={"data": data, "folds": folds})
     given = [trial(0, {evil: 0.5}), trial(1, state="failed", reason=evil)]
     member = models.members[0].model_copy(update={"class_name": evil})
-    model_set = ModelSet(study=evil, data_fingerprint=evil, classes=(evil,), bands=(evil,), members=(member,))
+    maps = (models.maps[0].model_copy(update={"class_name": evil}),)
+    model_set = ModelSet(
+        study=evil, data_fingerprint=evil, classes=(evil,), bands=(evil,), members=(member,), maps=maps
+    )
     score = ScoreRecord(fold=evil, scenes=(evil,), jaccard={evil: 0.5}, mean_jaccard=0.5, rule=evil)
     page = Page(report_html(ReportInput(hostile, given, evil, model_set, score, (), evil, (evil,))))
     assert "script" not in page.tags
@@ -203,20 +254,75 @@ def test_model_and_score_tables_keep_the_data_sets_apart(models, score):
     assert np.isnan(table.loc["Roads", "jaccard[Jaccard, maps of test scenes]"])
     assert table.loc["Roads", "origin"] == "–"
     assert len(model_table(models).columns) == len(table.columns)
+    assert table.loc["Water", "num_models"] == 1
     scores = score_table(score)
     assert list(scores["class"]) == ["Water", "Roads", "mean"]
     assert list(scores.loc[0])[2:] == [5, 1, 2]
 
 
+def test_several_models_of_a_class_are_one_row_that_says_how_it_was_counted(ensembles):
+    table = model_table(ensembles).set_index("class")
+    assert list(table["num_models"]) == [4, 1]
+    assert table.loc["Water", "num_parameters"] == 4 * 4321
+    assert table.loc["Water", "jaccard[Jaccard, folds]"] == 0.65
+    assert table.loc["Water", "spread"] == 0.0625
+    assert np.isnan(table.loc["Roads", "spread"])
+    text = render_table(model_table(ensembles), 120)
+    assert "± 0.062" in text
+    phrase = thresholds_phrase(ensembles)
+    assert phrase == (
+        "Thresholds come from the ground of all folds and the study's validation ground. Jaccard was counted of Water "
+        "each fold at the threshold that the other folds chose; of Roads on the ground that chose the threshold, which "
+        "flatters. No part in it has fold 3, which lacks Water. "
+        "The spread is a standard deviation over folds."
+    )
+
+
+@pytest.mark.parametrize(
+    ("saw", "words"),
+    [
+        ("nothing", "the score from these scenes, whose labels had no part in training or in any choice."),
+        ("thresholds", "so from these scenes, on which they are scored. The score flatters."),
+        ("training", "some of the models were trained on these scenes. The score flatters."),
+        ("", "what the models saw of these scenes before is not known."),
+    ],
+)
+def test_a_score_says_what_the_models_saw_of_its_ground(score, saw, words):
+    told = independence_phrase(score.model_copy(update={"threshold_from": "validation", "models_saw": saw}))
+    assert told.startswith("Thresholds come from the study's validation ground")
+    assert told.endswith(words)
+    assert independence_phrase(score) == "", "of records of before nothing is claimed"
+
+
+def test_the_page_warns_of_scores_on_ground_that_trained(study, ensembles, score):
+    told = score.model_copy(update={"threshold_from": "folds", "models_saw": "training"})
+    html = report_html(ReportInput(study, [], "f00d", ensembles, told))
+    text = Page(html).text
+    assert 'class="warning">Thresholds come from the ground of all folds' in html
+    assert "Neither the search nor the retraining looked at these" not in text
+    assert (
+        "5 models of 2 classes, on 3 folds, 2 seeds. A class is mapped by the mean of its models. "
+        "The budget of each was 40 epochs of 30 steps." in text
+    )
+
+
 def test_records_survive_their_files_and_refuse_contradictions(models, score):
     assert decode(ModelSet, encode(models), where="t") == models
     assert decode(ScoreRecord, encode(score), where="t") == score
-    assert models.member("Water").trial == 7
-    assert models.member("Buildings") is None
+    assert [member.trial for member in models.members_of("Water")] == [7]
+    assert models.members_of("Buildings") == ()
+    assert (models.map_of("Water").threshold, models.map_of("Buildings")) == (0.35, None)
     twice = encode(models)
     twice["members"].append(twice["members"][0])
     with pytest.raises(MalformedError, match="same class"):
         decode(ModelSet, twice, where="t")
+    mixed = encode(models)
+    mixed["members"].append({**mixed["members"][0], "fold": 1, "num_folds": 2})
+    with pytest.raises(MalformedError, match="the models of Water are of different splits"):
+        decode(ModelSet, mixed, where="t")
+    for maps in ([], encode(models)["maps"][:1], encode(models)["maps"][::-1]):
+        with pytest.raises(MalformedError, match="one entry for each class with a model, in order: Water, Roads"):
+            decode(ModelSet, {**encode(models), "maps": maps}, where="t")
     with pytest.raises(MalformedError, match="does not have: Water"):
         decode(ModelSet, {**encode(models), "classes": ["Roads"]}, where="t")
 
@@ -285,7 +391,13 @@ def test_the_page_shows_the_folds_and_what_was_scored_of_which_scene(study_with,
     )
     ground = (ScoredGround(scene="north", blocks_px=((0, 0, 250, 250), (0, 250, 250, 500)), known_share=0.31),)
     score = ScoreRecord(
-        fold="test", scenes=("north",), ground=ground, jaccard={"Water": 0.5, "Roads": None}, absent=("Roads",)
+        fold="test",
+        scenes=("north",),
+        ground=ground,
+        jaccard={"Water": 0.5, "Roads": None},
+        absent=("Roads",),
+        threshold_from="validation",
+        models_saw="nothing",
     )
 
     text = Page(report_html(ReportInput(study_with(folds=folds), trials, "f00d", models, score, split=split))).text

@@ -138,6 +138,31 @@ def test_retraining_is_titled_by_class_and_trials_by_their_mean(trials):
     assert retraining_curves([member.model_copy(update={"reports": ()})]) is None
 
 
+def test_several_models_of_a_class_are_one_line_of_their_mean_over_faint_ones():
+    def member(class_name, *jaccards):
+        reports = [
+            EpochReport(epoch=n + 1, training_loss=1 - value, jaccard={class_name: value})
+            for n, value in enumerate(jaccards)
+        ]
+        return ModelMember(
+            class_name=class_name, file=class_name, candidate=Candidate(), threshold=0.5, reports=tuple(reports)
+        )
+
+    figure = retraining_curves([member("roads", 0.25, 0.5, 0.75), member("roads", 0.75, 0.75), member("ponds", 0.5)])
+
+    scores, losses = (
+        [(line.get_linewidth() < 1, *line.get_ydata()) for line in axes.get_lines()] for axes in figure.axes[:2]
+    )
+    assert scores == [
+        (False, 0.5, 0.625, 0.75),
+        (False, 0.5),
+        (True, 0.25, 0.5, 0.75),
+        (True, 0.75, 0.75),
+    ]
+    assert losses[0] == (False, 0.5, 0.375, 0.25)
+    assert [text for text in texts(figure) if text in ("roads", "ponds")] == ["roads", "ponds"]
+
+
 def test_labels_are_spread_in_order_and_no_further_than_needed():
     assert spread([0.5, 0.51, 0.2], 0.1) == pytest.approx([0.455, 0.555, 0.2])
     assert spread([0.0, 1.0, 0.5], 0.1) == [0.0, 1.0, 0.5]
@@ -202,6 +227,13 @@ def test_bars_show_both_data_sets_and_absent_classes():
     assert widths == [0.125, 0.25, 0.5, 1.0, 1.0, 1.0, 1.0]
     assert texts(figure).count("absent") == 1
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["water", "roads"]
+
+
+def test_bars_say_how_far_folds_spread():
+    figure = jaccard_per_class({"water": 0.5, "roads": 0.75}, {"water": 0.25}, spreads={"water": 0.0625, "roads": None})
+    whiskers = [line.get_xdata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2]
+    assert [list(ends) for ends in whiskers] == [[0.4375, 0.5625]]
+    assert {"0.500 ± 0.062", "0.250", "0.750"} <= set(texts(figure))
 
 
 def test_hostile_and_foreign_class_names_are_drawn_without_a_warning(tmp_path):

@@ -20,7 +20,7 @@ from results.tables import all_trials, candidate_details, leader_board, trial_de
 from results.text import plain_rows, render_details, render_table, text_cells
 from search_space.architecture import Architecture, GrownEncoder, InceptionBlock
 from search_space.candidate import Candidate
-from search_space.decode import encode
+from search_space.decode import decode, encode
 from search_space.losses import LossDetails, LossMix
 from search_space.objective import EpochReport
 from search_space.training_plan import Augmentation, Scaling, TrainingPlan
@@ -203,7 +203,37 @@ def test_trial_details_name_every_field_of_the_candidate(trial):
     expected = {told.get(name, name.replace("_", " ")) for name in plain["architecture"] if name not in off}
     assert set(groups.get_group("architecture")["name"]) == expected
     named = list(groups.get_group("training plan")["name"])
-    assert len([name for name in named if not name.startswith("augmentation")]) == len(plain["plan"]) - 1
+    # The augmentation is many lines; warm-up and schedule are told with the learning rate; no patience is left out.
+    together = {"augmentation", "warm_up", "schedule", "patience"}
+    assert len([name for name in named if not name.startswith("augmentation")]) == len(set(plain["plan"]) - together)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "0.001"),
+        ({"warm_up": 0.05}, "0.001, after a warm-up of 5%"),
+        ({"schedule": {"kind": "steps", "at": [0.5, 0.75], "factor": 0.2}}, "0.001, ×0.2 at 50%, 75%"),
+        ({"schedule": {"kind": "plateau", "patience": 10}}, "0.001, ×0.5 after 10 epochs without a better one"),
+        ({"schedule": {"kind": "cosine", "floor": 0.1}}, "0.001, half a cosine to 10%"),
+        ({"schedule": {"kind": "polynomial"}}, "0.001, falling with power 0.9"),
+        ({"schedule": {"kind": "one_cycle"}}, "0.001, from 4% up to it at 30%, down to 0%"),
+        ({"schedule": {"kind": "cyclic"}}, "0.001, 4 falls to 0% from 50% on"),
+    ],
+)
+def test_the_course_of_the_learning_rate_is_told_in_a_line(fields, told):
+    plan = decode(TrainingPlan, fields, where="test")
+    assert candidate_details(Candidate(plan=plan)).set_index("name")["value"]["learning rate"] == told
+
+
+def test_optimizers_clipping_averages_and_patience_are_told():
+    fields = {"optimizer": {"kind": "sgd"}, "clip_norm": 0.0, "averaging": {"kind": "snapshots"}, "patience": 8}
+    details = candidate_details(Candidate(plan=decode(TrainingPlan, fields, where="test"))).set_index("name")["value"]
+    told = [details[name] for name in ("optimizer", "clipping", "averaging", "patience")]
+    assert told == ["SGD, momentum 0.9, nesterov", "none", "weights of 3 snapshots", "8 epochs"]
+    averaging = decode(TrainingPlan, {"averaging": {"kind": "ema"}}, where="test")
+    details = candidate_details(Candidate(plan=averaging)).set_index("name")["value"]
+    assert (details["clipping"], details["averaging"]) == ("gradients longer than 1", "weights, momentum 0.99")
 
 
 def test_candidate_details_tell_every_variation_that_is_on():
@@ -336,6 +366,14 @@ def test_workers_are_listed_with_their_trial_and_silence(trial):
         assert worker_table(workers, 100.0, taken)["current_trial"].isna().all()
     # Nobody tells of a device, of another study, or of memory.
     assert list(shown_workers(table).columns) == ["worker", "host", "current_trial", "last_seen_s"]
+    # Of a trial that runs its last epoch is told.
+    last = {"learning_rate": 0.00125, "patches_per_s": 41.7, "data_wait_share": 0.013}
+    epochs = (EpochReport(epoch=1, training_loss=1.0), EpochReport(epoch=2, training_loss=0.5, **last))
+    table = worker_table(workers, 100.0, [running[0].model_copy(update={"reports": epochs})])
+    text = render_table(shown_workers(table), 100)
+    assert text.splitlines()[2].split()[:7] == ["a", "h", "7", "2", "0.0013", "41.7", "1%"]
+    assert text.splitlines()[0].split()[2:7] == ["trial", "epoch", "rate", "patches/s", "waits"]
+    assert plain_status(study_status("s", running, workers, max_trials=3, now_s=0.0))["workers"][0]["epoch"] is None
     told = [
         workers[0].model_copy(update={"device": "GPU 3", "elsewhere": "other"}),
         workers[1].model_copy(update={"memory_mb": 5210.0}),

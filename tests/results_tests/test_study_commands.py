@@ -6,7 +6,7 @@ import pytest
 
 from results.commands import StudyCommands
 from search_space.candidate import Candidate
-from search_space.records import ModelMember, ModelSet
+from search_space.records import ClassMap, ModelMember, ModelSet
 
 
 def parsed(line):
@@ -23,7 +23,20 @@ def model_set(study, trials):
         ModelMember(class_name=name, file=f"{name}.keras", candidate=Candidate(), threshold=0.5, trial=number)
         for name, number in trials.items()
     )
-    return ModelSet(study="s", data_fingerprint="f", classes=study.data.classes, bands=("red",), members=members)
+    return set_of(study, members)
+
+
+def set_of(study, members):
+    """A set of these models, whatever their maps are like."""
+    mapped = {member.class_name for member in members}
+    return ModelSet(
+        study="s",
+        data_fingerprint="f",
+        classes=study.data.classes,
+        bands=("red",),
+        members=members,
+        maps=[ClassMap(class_name=name, threshold=0.5) for name in study.data.classes if name in mapped],
+    )
 
 
 @pytest.mark.parametrize("named", ["", "configs/my study.toml"])
@@ -83,6 +96,39 @@ def test_models_from_other_trials_than_the_best_name_their_trial(study, trial):
     models = model_set(study, {"Water": 7, "Buildings": 3, "Roads": 7})
     made = [parsed(line)[1] for line in StudyCommands(study).retrain(trial(7, {"Water": 0.5}), models)]
     assert [(options.trial, options.classes) for options in made] == [(None, ["Water", "Roads"]), (3, ["Buildings"])]
+
+
+def test_ensembles_are_retrained_by_the_options_that_made_them(study, trial):
+    def models_of(name, folds=(0,), seeds=(0,), **origins):
+        several = [(fold, seed, rank) for fold in folds for seed in seeds for rank in range(len(origins["trials"]))]
+        return [
+            ModelMember(
+                class_name=name,
+                file=f"{name}{place}",
+                candidate=Candidate(),
+                threshold=0.5,
+                fold=fold,
+                num_folds=len(folds) if fold else 0,
+                seed=seed,
+                rank=rank,
+                trial=origins["trials"][rank],
+                study=origins.get("study", ""),
+                recipe=origins.get("recipe", ""),
+            )
+            for place, (fold, seed, rank) in enumerate(several)
+        ]
+
+    members = [
+        *models_of("Water", folds=(1, 2, 3), seeds=(0, 1), trials=[7, 4, 2]),
+        *models_of("Buildings", trials=[3, 7], study="india/Buildings"),
+        *models_of("Roads", folds=(1, 2), trials=[None], recipe="vooban"),
+    ]
+    lines = StudyCommands(study).retrain(trial(7, {"Water": 0.5}), set_of(study, members))
+    made = {tuple(options.classes): options for _, options in map(parsed, lines)}
+    water, buildings, roads = made["Water",], made["Buildings",], made["Roads",]
+    assert (water.top, water.folds, water.seeds, water.per_class, water.trial) == (3, 3, 2, False, None)
+    assert (buildings.top, buildings.folds, buildings.seeds, buildings.per_class) == (2, 0, 1, True)
+    assert (roads.top, roads.folds, roads.recipe) == (1, 2, "vooban")
 
 
 def test_a_class_that_no_validation_scene_has_is_not_retrained_for_the_first_time(study, trial):

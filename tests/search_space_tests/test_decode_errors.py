@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, decode, encode
 from search_space.errors import MalformedError
-from search_space.records import BandNumbers, Counts, ModelMember, ModelSet, ScoreRecord
+from search_space.records import BandNumbers, ClassMap, Counts, FoldJaccard, ModelMember, ModelSet, ScoreRecord
 from search_space.study import Study
 from search_space.study_file import read_study
 
@@ -168,7 +168,10 @@ def test_no_wrong_value_anywhere_is_told_in_foreign_words(value: Any, study: Stu
     numbers = BandNumbers(low=(None,), high=(1.0,), mean=(0.5,), std=(1.0,))
     member = ModelMember(class_name="road", file="road.keras", candidate=Candidate(), threshold=0.5, numbers=numbers)
     score = ScoreRecord(fold="test", scenes=("a",), jaccard={"road": 0.5}, counts={"road": Counts(tp=1, fp=1, fn=1)})
-    models = ModelSet(study="s", data_fingerprint="f", classes=("road",), bands=("red",), members=(member,))
+    found = ClassMap(class_name="road", threshold=0.5, folds=(FoldJaccard(fold=0, jaccard=0.5, num_models=1),))
+    models = ModelSet(
+        study="s", data_fingerprint="f", classes=("road",), bands=("red",), members=(member,), maps=(found,)
+    )
     refused = 0
     for whole in (study, score, models):
         for path, plain in replaced(encode(whole), value):

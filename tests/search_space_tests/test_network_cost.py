@@ -22,6 +22,7 @@ from search_space.network.layers import (
     TransposedConv,
 )
 from search_space.network.unet import InputBand, draw_up
+from search_space.optimisation import MovingAverage, SnapshotAverage
 from search_space.study import Budget, LimitSettings
 
 BANDS = [InputBand(f"band{number}") for number in range(20)]
@@ -87,6 +88,14 @@ def test_cost_grows_as_it_should() -> None:
     # Weights, gradients and Adam's two moments, four bytes each.
     assert once.weights_bytes == twice.weights_bytes == 16 * graph.num_parameters
     assert training_cost(graph, 64, 4, "rmsprop").weights_bytes == 12 * graph.num_parameters
+    # Moving averages are a copy beside them; snapshots wait elsewhere, as a sum in double precision or each by itself.
+    averages = training_cost(graph, 64, 4, "sgd", MovingAverage())
+    assert averages.weights_bytes == 16 * graph.num_parameters
+    assert averages.host_bytes > training_cost(graph, 64, 4, "sgd").host_bytes + 400_000 * averages.num_variables
+    for snapshots, copies in ((SnapshotAverage(num=5), 2), (SnapshotAverage(num=5, of="predictions"), 5)):
+        cost = training_cost(graph, 64, 4, "adam", snapshots)
+        assert cost.device_bytes == once.device_bytes
+        assert cost.host_bytes - once.host_bytes == pytest.approx(4 * copies * graph.num_parameters, abs=1)
     # 50 px are padded to 56, the next multiple of eight.
     assert training_cost(graph, 50, 4) == training_cost(graph, 56, 4)
 

@@ -16,6 +16,7 @@ from search_space.network.graph import Graph
 from search_space.network.layers import Activate, Attend, Conv, Double, Drop, Normalise, Pool, TileMean, TransposedConv
 from search_space.network.signals import num_parameters_of
 from search_space.network.unet import InputBand, draw_up
+from search_space.optimisation import SGD, CyclicRate, PolynomialRate, SnapshotAverage, StepRate
 from search_space.recipes import FOLDER, read_recipe, read_recipe_file, recipe_names
 from search_space.space import hyperopt_space, resolve_space
 from search_space.starting_points import nearest_point, starting_points
@@ -164,13 +165,15 @@ MOVED = {
     "cresi": {
         "architecture.bands",
         *("plan.patch_px", "plan.batch_size", "plan.scaling.low_percentile", "plan.scaling.high_percentile"),
+        *("plan.schedule.at", "plan.patience"),
     },
     "solaris": {"architecture.bands", "plan.patch_px", "plan.batch_size"},
     "neuromation": {"architecture.bands", "plan.patch_px"},
     "residual-inception-skip": {"plan.patch_px"},
     "nnunet-2d": {"plan.patch_px", "plan.batch_size"},
 }
-"""What the default space has no room for: large patches and batches, a margin of 92 px; and what it does not search."""
+"""What the default space has no room for: large patches and batches, a margin of 92 px, other times; and what it does
+not search."""
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -182,6 +185,23 @@ def test_every_recipe_is_a_point_of_the_space(name: str) -> None:
     found = decode(Candidate, space_eval(hyperopt_space(space), point), where="test")
     ours, theirs = leaves(encode(found)), leaves(encode(candidate))
     assert {path for path in theirs if ours.get(path) != pytest.approx(theirs[path])} == MOVED[name]
+
+
+def test_recipes_are_optimised_as_published() -> None:
+    plans = {name: read_recipe(name).plan for name in recipe_names()}
+    cresi, ternaus, snapshots = plans["cresi"], plans["ternaus"], plans["residual-inception-skip"]
+    # Epochs 20 and 25 of 70, the first 50 of 100, and the first 100 of 150.
+    assert isinstance(cresi.schedule, StepRate)
+    assert [70 * share for share in cresi.schedule.at] == pytest.approx([20, 25], abs=1e-3)
+    assert (cresi.schedule.factor, cresi.patience, cresi.clip_norm) == (0.2, 8, 1.0)
+    assert (ternaus.optimizer.kind, ternaus.schedule) == ("nadam", StepRate(at=(0.5,), factor=0.1))
+    assert isinstance(snapshots.schedule, CyclicRate)
+    assert isinstance(snapshots.averaging, SnapshotAverage)
+    assert snapshots.schedule.begins_after(150) == 100
+    assert snapshots.averaging.taken_after(snapshots.schedule, 150) == snapshots.schedule.lows_after(150)
+    assert plans["nnunet-2d"].optimizer == SGD(momentum=0.99, nesterov=True)
+    assert plans["nnunet-2d"].schedule == PolynomialRate(power=0.9)
+    assert plans["nnunet-2d"].learning_rate == 1e-2
 
 
 def leaves(plain: Any, path: str = "") -> dict[str, Any]:

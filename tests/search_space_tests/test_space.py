@@ -1,6 +1,7 @@
 """Every sample of the space decodes, every option is reachable, and overrides do what they say."""
 
 import tomllib
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -11,18 +12,11 @@ from hyperopt.pyll.stochastic import sample
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
+from search_space.default_space import CLASS_WEIGHTS, DEFAULT_SPACE
 from search_space.dimensions import Choice, Fixed, Integer, Real
 from search_space.errors import MalformedError
 from search_space.network.unet import InputBand
-from search_space.space import (
-    CLASS_WEIGHTS,
-    DEFAULT_SPACE,
-    hyperopt_space,
-    least_demand_px,
-    resolve_space,
-    space_fingerprint,
-    space_for,
-)
+from search_space.space import hyperopt_space, least_demand_px, resolve_space, space_fingerprint, space_for
 
 
 def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
@@ -31,15 +25,25 @@ def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
     return [decode(Candidate, sample(expression, rng), where="sample") for _ in range(num)]
 
 
+@cache
+def _thousand() -> list[Candidate]:
+    return draw(1000)
+
+
+def drawn(num: int) -> list[Candidate]:
+    """The first samples of the whole space, drawn once for all tests."""
+    return _thousand()[:num]
+
+
 def test_hundreds_of_samples_make_the_round_trip() -> None:
-    for candidate in draw(300):
+    for candidate in drawn(300):
         assert decode(Candidate, encode(candidate), where="test") == candidate
         if candidate.architecture.encoder.kind == "grown" or candidate.architecture.depth < 6:
             candidate.check_feasible()
 
 
 def test_samples_reach_every_option_and_both_ends() -> None:
-    candidates = draw(400)
+    candidates = drawn(400)
     architectures = [each.architecture for each in candidates]
 
     assert {each.depth for each in architectures} == {2, 3, 4, 5, 6}
@@ -58,7 +62,7 @@ def test_samples_reach_every_option_and_both_ends() -> None:
 
 
 def test_samples_hold_every_scaling() -> None:
-    scalings = [each.plan.scaling for each in draw(200)]
+    scalings = [each.plan.scaling for each in drawn(200)]
 
     kinds, scopes = ("clipped", "standard", "percentile", "bytes"), ("dataset", "scene")
     assert {(each.kind, each.scope) for each in scalings} == set(product(kinds, scopes))
@@ -118,7 +122,7 @@ def test_a_range_without_width_is_shown_as_its_value() -> None:
 
 
 def test_whole_numbers_are_drawn_evenly() -> None:
-    depths = np.array([each.architecture.depth for each in draw(1000)])
+    depths = np.array([each.architecture.depth for each in drawn(1000)])
 
     counts = np.array([(depths == depth).sum() for depth in (2, 3, 4, 5, 6)])
     assert counts.min() > 160
@@ -138,6 +142,17 @@ def test_every_field_of_a_candidate_is_a_dimension() -> None:
 
     paths = {path for path in DEFAULT_SPACE if "[" not in path}
     assert leaves(encode(Candidate()), "") == paths
+
+
+def test_samples_hold_every_way_to_optimise_with_its_knobs() -> None:
+    plans = [each.plan for each in drawn(400)]
+    for name in ("optimizer", "schedule", "averaging"):
+        kinds = set(DEFAULT_SPACE[f"plan.{name}"].options)  # type: ignore[union-attr]
+        assert {getattr(plan, name).kind for plan in plans} == kinds
+    momenta = {plan.optimizer.momentum for plan in plans if plan.optimizer.kind == "sgd"}
+    assert momenta == {0.9, 0.95, 0.99}
+    cycles = {plan.schedule.cycles for plan in plans if plan.schedule.kind == "cyclic"}
+    assert cycles == {2, 3, 4, 5}
 
 
 def test_overrides_narrow_choose_and_fix() -> None:
@@ -176,6 +191,12 @@ def test_overrides_narrow_choose_and_fix() -> None:
         ({"architecture.encoder[grown].pooling": {"fix": "min"}}, "architecture.encoder.pooling.*Received 'min'"),
         ({"nothing.*": {"drop": True}}, r"unknown dimension 'nothing\.\*'"),
         ({"plan.learning_rate": {"low": 0}}, "above 0"),
+        ({"plan.optimizer": {"fix": "adamax"}}, "plan.optimizer.kind.*Received 'adamax'"),
+        ({"plan.optimizer[adam].momentum": {"fix": 0.9}}, r"Did you mean 'plan\.optimizer\[sgd\]\.momentum'"),
+        ({"plan.schedule[steps].at": {"choices": [[0.5, 0.2]]}}, r"must rise, such as \[0\.5, 0\.75\]"),
+        ({"plan.schedule[steps].at": {"choices": [[0.5, 1.0]]}}, "item 2 must be below 1. Received 1"),
+        ({"plan.schedule[cyclic].cycles": {"low": 0}}, "must be from 1 to 100. Received 0"),
+        ({"plan.averaging[ema].momentum": {"choices": [1.0]}}, "must be at least 0.5 and below 1. Received 1"),
         ({"plan.patch_px": {"fixed": 64}}, "Did you mean 'fix'"),
         ({"plan.scaling.kind": {"choices": ["clipped", "minmax"]}}, "plan.scaling.kind.*Received 'minmax'"),
         ({"plan.scaling.low_percentile": {"high": 50}}, "must be at least 0 and below 50. Received 50"),

@@ -8,9 +8,10 @@ from trial_objectives import synthetic_loss
 
 from search_space.candidate import Candidate
 from search_space.decode import decode
+from search_space.default_space import Space
 from search_space.dimensions import Choice, Fixed, Integer
 from search_space.objective import Outcome
-from search_space.space import Space, resolve_space
+from search_space.space import resolve_space
 from search_space.study import SearchSettings
 from trials_db.bridge import derived_seed, new_trial, propose
 from trials_db.records import NewTrial, Trial, TrialState

@@ -151,6 +151,7 @@ def hostile_proposals(good: NewTrial, fuse: Path) -> dict[str, Any]:
         "wrong type": changed(point=[1, 2]),
         "another number": changed(number=good.number + 1000),
         "negative": changed(seed=-1),
+        "task of a wrong type": changed(task=code),
         "nan": canonical_json(good).replace('"seed":', '"seed":NaN,"priority":'),
         "infinity": changed(point={"architecture.depth": float("inf")}),
         "infinity in disguise": canonical_json(good).replace("3.0", "1e999"),

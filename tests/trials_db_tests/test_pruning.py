@@ -13,7 +13,7 @@ from search_space.objective import EpochReport
 from search_space.study import PruningSettings, SearchSettings
 from trials_db.assignment import Assignment
 from trials_db.bridge import propose
-from trials_db.pruning import Pruning
+from trials_db.pruning import Judging, Pruning
 from trials_db.records import Trial, TrialState
 from trials_db.worker import Worker
 
@@ -54,6 +54,25 @@ def test_the_median(seed: int) -> None:
         others = values[:number]
         goes_on = number < 4 or own >= statistics.median(others)
         assert (judged.verdict(2, own, others) == "") == goes_on
+
+
+def test_a_trial_is_judged_when_it_is_first_validated() -> None:
+    """At the first rung that it has passed, however long ago, and then at each."""
+
+    def due(epochs: int, scored: list[int], **settings: Any) -> list[int]:
+        judging = Judging(rule(epochs=epochs, **settings))
+        reports = [
+            EpochReport(epoch=epoch, training_loss=0.0, jaccard={"a": 0.5} if epoch in scored else {})
+            for epoch in range(1, epochs + 1)
+        ]
+        return [report.epoch for report in reports if judging.is_due(report)]
+
+    assert due(10, list(range(1, 11))) == [1, 3, 9]
+    assert due(10, [2, 4, 6, 8, 10]) == [2, 3, 9]
+    assert due(10, [5, 10]) == [5, 9]
+    assert due(10, [10]) == [], "a trial that had all its epochs is not judged"
+    assert due(5, [2], kind="median") == [2, 3, 4]
+    assert due(5, [2], kind="none") == []
 
 
 def test_the_verdict_tells_the_median() -> None:

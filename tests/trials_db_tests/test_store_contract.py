@@ -68,6 +68,13 @@ class TestStudies:
         assert store.update_study_settings(raised, ["limits.max_trials"]) == raised
         assert store.load_study("demo") == raised
 
+    def test_what_is_no_setting_changes_only_where_it_is_named(self, store, study) -> None:
+        other = _changed(study, data_fingerprint="data-2", seed=8)
+        with pytest.raises(StudyConflictError, match="seed"):
+            store.update_study_settings(other, ["data_fingerprint", "limits"])
+        assert store.update_study_settings(other, ["data_fingerprint", "seed"]) == other
+        assert store.load_study("demo") == other
+
     def test_open_study_creates_and_goes_on(self, store, study) -> None:
         other = _changed(study, name="other")
         assert store.open_study(other) == other
@@ -110,6 +117,18 @@ class TestTrials:
         assert trial.point == {"architecture.depth": 3.0, "plan.optimizer": 1}
         assert trial.decoded() == Candidate()
         assert trial.created_s == harness.clock()
+
+    def test_a_task_goes_with_its_trial(self, harness, store, new_trial) -> None:
+        """Also to another store, and where there is none, as in a search."""
+        task = {"class_name": "water", "fold": 2, "num_folds": 5, "prediction": None, "start": ""}
+        store.add_trial("demo", new_trial(0).model_copy(update={"task": task}))
+        store.add_trial("demo", new_trial(1))
+        assert [trial.task for trial in harness.open().trials("demo")] == [task, None]
+        assert [_claim(store).task for _ in range(2)] == [task, None]
+        store.create_study(store.load_study("demo").model_copy(update={"name": "moved@retrain"}))
+        for trial in store.trials("demo"):
+            store.restore_trial("moved@retrain", trial)
+        assert [trial.task for trial in store.trials("moved@retrain")] == [task, None]
 
     def test_a_number_is_added_once(self, store, new_trial) -> None:
         assert store.add_trial("demo", new_trial(0))

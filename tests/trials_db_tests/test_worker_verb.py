@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import run_search
-from search_space.errors import MapgroveError
+from pipeline.backend import software
+from search_space.errors import MapgroveError, UsageError
 from search_space.version import COMPATIBLE, VERSION
 from trials_db.records import StudyRecord
 from verbs import worker
@@ -91,6 +92,36 @@ def test_trials_share_a_gpu_only_where_gpus_are_named(capsys: pytest.CaptureFixt
     assert "--trials-per-gpu needs --gpus" in capsys.readouterr().err
 
 
+def test_a_training_on_several_gpus_sees_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    (first, seen), (second, others) = slots("--gpus", "4,5,6,7", "--gpus-per-trial", "2")
+    assert (first, second) == (["--name", "box/gpu4+5"], ["--name", "box/gpu6+7"])
+    assert seen == {"CUDA_VISIBLE_DEVICES": "4,5", "MAPGROVE_SLOT": "GPUs 4, 5"}
+    assert others == {"CUDA_VISIBLE_DEVICES": "6,7", "MAPGROVE_SLOT": "GPUs 6, 7"}
+    parser = argparse.ArgumentParser()
+    worker.add_arguments(parser)
+    command = worker._command(parser.parse_args(["--study", "s", "--gpus", "4,5", "--gpus-per-trial", "2"]))
+    assert command[-4:] == ["--study", "s", "--gpus-per-trial", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--gpus", "0,1,2"], run_search.EXIT_USAGE, "3 GPUs cannot be shared out by 2. Received '0,1,2'."),
+        (["--gpus", "0,1", "--trials-per-gpu", "2"], run_search.EXIT_USAGE, "a GPU has several trials, or a trial sev"),
+        (["--workers", "2"], run_search.EXIT_USAGE, "--workers N share out no GPUs"),
+        (["--gpus", "0,1"], run_search.EXIT_FAILED, "with PyTorch a training takes one device. Set MAPGROVE_BACKEND"),
+    ],
+)
+def test_several_gpus_that_cannot_train_together_are_refused(
+    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPGROVE_BACKEND", "torch")
+    assert run_search.main(["worker", "--study", "absent", "--gpus-per-trial", "2", *words]) == code
+    line = capsys.readouterr().err
+    assert line.startswith(f"worker: {told}")
+    assert line.count("\n") == 1
+
+
 def test_a_worker_with_other_software_says_what_differs(study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"mapgrove": COMPATIBLE, "backend": "tensorflow", "precision": "float32"}
     monkeypatch.delenv("MAPGROVE_BACKEND", raising=False)
@@ -108,6 +139,38 @@ def test_a_worker_with_other_software_says_what_differs(study: StudyRecord, monk
         assert str(caught.value) == (
             f"study demo was begun with {name} {other}, and this worker has {here[name]}. {remedy}."
         )
+
+
+def test_precision_is_settled_where_a_study_begins_and_workers_follow(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MAPGROVE_BACKEND", raising=False)
+    monkeypatch.delenv("KERAS_FLOATX", raising=False)
+    # No GPU is looked for where NVIDIA's tool is not installed.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert software("auto")["precision"] == software("float32")["precision"] == "float32"
+    assert software("mixed_float16")["precision"] == "mixed_float16"
+    begun = study.model_copy(update={"software": software("mixed_bfloat16")})
+    worker._check_software(begun)
+    monkeypatch.setenv("KERAS_FLOATX", "float64")
+    assert software("auto")["precision"] == "float64"
+    with pytest.raises(UsageError, match="mixed_bfloat16 keeps weights in float32, and KERAS_FLOATX asks for float64"):
+        software("mixed_bfloat16")
+    with pytest.raises(MapgroveError, match="precision float32, and this worker has float64"):
+        worker._check_software(begun)
+
+
+@pytest.mark.parametrize(("told", "expected"), [("mixed_bfloat16", "mixed_bfloat16"), ("nothing known", "float32")])
+def test_a_process_of_its_own_tells_what_a_gpu_is_fast_in(
+    told: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KERAS_FLOATX", raising=False)
+    for name, text in (("nvidia-smi", "exit 1"), ("python", f"echo {told}")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("pipeline.backend.sys.executable", str(tmp_path / "python"))
+    assert software("auto")["precision"] == expected
 
 
 def test_the_version_is_told_alike_everywhere() -> None:

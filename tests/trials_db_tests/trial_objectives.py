@@ -13,7 +13,7 @@ from pathlib import Path
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError, UnableError
-from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, EpochReport, Outcome, TrialContext
+from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, START_FILE, EpochReport, Outcome, TrialContext
 
 
 class ResourceExhaustedError(Exception):
@@ -203,3 +203,20 @@ class GoesOn:
             kept.write_text(str(epoch))
             trial.report(EpochReport(epoch=epoch, training_loss=1.0, seconds=1.0 if done == 0 else 2.0))
         return Outcome(state="done", loss=0.5, figures={"began_at": float(done + 1)})
+
+
+@dataclass(frozen=True)
+class DoesTasks:
+    """Leaves a model that holds the task's class, fold, and what training starts from."""
+
+    def warm_up(self) -> None:
+        """Nothing is slow."""
+
+    def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
+        task = trial.task
+        if task is None:
+            raise ValueError("no task")
+        start = trial.folder / START_FILE
+        begun = start.read_text() if start.exists() else "scratch"
+        (trial.folder / MODEL_FILE).write_text(f"{task.class_name} {task.fold} from {begun}")
+        return Outcome(state="done", loss=0.1 * trial.number)

@@ -58,6 +58,8 @@ trial_threads = 1
 [search]
 startup_trials = 2
 lookahead = 2
+[prediction]
+instances = ["bright"]
 [space]
 "architecture.*" = { drop = true }
 "architecture.depth" = { fix = 1 }
@@ -247,16 +249,25 @@ def test_the_rest_of_the_job(job: Job) -> None:
     assert json.loads(job.run("status", "--json"))["counts"]["running"] == 0
     assert "Architecture" in job.run("show", "best")
     job.run("retrain")
-    model = (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns
-    job.run("retrain")
-    assert (folder / "models" / "bright" / "model.keras").stat().st_mtime_ns == model, "trained twice for nothing"
+    [model] = (folder / "models" / "bright").glob("*.keras")
+    made_ns = model.stat().st_mtime_ns
+    assert "2 trainings of 2 done before" in job.run("retrain")
+    assert model.stat().st_mtime_ns == made_ns, "trained twice for nothing"
+    status = job.run("status", "--study", "tiny@retrain")
+    assert "2 of 2 trainings" in status
+    assert "bright" in status
 
     job.run("predict", "test")
     made = {path.name for path in (folder / "predictions" / "c").iterdir()}
-    assert made == {"probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png", "comparison.png", "map.json"}
+    drawn = {"probabilities.tif", "masks.tif", "instances.tif", "overlay.png", "comparison.png"}
+    assert made == {*drawn, "polygons.geojson", "map.json"}
     scores = json.loads(job.run("score", "--json"))
     assert scores["fold"] == "test"
     assert scores["jaccard"]["bright"] > 0.6
+    things = scores["polygons"]["bright"]
+    assert (things["counts"]["tp"] + things["counts"]["fn"], things["truth"]) == (1, "masks")
+    assert set(scores["polygons"]) == {"bright"}
+    assert (scores["threshold_from"], scores["models_saw"]) == ("validation", "nothing")
     assert "Report:" in job.run("report")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "tiny" in page
@@ -351,7 +362,9 @@ def test_a_study_on_blocks_goes_all_the_way(job: Job) -> None:
     corners = [block for each in score["ground"] for block in each["blocks_px"]]
     num_px = sum((bottom - top) * (right - left) for top, left, bottom, right in corners)
     assert num_px >= sum(score["counts"]["bright"].values())
-    assert "test blocks" in job.run("score", *words(1))
+    told = job.run("score", *words(1))
+    assert "test blocks" in told
+    assert "whose labels had no part in training or in any choice" in told
     job.run("report", *words(1))
     page = (job.folder / "runs" / "cut" / "report.html").read_text(encoding="utf-8")
     assert "fold 1 of 3, dealt in blocks of about 24 px" in page
@@ -368,22 +381,60 @@ def test_two_images_of_one_name_are_not_mapped_into_one_folder(job: Job, tmp_pat
 
 
 @pytest.mark.slow
-def test_models_that_cannot_be_used_are_trained_again_or_leave_the_set(job: Job) -> None:
+def test_models_that_cannot_be_used_are_made_anew_or_leave_the_set(job: Job) -> None:
     quick = ("--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=2")
-    models = job.folder / "runs" / "tiny" / "models"
+    home = job.folder / "runs" / "tiny"
+    models = home / "models"
     job.run("retrain", *quick)
-    model = models / "bright" / "model.keras"
+    [model] = (models / "bright").glob("*.keras")
     model.write_bytes(model.read_bytes()[:1000])
     (models / "model_set.json").write_text("{", encoding="utf-8")
     assert "model_set.json cannot be read" in job.run("predict", "b", code=1)
 
-    assert "the model is damaged" in job.run("retrain", *quick)
+    # The trainings are done, and their models lie in the store as well.
+    assert "2 trainings of 2 done before" in job.run("retrain", *quick)
     assert "dark" in job.run("predict", "b")
 
-    told = job.run("retrain", "--classes", "dark", "--set", 'folds.validation=["a"]', *quick)
+    with open_store(f"sqlite:///{home / 'trials.sqlite'}", create=False) as store:
+        number = store.trials("tiny@retrain")[-1].number
+    [kept] = (home / "artifacts" / "tiny@retrain").glob(f"{number:04d}/*/model.keras")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    other = ("--classes", "dark", "--set", 'folds.validation=["a"]')
+    told = job.run("retrain", *quick)
+    assert f"The model of training {number} is damaged, and not used" in told
+    assert "1 training of 2 done before" in told
+    told = job.run("retrain", *other, *quick)
     assert "bright: not used: trained on other data or folds" in told
     members = json.loads((models / "model_set.json").read_text(encoding="utf-8"))["members"]
     assert [member["class_name"] for member in members] == ["dark"]
+
+
+@pytest.mark.slow
+def test_a_retraining_that_was_interrupted_goes_on_with_the_workers_of_the_study(job: Job) -> None:
+    words = ("--classes", "bright", "--folds", "3", "--set", "retrain.epochs=2", "--set", "retrain.steps_per_epoch=2")
+    begun = subprocess.Popen(job.command("retrain", *words), cwd=job.folder, stdout=subprocess.PIPE, text=True)
+    with begun:
+        until_said(begun, "fold 1 of 3: epoch 1/2")
+        begun.send_signal(signal.SIGINT)
+        assert begun.stdout is not None
+        said = begun.stdout.read()
+        assert begun.wait(timeout=60) == EXIT_INTERRUPTED, said
+    assert "The same command goes on" in said
+
+    with subprocess.Popen(job.command("worker", "--name", "ours"), cwd=job.folder) as worker:
+        try:
+            told = job.run("retrain", *words, "--workers", "0")
+        finally:
+            worker.send_signal(signal.SIGINT)
+    assert "bright: 3 models of trial" in told
+    assert "over folds at threshold" in told
+    with open_store(f"sqlite:///{job.folder / 'runs' / 'tiny' / 'trials.sqlite'}", create=False) as store:
+        trials = [each for each in store.trials("tiny@retrain") if each.task and each.task["num_folds"]]
+    assert [trial.task["fold"] for trial in trials if trial.task] == [1, 2, 3]
+    assert {str(trial.state) for trial in trials} == {"done"}
+    assert trials[-1].worker == "ours"
+    assert all(trial.lost_workers == 0 for trial in trials)
+    assert [report.epoch for report in trials[0].reports] == [1, 2], "it went on after its first epoch"
 
 
 @pytest.mark.slow
@@ -425,11 +476,11 @@ def test_an_image_beside_the_data_set_is_mapped_by_a_moved_model_set(job: Job, t
     moved = tmp_path / "moved"
     (job.folder / "runs" / "tiny" / "models").rename(moved)
     try:
+        card = (moved / "MODEL_CARD.md").read_text(encoding="utf-8")
+        _, program, *words = next(line for line in card.splitlines() if "--models FOLDER" in line).split()
+        places = {"FOLDER": str(moved), "IMAGE": str(job.folder / "imagery" / "images" / "a.png")}
         done = subprocess.run(
-            [
-                *(sys.executable, str(ROOT / "run_search.py"), "predict", "--models", str(moved)),
-                *("--out", str(tmp_path / "maps"), str(job.folder / "imagery" / "images" / "a.png")),
-            ],
+            [sys.executable, str(ROOT / program), *(places.get(word, word) for word in words)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -594,7 +645,7 @@ def test_one_against_the_rest(job: Job, tmp_path: Path) -> None:
     assert "4 trials have ended" in again, "the same command goes on"
     assert "worker --study" not in again, "nobody is wanted for what is over"
     with open_store(f"sqlite:///{tmp_path}/runs/tiny/trials.sqlite", create=False) as store:
-        assert store.list_studies() == ["tiny", "tiny/bright", "tiny/dark"]
+        assert [name for name in store.list_studies() if "@" not in name] == ["tiny", "tiny/bright", "tiny/dark"]
         whole = [trial for trial in store.trials("tiny") if trial.outcome and trial.outcome.jaccard]
         losses = {}
         for name in ("bright", "dark"):

@@ -14,6 +14,7 @@ import pytest
 
 import run_search
 from pipeline.prepare import prepare
+from pipeline.retrain_objective import RetrainObjective
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError
 from search_space.space import space_fingerprint, study_space
@@ -160,6 +161,43 @@ def test_patterns_that_match_nothing_yet_are_waited_for(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "No study of the store matches later/*, o?n/* yet; waiting for one to begin\n"
     code, told = run(capsys, "worker", "--study", "later/*", "--store", "sqlite:///s.sqlite", "--idle-exit-s", "0")
     assert (code, told.count("waiting for one to begin")) == (0, 1)
+
+
+def test_a_retraining_is_served_with_its_study_also_when_it_begins_later() -> None:
+    searched = study("prepared", "limits.trial_s=9", "limits.stuck_s=5", "retrain.steps_per_epoch=3")
+    named = load_studies(options("own", "more/*", store="sqlite:///s.sqlite"))
+    begin(searched)
+    with open_store(named.store_url) as store, ExitStack() as opened:
+        studies = _Studies(store, named, opened)
+        found = studies.wait_for_some(Asked(threading.Event(), threading.Event()), idle_exit_s=0.0)
+        assert [each.study.name for each in found] == ["own"]
+        assert studies.find_more() == []
+        begin(searched.retraining)
+        [retraining] = studies.find_more()
+        assert studies.find_more() == []
+    assert retraining.study.name == "own@retrain"
+    assert isinstance(retraining.objective, RetrainObjective)
+    assert retraining.folder == Path("runs/own/retrain")
+    assert (retraining.pruning, retraining.kept.num_models) == (None, None)
+    # What a trial of the search may take says nothing of a longer training; an epoch is three times as long.
+    assert (found[0].limits.trial_s, found[0].limits.stuck_s) == (9.0, 5.0)
+    assert (retraining.limits.trial_s, retraining.limits.stuck_s) == (0.0, 15.0)
+
+
+def test_what_was_never_searched_is_retrained_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    begin(study("prepared", "study.folder=at/the/master").retraining)
+
+    [only] = served("own")
+    assert (only.name, places([only])) == ("own@retrain", ("at/the/master/retrain", "prepared", ""))
+    assert places(served("elsewhere.toml", assignments=("study.folder=here",))) == ("here/retrain", "elsewhere", "")
+    assert [each.name for each in served("own@retrain")] == ["own@retrain"]
+    # Trainings have a budget and a seed of their own; the ground is that of all.
+    served("elsewhere.toml", assignments=("budget.epochs=9", "study.seed=3", "limits.max_trials=9"))
+    with pytest.raises(StudyConflictError, match=r"settings\.folds\.validation"):
+        served("elsewhere.toml", assignments=('folds.validation=["a"]',))
+    code, told = run(capsys, "worker", "--study", "other", "--store", "sqlite:///s.sqlite")
+    assert code == 1
+    assert "no study named 'other'" in told
 
 
 def test_status_says_what_there_is_where_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,27 @@
 """The verb `score`: what it says of maps whose networks saw more than their training kept from them."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
+from pipeline.files import write_json
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
-from search_space.records import ModelMember, ModelSet
+from search_space.decode import decode, encode
+from search_space.polygon_score import PolygonCounts, PolygonScore
+from search_space.records import ClassMap, ModelMember, ModelSet, ScoreRecord, ThresholdFrom
+from search_space.study import Study
 from search_space.training_plan import TrainingPlan
-from verbs.score import _tell_farther_sight
+from verbs.score import _independence, _say, _tell_farther_sight
+
+STUDY = {
+    "data": {"format": "masks", "folder": "x", "prepared": "p", "classes": ["road"]},
+    "folds": {"validation": ["b"], "test": ["c"]},
+    "budget": {"epochs": 1, "steps_per_epoch": 1},
+    "retrain": {"epochs": 1, "steps_per_epoch": 1},
+    "limits": {"max_trials": 1},
+}
 
 
 def model_set(**depths: int) -> ModelSet:
@@ -22,7 +35,10 @@ def model_set(**depths: int) -> ModelSet:
         )
         for name, depth in depths.items()
     )
-    return ModelSet(study="s", data_fingerprint="f", classes=tuple(depths), bands=("red",), members=members)
+    # Two seeds of each class, which is told once.
+    seeds = tuple(member.model_copy(update={"seed": seed}) for member in members for seed in (0, 1))
+    maps = tuple(ClassMap(class_name=name, threshold=0.5) for name in depths)
+    return ModelSet(study="s", data_fingerprint="f", classes=tuple(depths), bands=("red",), members=seeds, maps=maps)
 
 
 @pytest.mark.parametrize(("tile_px", "told"), [(0, ""), (64, ""), (32, ""), (256, "road")])
@@ -32,3 +48,42 @@ def test_maps_from_which_networks_see_training_ground_are_told(
     with caplog.at_level(logging.WARNING):
         _tell_farther_sight(model_set(pond=1, road=5), tile_px)
     assert [record.args for record in caplog.records] == ([(told, tile_px)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("fold", "ground", "same_folds", "saw"),
+    [
+        ("test", "validation", True, "nothing"),
+        ("test", "folds", True, "nothing"),
+        ("validation", "validation", True, "thresholds"),
+        ("validation", "folds", True, "training"),
+        ("test", "folds", False, ""),
+    ],
+)
+def test_what_models_saw_of_the_scored_ground_follows_from_how_they_were_trained(
+    tmp_path: Path, fold: str, ground: ThresholdFrom, same_folds: bool, saw: str
+) -> None:
+    models = model_set(road=1)
+    maps = tuple(each.model_copy(update={"threshold_from": ground}) for each in models.maps)
+    study = decode(Study, {**STUDY, "study": {"name": "s", "folder": str(tmp_path)}}, where="test")
+    trained = study.folds if same_folds else study.folds.model_copy(update={"validation": ("a",)})
+    write_json(tmp_path / "models" / "study.json", encode(study.model_copy(update={"folds": trained})))
+
+    found = _independence(models.model_copy(update={"maps": maps}), study, fold)
+
+    assert found == {"threshold_from": ground, "models_saw": saw}
+
+
+def test_single_things_are_told_below_the_pixels(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = PolygonCounts(tp=3, fp=1, fn=2)
+    things = PolygonScore(f1=counts.f1, precision=counts.precision, recall=counts.recall, counts=counts)
+    record = ScoreRecord(
+        fold="test", scenes=("a",), jaccard={"house": 0.5}, mean_jaccard=0.5, polygons={"house": things}
+    )
+    _say(record)
+    told = capsys.readouterr().out
+    assert "connected places of the labels' masks" in told
+    assert told.splitlines()[-1].split() == ["house", "0.667", "0.750", "0.600", "3", "1", "2"]
+
+    _say(record.model_copy(update={"polygons": {}}))
+    assert "F1" not in capsys.readouterr().out

@@ -14,8 +14,9 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from search_space.decode import encode
+from search_space.default_space import Space
 from search_space.objective import EpochReport, Outcome
-from search_space.space import Space, resolve_space, space_fingerprint
+from search_space.space import resolve_space, space_fingerprint
 from search_space.study import LimitSettings, PruningSettings, SearchSettings
 from tests.trials_db_tests.farm.audit import Audit
 from tests.trials_db_tests.farm.link import Faults, Killed, Link, Weather

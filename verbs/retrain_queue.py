@@ -1,0 +1,284 @@
+"""The trainings of a retraining as trials of a study: what is kept, what is added, how all are seen to their end."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from search_space.decode import encode
+from search_space.errors import MapgroveError
+from search_space.names import searched_name
+from search_space.objective import MODEL_FILE, START_FILE, Outcome
+from search_space.study import Study
+from verbs.common import STORE_VARIABLE, say
+from verbs.retrain_wishes import Wish
+
+if TYPE_CHECKING:
+    from trials_db.artifacts import Artifacts
+    from trials_db.local_workers import LocalWorkers
+    from trials_db.records import Lead, NewTrial, Trial
+    from trials_db.stopping import Stop
+    from trials_db.store import TrialStore
+
+ENTRY = Path(__file__).parents[1] / "run_search.py"
+
+_LEASE_S = 30.0
+_POLL_S = 0.3
+_LOOK_S = 5.0
+_FIND_S = 30.0
+"""So long workers of the search may take to find that there is a retraining."""
+
+
+class Queue:
+    """What was asked for, in the store.
+
+    Args:
+        store: Where the study is.
+        artifacts: Where the models are.
+        study: The study of the retraining.
+        wishes: What is asked for, no two of them alike.
+        models: A folder for the models of trainings that are done.
+        starts: SHA-256 to the file of each model that trainings start from.
+    """
+
+    def __init__(
+        self,
+        store: "TrialStore",
+        artifacts: "Artifacts",
+        study: Study,
+        wishes: Sequence[Wish],
+        models: Path,
+        starts: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._study = study
+        self._models = models
+        self._starts = starts or {}
+        self.wishes = {wish.key: wish for wish in wishes}
+        self.trials: dict[str, Trial] = {}
+        """The trial of each wish, by its key, as it was last seen."""
+
+    def fill(self) -> None:
+        """Find what is done or under way already, and add the rest; one process at a time does so.
+
+        What is added comes before what others, or an earlier call, left waiting.
+        """
+        for trial in self._store.trials(self._study.name):
+            # Large models take their time, which the lead does not have.
+            if key_of(trial) in self.wishes:
+                self.model(trial)
+        lead = self._lead()
+        try:
+            trials = self._store.trials(self._study.name)
+            self._end_strays(trials)
+            known: dict[str, int] = {}
+            for trial in trials:
+                key = key_of(trial)
+                if key in self.wishes and (not trial.state.is_final or self.model(trial) is not None):
+                    known.setdefault(key, trial.number)
+            number = max((trial.number for trial in trials), default=-1)
+            waiting = [trial for trial in trials if trial.state == "new" and key_of(trial) not in self.wishes]
+            priority = max((trial.priority for trial in waiting), default=-1) + 1
+            for key, wish in self.wishes.items():
+                if key not in known:
+                    known[key] = number = self._add(wish, number + 1, priority)
+            found = {trial.number: trial for trial in self._store.trials(self._study.name)}
+            self.trials = {key: found[known[key]] for key in self.wishes}
+        finally:
+            self._store.release_lead(lead)
+
+    @property
+    def open(self) -> "list[Trial]":
+        """Those that have not ended."""
+        return [trial for trial in self.trials.values() if not trial.state.is_final]
+
+    def update(self, changed: "Sequence[Trial]") -> "list[tuple[Wish, Trial]]":
+        """Take note of trials that changed; return those that were asked for."""
+        keys = {trial.number: key for key, trial in self.trials.items()}
+        ours = [(keys[trial.number], trial) for trial in changed if trial.number in keys]
+        self.trials |= dict(ours)
+        return [(self.wishes[key], trial) for key, trial in ours]
+
+    def model(self, trial: "Trial") -> Path | None:
+        """The model of a training that is done, None where there is none; one that is damaged is dropped, and told."""
+        from pipeline.trial_model import read_about
+
+        path = self._models / f"{trial.number:04d}.keras"
+        if trial.state != "done" or path.is_file():
+            return path if path.is_file() else None
+        newest = self._artifacts.newest(self._study.name, trial.number, MODEL_FILE)
+        if newest is None or not self._artifacts.fetch(self._study.name, newest, path):
+            return None
+        try:
+            read_about(path)
+        except MapgroveError:
+            say(f"The model of training {trial.number} is damaged, and not used")
+            self._artifacts.drop(self._study.name, [newest])
+            path.unlink()
+            return None
+        return path
+
+    def tidy(self) -> None:
+        """Drop the files that trainings which have ended left in the store, other than models."""
+        held = self._artifacts.held(self._study.name)
+        ended = {trial.number for trial in self._store.trials(self._study.name) if trial.state.is_final}
+        gone = [each for each in held if each.file != MODEL_FILE and each.number in ended]
+        self._artifacts.drop(self._study.name, gone)
+
+    def _lead(self) -> "Lead":
+        """Be the only one who adds trainings."""
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        while (lead := self._store.acquire_lead(self._study.name, owner, _LEASE_S)) is None:
+            time.sleep(_POLL_S)
+        return lead
+
+    def _add(self, wish: Wish, number: int, priority: int) -> int:
+        """Add a training under the next free number, what it starts from first; return the number."""
+        from trials_db.artifacts import Artifact
+
+        source = self._starts.get(wish.task.start)
+        while True:
+            start = Artifact(number, 1, START_FILE)
+            if source is not None:
+                self._artifacts.put(self._study.name, start, source)
+            if self._store.add_trial(self._study.name, _as_new(wish, number, priority)):
+                return number
+            if source is not None:
+                self._artifacts.drop(self._study.name, [start])
+            number += 1
+
+    def _end_strays(self, trials: "Sequence[Trial]") -> None:
+        """End trainings that wait for the data or folds of before, which no worker has any more."""
+        ground = {wish.task.ground for wish in self.wishes.values()}
+        if not any(trial.state == "new" and _ground(trial.task) not in ground for trial in trials):
+            return
+        claims = []
+        while (claim := self._store.claim(self._study.name, "retrain", _LEASE_S)) is not None:
+            claims.append(claim)
+        for claim in claims:
+            if _ground(claim.task) in ground:
+                self._store.release(claim)
+            else:
+                reason = "retrain was called with other data or folds since"
+                self._store.finish(claim, Outcome(state="failed", reason=reason))
+
+
+def key_of(trial: "Trial") -> str:
+    """What tells a training from every other one; empty for a trial that is none."""
+    task = trial.decoded_task()
+    return "" if task is None else task.key(trial.candidate, trial.seed)
+
+
+class Workers:
+    """Who serves a retraining: others, where there are any, else processes of this one; leaving the block stops these.
+
+    Args:
+        store: Where the study is.
+        study: The study of the retraining.
+        wanted: So many are started here; None for one, where nobody else serves it.
+    """
+
+    def __init__(self, store: "TrialStore", study: Study, wanted: int | None) -> None:
+        self._store = store
+        self._study = study
+        self._wanted = wanted
+        self._opened = ExitStack()
+        self._own: LocalWorkers | None = None
+        self._begun_s = time.monotonic()
+        self._looked_s = float("-inf")
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            self._start(self._wanted)
+        elif self._wanted == 0 and not self._others():
+            say(f"No worker serves it yet. Start some: run_search.py worker --study {searched_name(self._study.name)}")
+        elif self._wanted is None and self._others():
+            say(f"The workers of {searched_name(self._study.name)} train them")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def tend(self) -> None:
+        """Start one where nobody serves it any more, and those again that were killed.
+
+        Raises:
+            MapgroveError: None of those that were started is left.
+        """
+        if self._own is not None:
+            if not self._own.tend():
+                why = self._own.failure or "all were asked to leave"
+                raise MapgroveError(f"no worker is left: {why}", remedy="The same command goes on")
+        elif self._wanted is None and time.monotonic() - self._looked_s >= _LOOK_S:
+            if not self._others():
+                self._start(1)
+            self._looked_s = time.monotonic()
+
+    def _start(self, number: int) -> None:
+        from trials_db.local_workers import LocalWorkers, Slot
+
+        command = [sys.executable, str(ENTRY), "worker", "--study", self._study.name]
+        slots = [Slot(environment={STORE_VARIABLE: self._study.store_url})] * number
+        self._own = self._opened.enter_context(LocalWorkers(command, slots))
+
+    def _others(self) -> bool:
+        """Whether somebody serves it, or may: workers of the search look for it between their trials."""
+        since_s = self._store.now() - self._study.search.lease_s
+        if any(worker.last_seen_s >= since_s for worker in self._store.workers(self._study.name)):
+            return True
+        may_find = time.monotonic() - self._begun_s < _FIND_S
+        return any(
+            worker.last_seen_s >= since_s and (may_find or worker.trial is not None or worker.elsewhere)
+            for worker in self._store.workers(searched_name(self._study.name))
+        )
+
+
+def see_through(
+    store: "TrialStore",
+    study: Study,
+    queue: Queue,
+    workers: Workers,
+    stop: "Stop",
+    tell: "Callable[[Wish, Trial], None]",
+) -> None:
+    """Return when every training that was asked for has ended, or `stop` is set.
+
+    Args:
+        store: Where the study is.
+        study: The study of the retraining.
+        queue: What was asked for.
+        workers: Are tended.
+        stop: Asks to stop.
+        tell: Told of each of them whenever it has changed.
+
+    Raises:
+        MapgroveError: No worker is left.
+    """
+    cursor = ""
+    while not stop.is_set():
+        changed, cursor = store.changed_since(study.name, cursor)
+        for wish, trial in queue.update(changed):
+            tell(wish, trial)
+        if not queue.open:
+            return
+        workers.tend()
+        stop.wait(_POLL_S)
+
+
+def _as_new(wish: Wish, number: int, priority: int) -> "NewTrial":
+    from trials_db.records import NewTrial
+
+    plain, task = encode(wish.candidate), encode(wish.task)
+    return NewTrial(number=number, point={}, candidate=plain, seed=wish.seed, priority=priority, task=task)
+
+
+def _ground(task: "Mapping[str, Any] | None") -> Any:
+    return (task or {}).get("ground")

@@ -1,0 +1,195 @@
+"""`retrain --from`: from words to the model that each class starts from."""
+
+import argparse
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.errors import MapgroveError, UsageError
+from search_space.fine_tuning import FINE_TUNING_EPOCHS, continued, fine_tuned, fine_tuning_budget
+from search_space.objective import MODEL_FILE
+from search_space.records import Chosen
+from search_space.study import Budget, Study
+from verbs.common import at_least, open_study_store
+
+if TYPE_CHECKING:
+    from pipeline.start_source import Source
+    from trials_db.artifacts import Artifacts
+    from trials_db.records import Trial
+    from trials_db.store import TrialStore
+
+OF_TRIAL, OF_STUDY = "trial:", "study:"
+
+
+@dataclass(frozen=True)
+class StartingModel:
+    """What a class is trained on from.
+
+    Attributes:
+        chosen: The candidate, and whose it is.
+        file: The model; it says by itself what it maps.
+        sha256: Of that file.
+        text: What is known of it beforehand, in one line.
+    """
+
+    chosen: Chosen
+    file: Path
+    sha256: str
+    text: str
+
+
+def add_start(which: "argparse._MutuallyExclusiveGroup", parser: argparse.ArgumentParser) -> None:
+    """Add `--from`, to what else names candidates, and `--fine-tune`."""
+    which.add_argument(
+        "--from",
+        metavar="MODEL",
+        dest="start",
+        help="start from trained weights: a model set's folder, a model.keras, trial:N of this study, or study:NAME",
+    )
+    parser.add_argument(
+        "--fine-tune",
+        nargs="?",
+        type=at_least(1),
+        const=FINE_TUNING_EPOCHS,
+        metavar="EPOCHS",
+        help=f"with --from: few epochs (default {FINE_TUNING_EPOCHS}) at a tenth of the learning rate, nothing frozen",
+    )
+
+
+def check_start(options: argparse.Namespace) -> None:
+    """Refuse `--fine-tune` where there is nothing to tune.
+
+    Raises:
+        UsageError: It was given without `--from`.
+    """
+    if options.fine_tune is not None and options.start is None:
+        raise UsageError("--fine-tune goes on from a model", remedy="Name it: --from MODEL")
+
+
+def starting_budget(study: Study, options: argparse.Namespace) -> Budget:
+    """How long each training takes: as the study says, or few epochs."""
+    return study.retrain if options.fine_tune is None else fine_tuning_budget(study.retrain, options.fine_tune)
+
+
+def starting_models(
+    study: Study, classes: Sequence[str], bands: Collection[str], options: argparse.Namespace, folder: Path
+) -> dict[str, StartingModel]:
+    """For every class the model that it starts from; nothing where `--from` was not given.
+
+    Args:
+        study: What is retrained.
+        classes: Of it.
+        bands: Those of the study's data, indices too.
+        options: `--from` and `--fine-tune`.
+        folder: Where models from the store, and files that tell more of a model, are written.
+
+    Raises:
+        MapgroveError: There is no such model, or it is damaged.
+    """
+    from pipeline.files import sha256_of
+    from pipeline.start_source import read_source, self_describing
+
+    if options.start is None:
+        return {}
+    found: dict[Path, StartingModel] = {}
+    paths = _paths(study, classes, str(options.start), folder)
+    for number, path in enumerate(dict.fromkeys(paths.values())):
+        source = read_source(path)
+        candidate = continued(source.candidate, bands)
+        if options.fine_tune is not None:
+            candidate = fine_tuned(candidate)
+        file = self_describing(source, folder / f"told{number}.keras")
+        found[path] = StartingModel(_chosen(source, candidate, study), file, sha256_of(file), _told(source, bands))
+    return {name: found[path] for name, path in paths.items()}
+
+
+def _paths(study: Study, classes: Sequence[str], word: str, folder: Path) -> dict[str, Path]:
+    if word.startswith(OF_TRIAL):
+        number = word.removeprefix(OF_TRIAL)
+        if not number.isdecimal():
+            raise UsageError(f"{OF_TRIAL} is followed by a number", received=word, remedy=f"Such as {OF_TRIAL}5")
+        with open_study_store(study) as store:
+            return _kept(study, study.name, store, classes, folder, lambda trial: trial.number == int(number))
+    if word.startswith(OF_STUDY):
+        with open_study_store(study) as store:
+            return _kept(study, word.removeprefix(OF_STUDY), store, classes, folder, lambda _: True)
+    path = Path(word)
+    return _of_set(path, classes) if path.is_dir() else dict.fromkeys(classes, path)
+
+
+def _of_set(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
+    """Of each class the model whose candidate was the best, and of these the one that validated best."""
+    from pipeline.model_set import read_model_set
+
+    models = read_model_set(folder)
+    found = {}
+    for name in classes:
+        members = models.members_of(name)
+        if not members:
+            raise MapgroveError(
+                f"the model set in {folder} has no model of {name}",
+                received=sorted({each.class_name for each in models.members}),
+                remedy="Leave the class out with --classes, or name one model's file, which may begin any class",
+            )
+        best = min(members, key=lambda each: (each.rank, -(each.validation_jaccard or 0.0)))
+        found[name] = folder / best.file
+    return found
+
+
+def _kept(
+    study: Study,
+    name: str,
+    store: "TrialStore",
+    classes: Sequence[str],
+    folder: Path,
+    is_meant: "Callable[[Trial], bool]",
+) -> dict[str, Path]:
+    """Of each class the model of the best trial that still has one; that of the best over all where none ranks it."""
+    from results.facts import ranked, ranked_for
+    from trials_db.opening import open_artifacts
+
+    settings = decode(Study, store.load_study(name).settings, where=f"study {name}")
+    trials = [trial for trial in store.trials(name) if is_meant(trial)]
+    with open_artifacts(settings.study.artifacts, study.store_url) as artifacts:
+        held = {each.number for each in artifacts.held(name) if each.file == MODEL_FILE}
+        kept = [trial for trial in trials if trial.number in held]
+        if not ranked(kept):
+            numbers = ", ".join(map(str, sorted(held))) or "none"
+            raise MapgroveError(
+                f"no such trial of study {name} has a model that is kept; those of trials: {numbers}",
+                received=[trial.number for trial in trials][:10],
+                remedy="search.keep_models says how many of the best are",
+            )
+        best = {each: (ranked_for(kept, [each]) or ranked(kept))[0].number for each in classes}
+        return {each: _fetched(artifacts, name, number, folder) for each, number in best.items()}
+
+
+def _fetched(artifacts: "Artifacts", study: str, number: int, folder: Path) -> Path:
+    path = folder / f"trial{number:04d}.keras"
+    newest = artifacts.newest(study, number, MODEL_FILE)
+    if not path.is_file() and (newest is None or not artifacts.fetch(study, newest, path)):
+        raise MapgroveError(
+            f"the model of trial {number} of study {study} is no longer kept", remedy="A better one has come; try again"
+        )
+    return path
+
+
+def _chosen(source: "Source", candidate: Candidate, study: Study) -> Chosen:
+    about = source.about
+    return Chosen(candidate=candidate, trial=about.trial, study="" if about.study == study.name else about.study)
+
+
+def _told(source: "Source", bands: Collection[str]) -> str:
+    read = source.candidate.architecture.bands or source.bands
+    ours = continued(source.candidate, bands).architecture.bands or tuple(bands)
+    parts = [f"{source.origin}, trial {source.about.trial}"]
+    for what, names in (
+        ("bands new to it", [name for name in ours if name not in read]),
+        ("bands no longer read", [name for name in read if name not in ours]),
+    ):
+        if names:
+            parts.append(f"{what}: {', '.join(names)}")
+    return "; ".join(parts)
