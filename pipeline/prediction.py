@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.devices import shared_out
 from pipeline.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
 from search_space.prediction import Tiling
@@ -28,6 +27,9 @@ def model_predictor(model: Any, *, with_energy: bool = False) -> Predictor:
     Raises:
         MapgroveError: Energies are wanted of a model that does not map them.
     """
+    # Who reads maps alone comes without a framework.
+    from pipeline.devices import shared_out
+
     if with_energy and not has_energy(model):
         raise MapgroveError("the model maps no energy", remedy="Train one whose architecture has energy = true")
     shown = _shown(model, ("masks", "energy")) if with_energy else masks_only(model)

@@ -80,11 +80,13 @@ def test_energies_weigh_in_training_as_the_plan_says() -> None:
     rng = np.random.default_rng(6)
     targets = (rng.random((1, 12, 12, 3)) < 0.7).astype(np.float32)
     maps = {name: rng.uniform(0.1, 0.9, (1, 12, 12, 2)).astype(np.float32) for name in ("masks", "energy")}
+    image = keras.Input((12, 12, 2))
+    network = keras.Model(image, dict.fromkeys(maps, keras.layers.Identity()(image)))
 
     def total(**details: Any) -> float:
         loss = MixedLoss(LossMix(dice=1.0), LossDetails(**details), ["road", "water"])
         tensors = {name: ops.convert_to_tensor(each) for name, each in maps.items()}
-        return float(Trainee(keras.Sequential(), loss).compute_loss(y=ops.convert_to_tensor(targets), y_pred=tensors))
+        return float(Trainee(network, loss).compute_loss(y=ops.convert_to_tensor(targets), y_pred=tensors))
 
     depths, known = _energies(targets[..., :-1], targets[..., -1])
     error = ((depths - maps["energy"]) ** 2 * known).sum(axis=(0, 1, 2)) / known.sum(axis=(0, 1, 2))

@@ -71,12 +71,15 @@ def searched(space: Space) -> list[str]:
     return several + [path for path, dim in space.items() if not isinstance(dim, Choice | Fixed) and dim.low < dim.high]
 
 
+PLAN_PARTS = ("sampling", "optimizer", "schedule", "averaging")
+
+
 def test_proposals_decode_and_hold_their_active_labels_only() -> None:
     for trial in search(bowl, 30, seed=1):
         candidate = trial.decoded()
         parts = ("encoder", "block", "bottom", "up", "dropout", "regularisation")
         branches = {f"architecture.{part}": getattr(candidate.architecture, part) for part in parts}
-        branches["plan.sampling"] = candidate.plan.sampling
+        branches |= {f"plan.{part}": getattr(candidate.plan, part) for part in PLAN_PARTS}
         conditional = {label.split("]")[0] for label in trial.point if "[" in label}
         chosen = {f"{path}[{branch.kind}" for path, branch in branches.items()}
         assert conditional == {each for each in chosen if any(path.startswith(f"{each}].") for path in searched(SPACE))}

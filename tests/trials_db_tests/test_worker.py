@@ -200,7 +200,7 @@ def test_an_epoch_that_was_kept_but_never_told_is_told_by_the_next_attempt(
             judged.append(epoch)
             return ""
 
-    rule = Rule(PruningSettings(), epochs=4)
+    rule = Rule(PruningSettings(kind="median"), epochs=5)
     Worker(store, [Assignment(study, GoesOn(), tmp_path, pruning=rule)]).run(threading.Event(), max_trials=1)
     trial = store.trials("demo")[0]
     assert [report.epoch for report in trial.reports] == [1, 2, 3, 4]

@@ -196,13 +196,17 @@ class GoesOn:
         kept = trial.folder / CHECKPOINT_FILE
         done = int(kept.read_text()) if kept.exists() else 0
         if done:
-            trial.restored([EpochReport(epoch=epoch, training_loss=1.0, seconds=1.0) for epoch in range(1, done + 1)])
+            trial.restored([_scored(epoch, 1.0) for epoch in range(1, done + 1)])
         for epoch in range(done + 1, 5):
             while epoch == 3 and not (trial.folder.parents[1] / "go").exists():
                 time.sleep(0.05)
             kept.write_text(str(epoch))
-            trial.report(EpochReport(epoch=epoch, training_loss=1.0, seconds=1.0 if done == 0 else 2.0))
+            trial.report(_scored(epoch, 1.0 if done == 0 else 2.0))
         return Outcome(state="done", loss=0.5, figures={"began_at": float(done + 1)})
+
+
+def _scored(epoch: int, seconds: float) -> EpochReport:
+    return EpochReport(epoch=epoch, training_loss=1.0, jaccard={"road": 0.5}, seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ instances = ["bright"]
 "architecture.block" = { choices = ["plain", "residual"] }
 "plan.patch_px" = { fix = 16 }
 "plan.learning_rate" = { low = 5e-3 }
+"plan.optimizer" = { choices = ["adam", "nadam", "rmsprop"] }
+"plan.loss_details.*" = { drop = true }
+"plan.clip_norm" = { drop = true }
+"plan.warm_up" = { drop = true }
+"plan.schedule" = { drop = true }
+"plan.averaging" = { drop = true }
 """
 
 
@@ -570,7 +576,9 @@ def test_one_command_serves_a_machine_and_proposals_follow_its_workers(job: Job)
     words = [
         *("--set", 'study.name="farm"', "--set", "search.lookahead=0", "--set", "limits.max_trials=40"),
         *("--set", "limits.patience=6", "--set", 'space."architecture.base_filters"={fix=4}'),
-        *("--set", 'pruning={kind="halving", factor=2, least_trials=1}', "--set", "budget.steps_per_epoch=1"),
+        # Long enough that each epoch is validated.
+        *("--set", 'pruning={kind="halving", factor=2, least_trials=1}', "--set", "budget.steps_per_epoch=5"),
+        *("--set", 'space."plan.batch_size"={fix=16}'),
     ]
     with subprocess.Popen(job.command("search", *words), cwd=job.folder, stdout=subprocess.PIPE, text=True) as master:
         assert master.stdout is not None
