@@ -4,7 +4,7 @@ from pipeline.fold_units import LabelledGround, Piece
 from pipeline.folds import Fold, deal_of, dealt, fold_of, uses_of
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
-from search_space.study import LEAST_BLOCK_PX, FoldSettings
+from search_space.fold_settings import LEAST_BLOCK_PX, FoldSettings
 
 BLOCKS_PER_FOLD = 2
 """Where scenes are too few to be dealt whole, they are cut so that each fold may have so many blocks."""

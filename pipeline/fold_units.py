@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.ground import BlockGrid
 from pipeline.prepared import PreparedDataset, PreparedScene, SceneRecord
 from pipeline.same_ground import joined_groups
-from search_space.study import FoldSettings
+from search_space.fold_settings import FoldSettings
 
 Groups = tuple[tuple[str, ...], ...]
 

@@ -12,8 +12,8 @@ from pipeline.scene import DataError
 from pipeline.stratification import stratify
 from search_space.decode import fingerprint
 from search_space.errors import MapgroveError
+from search_space.fold_settings import LEAST_BLOCK_PX, FoldSettings
 from search_space.records import FoldName, FoldShares, Split
-from search_space.study import LEAST_BLOCK_PX, FoldSettings
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from results.phrases import NOTHING, count_text, counted
+from search_space.fold_settings import FoldSettings
 from search_space.records import FoldName, FoldShares, Split
-from search_space.study import FoldSettings
 
 _CONSEQUENCE: dict[FoldName, str] = {
     "training": "could not be ranked on it",

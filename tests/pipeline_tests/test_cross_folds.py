@@ -10,7 +10,7 @@ from pipeline.cross_folds import cross_folds
 from pipeline.folds import Fold, make_fold
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
-from search_space.study import FoldSettings
+from search_space.fold_settings import FoldSettings
 
 Make = Callable[..., PreparedDataset]
 CLASSES = ("road", "water")

@@ -12,7 +12,7 @@ from pipeline.folds import Fold, make_fold
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
 from search_space.errors import MapgroveError
-from search_space.study import FoldSettings
+from search_space.fold_settings import FoldSettings
 
 Make = Callable[..., PreparedDataset]
 

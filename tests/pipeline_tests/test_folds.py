@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.folds import Fold, make_fold
 from pipeline.prepared import PreparedDataset
 from pipeline.scene import DataError
-from search_space.study import FoldSettings
+from search_space.fold_settings import FoldSettings
 
 CLASSES = ("road", "water")
 BOTH, DRY, BARE = {"road": 2, "water": 3}, {"road": 2, "water": 0}, {"road": 0, "water": 0}

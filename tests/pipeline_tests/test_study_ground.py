@@ -18,7 +18,8 @@ from pipeline.scene import DataError
 from pipeline.study_data import StudyData
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.study import FoldSettings, Study
+from search_space.fold_settings import FoldSettings
+from search_space.study import Study
 from search_space.training_plan import Augmentation, Scaling, TrainingPlan
 
 

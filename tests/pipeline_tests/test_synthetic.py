@@ -32,7 +32,8 @@ from pipeline.synthetic import (
     write_full_size_dstl,
     write_synthetic_dstl,
 )
-from search_space.study import DataSettings, FoldSettings
+from search_space.fold_settings import FoldSettings
+from search_space.study import DataSettings
 from search_space.study_file import read_study
 
 Array = NDArray[Any]

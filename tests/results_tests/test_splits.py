@@ -4,8 +4,8 @@ import pytest
 
 from results.splits import held_out_phrase, share_text, split_line, split_notes, split_table
 from results.text import render_table
+from search_space.fold_settings import FoldSettings
 from search_space.records import FoldShares, Split
-from search_space.study import FoldSettings
 
 
 def shares(name: str, used_for: str, water: float, num_blocks: int | None = None) -> FoldShares:

@@ -9,8 +9,9 @@ import pytest
 from search_space.decode import decode, encode
 from search_space.dimensions import Fixed
 from search_space.errors import MalformedError, MapgroveError, UsageError
+from search_space.fold_settings import FoldSettings
 from search_space.space import resolve_space
-from search_space.study import MAY_CHANGE, FoldSettings, Study
+from search_space.study import MAY_CHANGE, Study
 from search_space.study_file import read_study
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
