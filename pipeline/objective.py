@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import UnableError
-from search_space.objective import CHECKPOINT_FILE, EVENTS_FOLDER, MODEL_FILE, Outcome, TrialContext
+from search_space.objective import Outcome, TrialContext
 from search_space.study import Study
 
 
@@ -35,44 +35,21 @@ class TrainingObjective:
         """
         candidate.check_feasible()
         self.warm_up()
-        from pipeline.checkpoint import Checkpoint
-        from pipeline.devices import data_parallel
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
-        from pipeline.training import train
-        from pipeline.trial_model import about_trial, write_trial_model
+        from pipeline.trial_training import TrialTraining
 
+        study = self.study
+        training = TrialTraining(
+            study,
+            study.classes,
+            study.budget,
+            study.limits,
+            num_devices=self.num_devices,
+            keeps_model=bool(study.search.keep_models),
+        )
         try:
-            data = StudyData.open(self.study)
-            classes = self.study.classes
-            normalisation = data.normalisation(candidate.plan.scaling)
-            depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint}
-            with data_parallel(self.num_devices, candidate.plan.batch_size):
-                trained = train(
-                    candidate,
-                    data.scenes(data.fold.training, classes, normalisation),
-                    data.scenes(data.fold.validation, classes, normalisation),
-                    classes,
-                    data.dataset.input_bands,
-                    self.study.budget,
-                    seed=trial.seed,
-                    limits=self.study.limits,
-                    on_epoch=trial.report,
-                    on_restored=trial.restored,
-                    checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
-                    events=trial.folder / EVENTS_FOLDER,
-                )
+            return training.run(candidate, trial, StudyData.open(study))
         except DataError as error:
             # Were this the trial's failure, one unmounted disk would end a whole search.
             raise UnableError(f"the prepared data cannot be used: {error}") from error
-        validation = trained.validation
-        if self.study.search.keep_models:
-            about = about_trial(self.study, trial.number, candidate, classes, normalisation.numbers, data, validation)
-            write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
-        return Outcome(
-            state="done",
-            loss=1.0 - validation.mean_jaccard,
-            jaccard=validation.jaccard,
-            thresholds=validation.thresholds,
-            figures=trained.figures,
-        )

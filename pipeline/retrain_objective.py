@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.backend import use_backend
 from search_space.candidate import Candidate
 from search_space.errors import InfeasibleError, MapgroveError, UnableError
-from search_space.objective import CHECKPOINT_FILE, EVENTS_FOLDER, MODEL_FILE, START_FILE, Outcome, TrialContext
+from search_space.objective import START_FILE, Outcome, TrialContext
 from search_space.study import Study
 from search_space.task import Task
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import keras
 
     from pipeline.study_data import StudyData
-    from pipeline.training import Trained
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +57,7 @@ class RetrainObjective:
         self.warm_up()
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData, ground_of
+        from pipeline.trial_training import TrialTraining
 
         _check_weights(candidate, trial.task)
         try:
@@ -67,48 +67,17 @@ class RetrainObjective:
                     "the data or their split are not those that `retrain` was called with: start the worker again"
                 )
             check_labelled(trial.task, data)
-            trained = self._train(candidate, trial, trial.task, data)
+            training = TrialTraining(
+                self.study,
+                (trial.task.class_name,),
+                trial.task.budget,
+                self.study.limits.of_one_network,
+                num_devices=self.num_devices,
+                start=trial.task.start,
+            )
+            return training.run(candidate, trial, data, _initialise(trial.folder, trial.task, data))
         except DataError as error:
             raise UnableError(f"the prepared data cannot be used: {error}") from error
-        reached = trained.validation
-        return Outcome(
-            state="done",
-            loss=1.0 - reached.mean_jaccard,
-            jaccard=reached.jaccard,
-            thresholds=reached.thresholds,
-            figures=trained.figures,
-        )
-
-    def _train(self, candidate: Candidate, trial: TrialContext, task: Task, data: "StudyData") -> "Trained":
-        from pipeline.checkpoint import Checkpoint
-        from pipeline.devices import data_parallel
-        from pipeline.training import train
-        from pipeline.trial_model import about_trial, write_trial_model
-
-        classes = (task.class_name,)
-        normalisation = data.normalisation(candidate.plan.scaling)
-        depends_on = {"data": data.dataset.fingerprint, "folds": data.fold.fingerprint, "start": task.start}
-        with data_parallel(self.num_devices, candidate.plan.batch_size):
-            trained = train(
-                candidate,
-                data.scenes(data.fold.training, classes, normalisation),
-                data.scenes(data.fold.validation, classes, normalisation),
-                classes,
-                data.dataset.input_bands,
-                task.budget,
-                seed=trial.seed,
-                limits=self.study.limits.of_one_network,
-                on_epoch=trial.report,
-                on_restored=trial.restored,
-                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
-                initialise=_initialise(trial.folder, task, data),
-                events=trial.folder / EVENTS_FOLDER,
-            )
-        about = about_trial(
-            self.study, trial.number, candidate, classes, normalisation.numbers, data, trained.validation
-        )
-        write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
-        return trained
 
 
 def check_labelled(task: Task, data: "StudyData") -> None:
