@@ -149,7 +149,7 @@ def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -
         return trained, reports
 
     _, probe = run(Budget(epochs=2, steps_per_epoch=PROBE_STEPS))
-    first_s, later_s = (report.seconds - report.validation_s for report in probe)
+    first_s, later_s = (report.seconds - (report.validation_s or 0.0) for report in probe)
     steps = steps_within(60 * options.minutes, first_s - later_s, later_s / PROBE_STEPS)
     trained, _ = run(Budget(epochs=CHECKS, steps_per_epoch=steps))
     tile_px, margin_px = candidate.plan.patch_px, candidate.architecture.margin_px

@@ -56,7 +56,7 @@ class Watched:
 
     def report(self, report: EpochReport) -> None:
         """Note the time, less that of the validation since."""
-        (self.inner.folder / FIRST_STEP).write_text(str(time.time() - report.validation_s))
+        (self.inner.folder / FIRST_STEP).write_text(str(time.time() - (report.validation_s or 0.0)))
         self.inner.report(report)
 
 
