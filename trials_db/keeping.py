@@ -70,6 +70,7 @@ class Keeper:
     folder: Path
     _under_way: "_UnderWay | None" = field(default=None, init=False)
     _sent_at_s: float = field(default_factory=time.monotonic, init=False)
+    _was_refused: bool = field(default=False, init=False)
 
     def begin(self, renew: Callable[[], None]) -> None:
         """Fetch the model that the trial starts from, and the checkpoint of an attempt on another machine.
@@ -126,7 +127,8 @@ class Keeper:
         if self._is_among_best(outcome):
             sent = self._send(MODEL_FILE)
             self._wait(float("inf"), renew)
-            if sent is not None and sent.has_failed and self.keeping.num_models is None:
+            self._was_refused = sent is not None and sent.has_failed
+            if self._was_refused and self.keeping.num_models is None:
                 raise NoRoomError(f"The model of trial {self.claim.number} cannot be kept; its line is above")
 
     def after_end(self) -> None:
@@ -139,9 +141,8 @@ class Keeper:
             return
         try:
             best = self.keeping.best(self.store, study)
-            was_refused = self._under_way is not None and self._under_way.has_failed
             is_wanted = best is not None and number in best
-            if not was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
+            if not self._was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
                 # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
                 self._send(MODEL_FILE)
                 self._wait(float("inf"), lambda: None)
@@ -153,11 +154,14 @@ class Keeper:
         (self.folder / MODEL_FILE).unlink(missing_ok=True)
 
     def abandon(self) -> None:
-        """Drop what this attempt has kept: the trial was taken from it."""
+        """Drop what this attempt has kept: the trial was taken from it.
+
+        Its checkpoint stays as long as the next attempt may want to go on from it, which drops it in the end.
+        """
         self._wait(float("inf"), lambda: None)
         try:
-            ours = [self._artifact(file) for file in (CHECKPOINT_FILE, MODEL_FILE)]
-            self.keeping.artifacts.drop(self.claim.study, ours)
+            files = (CHECKPOINT_FILE, MODEL_FILE) if self._is_surpassed() else (MODEL_FILE,)
+            self.keeping.artifacts.drop(self.claim.study, [self._artifact(file) for file in files])
         except StoreError as error:
             _log.warning("files that are no longer wanted stay: %s", error)
 
@@ -167,6 +171,13 @@ class Keeper:
 
     def _artifact(self, file: str) -> Artifact:
         return Artifact(self.claim.number, self.claim.attempt, file)
+
+    def _is_surpassed(self) -> bool:
+        """Whether nobody goes on from its checkpoint: a later attempt has sent one, or the trial has ended."""
+        study, number = self.claim.study, self.claim.number
+        newest = self.keeping.artifacts.newest(study, number, CHECKPOINT_FILE)
+        is_later = newest is not None and newest.attempt > self.claim.attempt
+        return is_later or any(each.number == number and each.state.is_final for each in self.store.trials(study))
 
     def _fetch_newer_than(self, attempt: int) -> None:
         study, number = self.claim.study, self.claim.number
