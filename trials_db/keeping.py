@@ -1,5 +1,6 @@
 """What is kept of a trial, and how long: its checkpoint until it ends, its model while it is among the best."""
 
+import hashlib
 import logging
 import threading
 import time
@@ -192,7 +193,8 @@ class Keeper:
     def _fetch_start(self) -> None:
         target = self.folder / START_FILE
         newest = self.keeping.artifacts.newest(self.claim.study, self.claim.number, START_FILE)
-        if newest is not None and not target.is_file():
+        # What lies there may be another trial's: of a study of this name that was deleted since.
+        if newest is not None and _sha256_of(target) != (self.claim.task or {}).get("start"):
             self.keeping.artifacts.fetch(self.claim.study, newest, target)
 
     def _is_among_best(self, outcome: Outcome) -> bool:
@@ -252,6 +254,14 @@ class _UnderWay:
         except StoreError as error:
             self.has_failed = True
             _log.warning("%s: %s", self._otherwise, error)
+
+
+def _sha256_of(path: Path) -> str:
+    """Empty where there is no such file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_number(path: Path) -> int:
