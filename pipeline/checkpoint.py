@@ -159,7 +159,10 @@ class Checkpoint:
                     _log.warning("%s: not used: it is of another training", path)
                     return _OTHER
                 return _snapshot(plain, {name: arrays[name] for name in arrays.files})
-        except (MapgroveError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            *(MapgroveError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile),
+            RuntimeError,  # of an archive that says it is encrypted, or packed in an unknown way
+        ) as error:
             _log.warning("%s: not used, it is damaged: %s", path, error)
             return _DAMAGED
 

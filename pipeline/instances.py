@@ -119,7 +119,9 @@ def _places_to_part(labels: Labels, marked: Mask, num_labels: int) -> Sequence[i
     place_of[marker] = place
     counts = np.bincount(place_of[1:], minlength=num_labels)
     # A marker may reach over a corner into other places than that which it was counted for.
-    counts[place[place_of[marker] != place]] += 1
+    is_other = place_of[marker] != place
+    others = np.unique(np.stack([marker[is_other], place[is_other]]), axis=1)
+    counts += np.bincount(others[1], minlength=num_labels)
     several: list[int] = np.flatnonzero(counts > 1).tolist()
     return several
 

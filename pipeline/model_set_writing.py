@@ -1,11 +1,13 @@
 """What retraining ends in: the finished models of a study, gathered into one folder with all that they need."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.files import sha256_of, sole_writer, write_json, written_beside
+from pipeline.files import sha256_of, sole_writer, written_beside
 from pipeline.model_card import CARD_FILE, model_card
 from pipeline.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.same_ground import joined_groups
@@ -176,14 +178,19 @@ def _write(folder: Path, study: Study, models: ModelSet, sources: Sequence[Path]
             if not (target.is_file() and sha256_of(target) == member.sha256):
                 fresh.append(target)
                 _copy(source, target, member.sha256)
-        write_json(folder / STUDY_FILE, encode(study.with_store("")))
-        with written_beside(folder / CARD_FILE) as beside:
-            beside.write_text(model_card(models, study), encoding="utf-8")
+        texts = {
+            folder / MODEL_SET_FILE: json.dumps(encode(models), indent=1),
+            folder / STUDY_FILE: json.dumps(encode(study.with_store("")), indent=1),
+            folder / CARD_FILE: model_card(models, study),
+        }
+        with ExitStack() as places:
+            # None takes its place before all are written; the last to be opened does so first, so the set last.
+            for path, text in texts.items():
+                places.enter_context(written_beside(path)).write_text(text, encoding="utf-8")
     except BaseException:
         for path in fresh:
             path.unlink(missing_ok=True)
         raise
-    write_json(folder / MODEL_SET_FILE, encode(models))
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:

@@ -204,17 +204,18 @@ def scale_rate(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
 def falls_now(scores: Sequence[float], patience: int) -> bool:
     """Whether a plateau's learning rate falls after the last epoch.
 
-    It does after `patience` epochs without a better one than the best before them, counted from the last fall on.
+    It does after `patience` epochs without a better one than the best before them, counted from the last fall on; but
+    only where the last epoch was validated, as before that nobody knows whether it is better.
 
     Args:
-        scores: Of all epochs so far, higher is better; NaN is no better than any.
+        scores: Of all epochs so far, higher is better; NaN of those that were not validated.
         patience: As `PlateauRate` has it.
     """
     best, waited, falls = -np.inf, 0, False
     for score in scores:
         waited = 0 if score > best else waited + 1
         best = max(best, score) if score > best else best
-        falls = waited >= patience
+        falls = waited >= patience and not np.isnan(score)
         if falls:
             waited = 0
     return falls

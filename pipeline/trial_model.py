@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ABOUT = "mapgrove.json"
 """Beside Keras's own parts in the `.keras` file, which is a zip archive; Keras leaves it alone."""
 
+UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What a damaged archive raises; a `RuntimeError` where it says it is encrypted, or packed in an unknown way."""
+
 
 def about_trial(
     study: Study,
@@ -97,7 +100,7 @@ def holds_about(path: Path) -> bool:
             if (broken := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{broken} has another checksum")
             return ABOUT in archive.namelist()
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise UnableError(
             f"{path} is damaged, or no model of Keras ({error})", remedy="Name another, or make it again"
         ) from None
@@ -112,6 +115,6 @@ def read_about(path: Path) -> TrialModel:
     try:
         with zipfile.ZipFile(path) as archive:
             plain = json.loads(archive.read(ABOUT))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError, ValueError) as error:
         raise MapgroveError("no model of a trial", received=f"{path} ({error})") from None
     return decode(TrialModel, plain, where=str(path))

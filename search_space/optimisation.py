@@ -95,7 +95,8 @@ class PlateauRate(Frozen):
     """The learning rate falls whenever the validation stays without a better epoch.
 
     Attributes:
-        patience: Epochs without a better one, after the best or after the last fall, before it falls.
+        patience: Epochs without a better one, after the best or after the last fall, before it falls; where not every
+            epoch is validated, with the next validation.
         factor: What is left of it each time.
     """
 

@@ -1,5 +1,6 @@
 """What is kept of a trial, and how long: its checkpoint until it ends, its model while it is among the best."""
 
+import hashlib
 import logging
 import threading
 import time
@@ -70,6 +71,7 @@ class Keeper:
     folder: Path
     _under_way: "_UnderWay | None" = field(default=None, init=False)
     _sent_at_s: float = field(default_factory=time.monotonic, init=False)
+    _was_refused: bool = field(default=False, init=False)
 
     def begin(self, renew: Callable[[], None]) -> None:
         """Fetch the model that the trial starts from, and the checkpoint of an attempt on another machine.
@@ -126,7 +128,8 @@ class Keeper:
         if self._is_among_best(outcome):
             sent = self._send(MODEL_FILE)
             self._wait(float("inf"), renew)
-            if sent is not None and sent.has_failed and self.keeping.num_models is None:
+            self._was_refused = sent is not None and sent.has_failed
+            if self._was_refused and self.keeping.num_models is None:
                 raise NoRoomError(f"The model of trial {self.claim.number} cannot be kept; its line is above")
 
     def after_end(self) -> None:
@@ -139,9 +142,8 @@ class Keeper:
             return
         try:
             best = self.keeping.best(self.store, study)
-            was_refused = self._under_way is not None and self._under_way.has_failed
             is_wanted = best is not None and number in best
-            if not was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
+            if not self._was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
                 # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
                 self._send(MODEL_FILE)
                 self._wait(float("inf"), lambda: None)
@@ -153,11 +155,14 @@ class Keeper:
         (self.folder / MODEL_FILE).unlink(missing_ok=True)
 
     def abandon(self) -> None:
-        """Drop what this attempt has kept: the trial was taken from it."""
+        """Drop what this attempt has kept: the trial was taken from it.
+
+        Its checkpoint stays as long as the next attempt may want to go on from it, which drops it in the end.
+        """
         self._wait(float("inf"), lambda: None)
         try:
-            ours = [self._artifact(file) for file in (CHECKPOINT_FILE, MODEL_FILE)]
-            self.keeping.artifacts.drop(self.claim.study, ours)
+            files = (CHECKPOINT_FILE, MODEL_FILE) if self._is_surpassed() else (MODEL_FILE,)
+            self.keeping.artifacts.drop(self.claim.study, [self._artifact(file) for file in files])
         except StoreError as error:
             _log.warning("files that are no longer wanted stay: %s", error)
 
@@ -167,6 +172,13 @@ class Keeper:
 
     def _artifact(self, file: str) -> Artifact:
         return Artifact(self.claim.number, self.claim.attempt, file)
+
+    def _is_surpassed(self) -> bool:
+        """Whether nobody goes on from its checkpoint: a later attempt has sent one, or the trial has ended."""
+        study, number = self.claim.study, self.claim.number
+        newest = self.keeping.artifacts.newest(study, number, CHECKPOINT_FILE)
+        is_later = newest is not None and newest.attempt > self.claim.attempt
+        return is_later or any(each.number == number and each.state.is_final for each in self.store.trials(study))
 
     def _fetch_newer_than(self, attempt: int) -> None:
         study, number = self.claim.study, self.claim.number
@@ -181,7 +193,8 @@ class Keeper:
     def _fetch_start(self) -> None:
         target = self.folder / START_FILE
         newest = self.keeping.artifacts.newest(self.claim.study, self.claim.number, START_FILE)
-        if newest is not None and not target.is_file():
+        # What lies there may be another trial's: of a study of this name that was deleted since.
+        if newest is not None and _sha256_of(target) != (self.claim.task or {}).get("start"):
             self.keeping.artifacts.fetch(self.claim.study, newest, target)
 
     def _is_among_best(self, outcome: Outcome) -> bool:
@@ -241,6 +254,14 @@ class _UnderWay:
         except StoreError as error:
             self.has_failed = True
             _log.warning("%s: %s", self._otherwise, error)
+
+
+def _sha256_of(path: Path) -> str:
+    """Empty where there is no such file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_number(path: Path) -> int:

@@ -207,6 +207,21 @@ def test_where_the_newest_is_damaged_the_one_before_is_taken(tmp_path: Path, cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("offset", [8, 10], ids=["said to be encrypted", "said to be packed"])
+def test_a_checkpoint_whose_archive_cannot_be_read_is_damaged(
+    tmp_path: Path, offset: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    checkpoint.save(replace(SNAPSHOT, reports=()))
+    content = bytearray(checkpoint.path.read_bytes())
+    # Of the first file in the archive's directory.
+    content[content.index(b"PK\x01\x02") + offset] ^= 1
+    checkpoint.path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.load() is None
+    assert "not used, it is damaged" in caplog.text
+
+
 @pytest.mark.parametrize("damage", ["cut", "junk", "empty", "pickle", "no key", "no report"])
 def test_a_damaged_checkpoint_starts_the_training_anew(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

@@ -60,6 +60,12 @@ def test_a_plateau_is_where_no_epoch_was_better() -> None:
     assert course(10).falls(reports(0.5, 0.4, 0.4)) is None
 
 
+def test_the_rate_stays_between_two_validations_each_of_which_is_better() -> None:
+    rising = reports(None, None, None, 0.1, None, None, None, 0.2, None, None, None, 0.3)
+    sparse = course(12, 4, schedule={"kind": "plateau", "patience": 2, "factor": 0.25})
+    assert [sparse.falls(rising[:epoch]) for epoch in range(1, 13)] == [None] * 12
+
+
 def scene(height_px: int, width_px: int, known_px: int) -> TrainingScene:
     """Known are so many columns from the left."""
     cube = np.zeros((height_px, width_px, 1), np.float32)

@@ -56,6 +56,15 @@ def test_touching_houses_with_two_ridges_are_two_instances() -> None:
     assert found.dtype == np.int32
 
 
+def test_markers_that_go_on_over_corners_into_other_places_count_in_each() -> None:
+    probabilities = drawn("...........", ".#########.", "#.........#")
+    energy = np.where(probabilities > 0, np.float32(0.9), np.float32(0.0))
+    energy[1, 4:7] = 0.1
+    found = split(probabilities, energy)
+    assert found.max() == 4
+    assert len({found[1, 1], found[1, 9], found[2, 0], found[2, 10]}) == 4
+
+
 def test_one_ridge_or_a_high_saddle_is_one_instance() -> None:
     mask = np.ones((6, 14), np.float32)
     assert split(mask, ridges(14, 7)).max() == 1

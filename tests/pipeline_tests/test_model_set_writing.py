@@ -1,8 +1,10 @@
 """What retraining ends in: a folder that is whole or not there, says all of itself, and can be moved."""
 
+import contextlib
 import json
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from pipeline.model_set import LoadedModelSet, read_model_set, read_model_set_st
 from pipeline.model_set_writing import FinishedTraining, assemble
 from pipeline.scene import Georeference
 from pipeline.thresholds import Counted, class_map
-from pipeline.trial_model import write_trial_model
+from pipeline.trial_model import ABOUT, holds_about, read_about, write_trial_model
 from run_search import VERBS
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, UnableError
 from search_space.objective import EpochReport
 from search_space.prediction import PredictionSettings
 from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
@@ -202,6 +204,30 @@ def test_whatever_fails_leaves_the_earlier_set_as_it_was(
     assert LoadedModelSet.open(folder).description == before
 
 
+@pytest.mark.parametrize("file", ["model_set.json", "study.json", "MODEL_CARD.md"])
+def test_what_cannot_be_told_of_a_set_leaves_all_of_the_earlier_one(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    folder = tmp_path / "models"
+    before = assemble(STUDY, [finish("road")], folder)
+    there, write_text = files(folder), Path.write_text
+
+    def full(path: Path, *words: Any, **options: Any) -> int:
+        if path.name.endswith(file):
+            raise OSError(28, "No space left on device")
+        return write_text(path, *words, **options)
+
+    other = STUDY.model_copy(update={"folds": STUDY.folds.model_copy(update={"test": ("d",)})})
+    finished = [finish("road"), finish("pond")]
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        assemble(other, finished, folder)
+
+    assert files(folder) == there
+    assert read_model_set(folder) == before
+    assert read_model_set_study(folder).folds == STUDY.folds
+
+
 def test_a_copy_that_differs_is_refused(finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes()[:-1])
@@ -247,6 +273,22 @@ def test_what_cannot_be_a_set_is_told(finish: Finish, tmp_path: Path) -> None:
         assemble(STUDY, [FinishedTraining(finish("road").task, CANDIDATE, tmp_path / "none.keras")], folder)
     with sole_writer(folder), pytest.raises(MapgroveError, match="another process is writing"):
         assemble(STUDY, [finish("road")], folder)
+
+
+def test_whatever_byte_of_a_model_is_damaged_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(ABOUT, json.dumps({"study": "tiny"}), compress_type=zipfile.ZIP_DEFLATED)
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        for change in (0x01, 0x08, 0xFF):
+            damaged = bytearray(sound)
+            damaged[place] ^= change
+            path.write_bytes(damaged)
+            with pytest.raises(MapgroveError):
+                read_about(path)
+            with contextlib.suppress(UnableError):
+                holds_about(path)
 
 
 def card_of(finish: Finish, folder: Path, *trainings: FinishedTraining, **absent: list[int]) -> str:

@@ -88,7 +88,9 @@ def test_a_serialised_optimizer_has_its_rate_and_its_scale_again() -> None:
         ([1, 2, 3, 4, 5, 6], []),
         ([5, 4, 4, 4, 4, 4, 4], [3, 5, 7]),
         ([5, 4, 6, 5, 5, 7, 7, 7], [5, 8]),
-        ([math.nan, math.nan, 1, 1], [2]),
+        ([math.nan, math.nan, 1, 1], []),
+        ([math.nan, math.nan, 1, math.nan, math.nan, 2, math.nan, math.nan, 3], []),
+        ([math.nan, math.nan, 1, math.nan, math.nan, 1, math.nan, math.nan, 1], [6, 9]),
     ],
 )
 def test_a_plateau_falls_after_two_epochs_without_a_better_one(scores: list[float], falls_after: list[int]) -> None:

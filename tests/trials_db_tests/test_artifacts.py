@@ -354,6 +354,38 @@ class TestKeeper:
         keeper.abandon()
         assert place.artifacts.held("demo") == [later]
 
+    @pytest.mark.parametrize("has_ended", [False, True])
+    def test_who_lost_its_trial_leaves_the_checkpoint_to_the_next(
+        self, place: Place, store: SqliteStore, tmp_path: Path, has_ended: bool
+    ) -> None:
+        keeper = self.keeper(place, store, tmp_path / "a")
+        (tmp_path / "a" / CHECKPOINT_FILE).write_text("mine")
+        keeper.hand_back(10.0, lambda: None)
+        if has_ended:
+            store.finish(keeper.claim, Outcome(state="failed", reason="another's"))
+        else:
+            store.release(keeper.claim)
+        keeper.abandon()
+        sent = [] if has_ended else [Artifact(0, 1, CHECKPOINT_FILE)]
+        assert place.artifacts.held("demo") == sent
+
+    def test_a_model_that_cannot_be_kept_is_sent_once(
+        self, place: Place, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keeper, tried = self.keeper(place, store, tmp_path / "a"), []
+
+        def refuse(*_: Any) -> None:
+            tried.append(None)
+            raise ArtifactError("there is no room")
+
+        monkeypatch.setattr(place.artifacts, "put", refuse)
+        (tmp_path / "a" / MODEL_FILE).write_text("mine")
+        done = Outcome(state="done", loss=0.5)
+        keeper.before_end(done, lambda: None)
+        store.finish(keeper.claim, done)
+        keeper.after_end()
+        assert len(tried) == 1
+
     def test_the_lease_is_renewed_while_a_large_file_is_sent(
         self, place: Place, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -82,6 +82,21 @@ def test_each_training_is_told_its_task_and_every_model_is_kept(
     assert {each.file for each in artifacts.held("demo@retrain")} == {MODEL_FILE}
 
 
+def test_what_a_deleted_study_of_the_name_started_from_is_not_taken(
+    store: SqliteStore, add: Any, tmp_path: Path
+) -> None:
+    artifacts = FolderArtifacts(tmp_path / "kept", carries_checkpoints=False)
+    add(task(start=START))
+    (tmp_path / "start").write_text("this model")
+    artifacts.put("demo@retrain", Artifact(0, 1, START_FILE), tmp_path / "start")
+    left = tmp_path / "trials" / "0000" / START_FILE
+    left.parent.mkdir(parents=True)
+    left.write_text("that of a trial that was killed")
+    worked(store, tmp_path, artifacts)
+    assert artifacts.fetch("demo@retrain", Artifact(0, 1, MODEL_FILE), tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "water 0 from this model"
+
+
 def test_a_training_whose_model_cannot_be_kept_has_not_ended(
     store: SqliteStore, add: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
