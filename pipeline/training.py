@@ -90,7 +90,8 @@ def train(
         on_epoch: Told after each epoch that is trained here.
         on_restored: Told of the epochs before them, where training goes on from a checkpoint.
         checkpoint: Written after each epoch, and gone on from where it is of the same training: to the same weights,
-            on one backend and machine, as without the interruption. Whoever has kept the result removes it.
+            on one backend and machine that cuts patches where it did, as without the interruption. Whoever has kept
+            the result removes it.
         initialise: Gives the new network its first weights, after those of a published encoder. What they depend on
             belongs into `checkpoint.about`.
         events: A folder for what TensorBoard shows; None for none.
@@ -110,7 +111,8 @@ def train(
     cuts_on_device = _cuts_on_device(training, limits.patches_on)
     if checkpoint is not None:
         about = _essence(candidate, class_names, bands, budget, seed)
-        checkpoint = checkpoint.with_more({**about, "cuts_on_device": cuts_on_device, "policy": policy})
+        # Where "auto" cuts patches depends on what else the accelerator holds now: no reason to lose epochs.
+        checkpoint = checkpoint.with_more({**about, "patches_on": limits.patches_on, "policy": policy})
     attempt = _Attempt(
         candidate=candidate,
         training=training,

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     backend_name()
     dataset = PreparedDataset.open_for(study.data)
     with tempfile.TemporaryDirectory(prefix="mapgrove-start-") as folder:
-        starts = starting_models(study, classes, dataset.bands, options, Path(folder))
+        starts = starting_models(study, classes, dataset, options, Path(folder))
         for text in dict.fromkeys(start.text for start in starts.values()):
             names = [name for name, start in starts.items() if start.text == text]
             say(f"{', '.join(names)}: from {text}")

@@ -16,6 +16,7 @@ from search_space.study import Budget, Study
 from verbs.common import at_least, open_study_store
 
 if TYPE_CHECKING:
+    from pipeline.prepared import PreparedDataset
     from pipeline.start_source import Source
     from trials_db.artifacts import Artifacts
     from trials_db.records import Trial
@@ -75,19 +76,19 @@ def starting_budget(study: Study, options: argparse.Namespace) -> Budget:
 
 
 def starting_models(
-    study: Study, classes: Sequence[str], bands: Collection[str], options: argparse.Namespace, folder: Path
+    study: Study, classes: Sequence[str], dataset: "PreparedDataset", options: argparse.Namespace, folder: Path
 ) -> dict[str, StartingModel]:
     """For every class the model that it starts from; nothing where `--from` was not given.
 
     Args:
         study: What is retrained.
         classes: Of it.
-        bands: Those of the study's data, indices too.
-        options: `--from` and `--fine-tune`.
+        dataset: The study's data.
+        options: `--from`, `--fine-tune` and `--folds`.
         folder: Where models from the store, and files that tell more of a model, are written.
 
     Raises:
-        MapgroveError: There is no such model, or it is damaged.
+        MapgroveError: There is no such model, it is damaged, or it has seen ground that is to validate.
     """
     from pipeline.files import sha256_of
     from pipeline.start_source import read_source, self_describing
@@ -98,12 +99,38 @@ def starting_models(
     paths = _paths(study, classes, str(options.start), folder)
     for number, path in enumerate(dict.fromkeys(paths.values())):
         source = read_source(path)
-        candidate = continued(source.candidate, bands)
+        _check_unseen(source, study, dataset, options.folds)
+        candidate = continued(source.candidate, dataset.bands)
         if options.fine_tune is not None:
             candidate = fine_tuned(candidate)
         file = self_describing(source, folder / f"told{number}.keras")
-        found[path] = StartingModel(_chosen(source, candidate, study), file, sha256_of(file), _told(source, bands))
+        found[path] = StartingModel(
+            _chosen(source, candidate, study), file, sha256_of(file), _told(source, dataset.bands)
+        )
     return {name: found[path] for name, path in paths.items()}
+
+
+def _check_unseen(source: "Source", study: Study, dataset: "PreparedDataset", num_folds: int) -> None:
+    """Refuse a model of the same data that trained on ground on which its successor would be judged."""
+    from pipeline.folds import make_fold
+
+    about = source.about
+    if about.data_fingerprint != dataset.fingerprint:
+        return
+    if num_folds:
+        raise MapgroveError(
+            f"{source.origin} was trained on this very data, and saw the ground of most folds, which would flatter",
+            received=f"--folds {num_folds}",
+            remedy="Leave out --folds, and have several models by --seeds",
+        )
+    held_out = {scene for scenes in about.counts.values() for scene in scenes}
+    validating = {part.id for part in make_fold(study.folds, dataset).validation}
+    if held_out and held_out != validating:
+        raise MapgroveError(
+            f"{source.origin} was trained on this very data, and saw ground that validates now, which would flatter",
+            received={"held out then": sorted(held_out), "validates now": sorted(validating)},
+            remedy="Start from a model with the same [folds], such as trial:N of this study",
+        )
 
 
 def _paths(study: Study, classes: Sequence[str], word: str, folder: Path) -> dict[str, Path]:

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from verbs.starting_models import StartingModel, starting_budget, starting_model
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
 BANDS = ("red", "green", "nir")
+DATASET: Any = SimpleNamespace(bands=BANDS, fingerprint="ours")
 CANDIDATE = decode(
     Candidate, {"architecture": {"bands": ["red", "swir"]}, "plan": {"learning_rate": 0.01}}, where="test"
 )
@@ -62,7 +65,7 @@ def write_model(path: Path, classes: tuple[str, ...], trial: int = 0, **told: An
 
 def starts(study: Study, folder: Path, *words: str, classes: tuple[str, ...] = ("trees",)) -> dict[str, StartingModel]:
     folder.mkdir(exist_ok=True)
-    return starting_models(study, classes, BANDS, options(*words), folder)
+    return starting_models(study, classes, DATASET, options(*words), folder)
 
 
 def test_a_file_begins_every_class_with_its_own_candidate_for_the_bands_that_there_are(
@@ -85,6 +88,30 @@ def test_a_file_begins_every_class_with_its_own_candidate_for_the_bands_that_the
     for words, epochs in ((["--fine-tune"], 3), (["--fine-tune", "5"], 5)):
         budget = starting_budget(study, options("--from", str(path), *words))
         assert (budget.epochs, budget.steps_per_epoch) == (epochs, study.retrain.steps_per_epoch)
+
+
+def test_a_model_that_saw_the_ground_it_would_be_judged_on_is_refused(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validating = [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
+    monkeypatch.setattr("pipeline.folds.make_fold", lambda *_: SimpleNamespace(validation=validating))
+    counted = ((0,) * 256, (0,) * 256)
+    for number, (data, scenes, words, refused) in enumerate(
+        (
+            ("ours", "ab", (), ""),
+            ("ours", "a", (), "'held out then': ['a'], 'validates now': ['a', 'b']"),
+            ("ours", "abc", (), "saw ground that validates now"),
+            ("ours", "ab", ("--folds", "3"), "saw the ground of most folds, which would flatter"),
+            ("theirs", "c", ("--folds", "3"), ""),
+        )
+    ):
+        counts = {"trees": dict.fromkeys(scenes, counted)}
+        path = write_model(tmp_path / f"{number}.keras", ("trees",), data_fingerprint=data, counts=counts)
+        if refused:
+            with pytest.raises(MapgroveError, match=re.escape(refused)):
+                starts(study, tmp_path / "f", "--from", str(path), *words)
+        else:
+            assert starts(study, tmp_path / "f", "--from", str(path), *words)
 
 
 def test_of_a_model_set_each_class_takes_its_best_member(study: Study, tmp_path: Path) -> None:
