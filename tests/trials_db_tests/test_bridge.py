@@ -19,12 +19,11 @@ from trials_db.records import NewTrial, Trial, TrialState
 
 SPACE: Space = resolve_space({})
 # What a search learns must not hang on how many dimensions of no effect the default space has.
-KEPT = ("depth", "base_filters", "growth", "units_per_stage", "block", "skip", "activation", "normalisation")
+KEPT = ("depth", "growth", "block", "skip", "activation", "learning_rate", "optimizer", "batch_size")
 NARROW: Space = {
     path: dim
     for path, dim in resolve_space({"architecture.depth": {"high": 5}}).items()
-    if not path.startswith(("plan.augmentation", "plan.s"))
-    and (path.startswith("plan.") or path.split(".")[1].partition("[")[0] in KEPT)
+    if path.split(".")[1].partition("[")[0] in KEPT
 }
 SETTINGS = SearchSettings(startup_trials=8, gamma=0.5, lookahead=3)
 RANDOM_ONLY = SETTINGS.model_copy(update={"startup_trials": 10_000})
