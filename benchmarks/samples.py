@@ -14,15 +14,15 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from hyperopt import space_eval
-from hyperopt.pyll.stochastic import sample
+from hyperopt.pyll import as_apply, clone, dfs, rec_eval
+from hyperopt.pyll.stochastic import recursive_set_rng_kwarg
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -77,12 +77,16 @@ def samples(space: Space, count: int, seed: int) -> Iterator[tuple[Candidate, Po
     Raises:
         ValueError: A candidate whose nearest point is not the one that was drawn.
     """
-    expression, rng = hyperopt_space(space), np.random.default_rng(seed)
+    expression = as_apply(hyperopt_space(space))
+    # As Hyperopt's `sample` and `space_eval`, which prepare the same for each sample anew.
+    random = recursive_set_rng_kwarg(clone(expression), as_apply(np.random.default_rng(seed)))
+    params = {node.arg["label"].eval(): node for node in dfs(expression) if node.name == "hyperopt_param"}
     for number in range(count):
-        plain = sample(expression, rng)
+        plain = rec_eval(random)
         candidate = decode(Candidate, plain, where=f"sample {number}")
         point = nearest_point(candidate, space)
-        if point is None or decode(Candidate, space_eval(expression, point), where="point") != candidate:
+        memo = {params[label]: value for label, value in (point or {}).items()}
+        if point is None or decode(Candidate, rec_eval(expression, memo=memo), where="point") != candidate:
             raise ValueError(f"sample {number} does not come back: {plain}")
         yield candidate, point
 
@@ -119,40 +123,71 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     return estimated - started, built - estimated
 
 
-def covering(space: Space, seed: int, at_least: int = 0, pool: int = 400) -> list[Candidate]:
+def covering(space: Space, seed: int, at_least: int = 0, pool: int = 300) -> list[Candidate]:
     """Samples that together show every option of every choice and every whole number, the most telling first.
 
-    Of two that show as much, the smaller network comes first: its layers are made and run one by one.
+    They show it by small networks where these can, as the layers are made and run one by one. None is among them that
+    shows nothing but what the others do, unless more are asked for.
 
     Args:
         space: Where from.
         seed: Of the samples.
         at_least: So many, even if fewer show all.
-        pool: From how many they are chosen; up to ten times as many as long as some option is in none.
+        pool: From how many they are chosen, and as many small ones; up to ten times as many as long as some option is
+            in none.
 
     Raises:
         ValueError: Some option is in none that can be built.
     """
-    found: list[tuple[Candidate, int, set[tuple[str, float]]]] = []
-    unseen = set(_options(space))
-    for number, (candidate, point) in enumerate(samples(space, 10 * pool, seed)):
+    found = list(_small_enough(samples(_slim(space), pool, seed + 1), space))
+    unseen = set(_options(space)).difference(*(shown for *_, shown in found))
+    for number, one in enumerate(samples(space, 10 * pool, seed)):
         if number >= pool and not unseen:
             break
+        for each in _small_enough([one], space):
+            found.append(each)
+            unseen -= each.shown
+    if unseen:
+        raise ValueError(f"no sample shows {sorted(unseen)}")
+    chosen: list[_Found] = []
+    missing = set(_options(space))
+    while missing:
+        chosen.append(max(found, key=lambda each: len(each.shown & missing) / each.size))
+        missing -= chosen[-1].shown
+    for each in sorted(chosen, key=lambda each: -each.size):
+        others = set[tuple[str, float]]().union(*(other.shown for other in chosen if other is not each))
+        if not set(_options(space)) & each.shown - others:
+            chosen.remove(each)
+    more = sorted((each for each in found if each not in chosen), key=lambda each: -len(each.shown) / each.size)
+    return [each.candidate for each in chosen + more[: max(0, at_least - len(chosen))]]
+
+
+class _Found(NamedTuple):
+    """A sample that may be chosen.
+
+    Attributes:
+        candidate: The sample.
+        size: Of its network, in layers and operations.
+        shown: Options and whole numbers it has, as path and number.
+    """
+
+    candidate: Candidate
+    size: int
+    shown: set[tuple[str, float]]
+
+
+def _small_enough(drawn: Iterable[tuple[Candidate, Point]], space: Space) -> Iterator[_Found]:
+    for candidate, point in drawn:
         graph = draw_up(candidate.architecture, BANDS, CLASSES)
         if graph.num_parameters <= MOST_WEIGHTS:
             shown = {(path, point[path]) for path in point if isinstance(space[path], Choice | Integer)}
-            found.append((candidate, len(graph.nodes), shown))
-            unseen -= shown
-    missing = set(_options(space))
-    chosen: list[Candidate] = []
-    while missing or len(chosen) < at_least:
-        candidate, size, shown = max(found, key=lambda each: len(each[2] & missing) / each[1] ** 0.5)
-        if missing and not shown & missing:
-            raise ValueError(f"no sample shows {sorted(missing)}")
-        found.remove((candidate, size, shown))
-        missing -= shown
-        chosen.append(candidate)
-    return chosen
+            yield _Found(candidate, len(graph.nodes), shown)
+
+
+def _slim(space: Space) -> Space:
+    """The space's smallest depth and stages, with every other dimension."""
+    least = {path: space[path] for path in ("architecture.depth", "architecture.units_per_stage")}
+    return {**space, **{path: Integer(dim.low, dim.low) for path, dim in least.items() if isinstance(dim, Integer)}}
 
 
 def train_and_reload(candidate: Candidate) -> None:
@@ -188,8 +223,9 @@ def train_and_reload(candidate: Candidate) -> None:
         path = Path(folder) / "model.keras"
         model.save(path)
         copy = keras.saving.load_model(path, compile=False)
+    saved = _maps(model, image)
     for name, maps in _maps(copy, image).items():
-        if not np.array_equal(maps, _maps(model, image)[name]):
+        if not np.array_equal(maps, saved[name]):
             raise ValueError(f"{name} differs after loading: {candidate}")
     keras.utils.clear_session()
 

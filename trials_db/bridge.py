@@ -62,8 +62,7 @@ def propose(space: Space, history: Sequence[Trial], number: int, seed: int, sett
     Raises:
         ValueError: A trial is missing or has not ended.
     """
-    expression = hyperopt_space(space)
-    domain = Domain(_never_called, expression)
+    expression, domain = _made_of(space)
     if not domain.params:
         return Proposal({}, to_plain(space_eval(expression, {})))
     told = _told(history, number, settings.lookahead)
@@ -116,6 +115,25 @@ def _fits(dimension: Dimension, value: float) -> bool:
             return low - 1e-6 * abs(low) <= value <= high + 1e-6 * abs(high)
         case _:
             return False
+
+
+_MADE: dict[str, tuple[dict[str, Any], Domain]] = {}
+"""What Hyperopt makes of the spaces in use, which takes it about as long as to propose."""
+
+MOST_MADE = 4
+
+
+def _made_of(space: Space) -> tuple[dict[str, Any], Domain]:
+    """The space's expression and its domain, made once; the algorithms change neither."""
+    key = repr(list(space.items()))
+    made = _MADE.get(key)
+    if made is None:
+        expression = hyperopt_space(space)
+        made = expression, Domain(_never_called, expression)
+        for oldest in list(_MADE)[: 1 - MOST_MADE]:
+            _MADE.pop(oldest, None)
+        _MADE[key] = made
+    return made
 
 
 class _Told(NamedTuple):

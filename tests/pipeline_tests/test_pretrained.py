@@ -44,6 +44,10 @@ def features(model: keras.Model, layer: Any, image: Any) -> Any:
     return keras.Model(model.inputs[0], layer.output).predict_on_batch(image)
 
 
+def features_of_all(start: Any, layers: list[Any], image: Any) -> list[Any]:
+    return keras.Model(start, [layer.output for layer in layers]).predict_on_batch(image)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "first", "lasts"),
@@ -65,10 +69,10 @@ def test_encoders_find_in_standardised_images_the_features_that_kerass_own_find(
     preprocess = {"vgg16": keras.applications.vgg16, "resnet50": keras.applications.resnet50}
     fed = preprocess[kind].preprocess_input(photograph.copy()).astype(np.float32) if kind in preprocess else image
     start = theirs.inputs[0] if first is None else theirs.get_layer(first).input
-    for last in lasts:
-        expected = keras.Model(start, theirs.get_layer(last).output).predict_on_batch(fed)
-        [layer] = [each for each in ours.layers if each.name.partition("_")[2] == last]
-        np.testing.assert_allclose(features(ours, layer, image), expected, rtol=1e-4, atol=1e-5 * expected.max())
+    every = features_of_all(start, [theirs.get_layer(last) for last in lasts], fed)
+    layers = [each for last in lasts for each in ours.layers if each.name.partition("_")[2] == last]
+    for found, expected in zip(features_of_all(ours.inputs[0], layers, image), every, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.max())
         assert np.abs(expected).max() > 1e-3
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperopt import space_eval
-from hyperopt.pyll.stochastic import sample
+from hyperopt.pyll import as_apply, clone, rec_eval
+from hyperopt.pyll.stochastic import recursive_set_rng_kwarg, sample
 
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
@@ -20,9 +21,10 @@ from search_space.space import hyperopt_space, least_demand_px, resolve_space, s
 
 
 def draw(num: int, overrides: dict[str, Any] | None = None) -> list[Candidate]:
-    expression = hyperopt_space(resolve_space(overrides or {}))
-    rng = np.random.default_rng(0)
-    return [decode(Candidate, sample(expression, rng), where="sample") for _ in range(num)]
+    """As Hyperopt's `sample` draws them, which prepares the same for each anew."""
+    expression = clone(as_apply(hyperopt_space(resolve_space(overrides or {}))))
+    random = recursive_set_rng_kwarg(expression, as_apply(np.random.default_rng(0)))
+    return [decode(Candidate, rec_eval(random), where="sample") for _ in range(num)]
 
 
 @cache
@@ -88,7 +90,7 @@ def test_the_scaling_can_be_fixed_and_its_percentiles_be_moved() -> None:
 
 
 def test_details_of_losses_are_searched_and_weights_of_classes_set() -> None:
-    details = [each.plan.loss_details for each in draw(60)]
+    details = [each.plan.loss_details for each in drawn(60)]
 
     assert {each.positive_weight > 1 for each in details} == {True, False}
     assert max(each.positive_weight for each in details) <= 8
@@ -303,7 +305,7 @@ def test_what_is_dropped_is_what_a_candidate_has_by_itself() -> None:
 
 
 def test_options_may_be_drawn_more_often_than_others() -> None:
-    kinds = [each.architecture.encoder.kind for each in draw(600)]
+    kinds = [each.architecture.encoder.kind for each in drawn(600)]
 
     assert 0.75 < kinds.count("grown") / 600 < 0.85
     assert len(set(kinds)) == 6

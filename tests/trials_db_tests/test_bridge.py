@@ -13,17 +13,17 @@ from search_space.dimensions import Choice, Fixed, Integer
 from search_space.objective import Outcome
 from search_space.space import resolve_space
 from search_space.study import SearchSettings
+from trials_db import bridge
 from trials_db.bridge import derived_seed, new_trial, propose
 from trials_db.records import NewTrial, Trial, TrialState
 
 SPACE: Space = resolve_space({})
 # What a search learns must not hang on how many dimensions of no effect the default space has.
-KEPT = ("depth", "base_filters", "growth", "units_per_stage", "block", "skip", "activation", "normalisation")
+KEPT = ("depth", "growth", "block", "skip", "activation", "learning_rate", "optimizer", "batch_size")
 NARROW: Space = {
     path: dim
     for path, dim in resolve_space({"architecture.depth": {"high": 5}}).items()
-    if not path.startswith(("plan.augmentation", "plan.s"))
-    and (path.startswith("plan.") or path.split(".")[1].partition("[")[0] in KEPT)
+    if path.split(".")[1].partition("[")[0] in KEPT
 }
 SETTINGS = SearchSettings(startup_trials=8, gamma=0.5, lookahead=3)
 RANDOM_ONLY = SETTINGS.model_copy(update={"startup_trials": 10_000})
@@ -116,6 +116,21 @@ def test_what_ended_within_the_lookahead_makes_no_difference() -> None:
         assert new_trial(SPACE, history, 20, 3, SETTINGS) == expected
     better = [_ended(whole[0], Outcome(state="done", loss=-5.0)), *whole[1:20]]
     assert new_trial(SPACE, better, 20, 3, SETTINGS) != expected
+
+
+def test_what_was_proposed_in_other_spaces_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Hyperopt makes of a space is kept, for few spaces."""
+    few = {"*": {"drop": True}, "architecture.block": {"choices": ["plain"]}}
+    rates = [{"plan.learning_rate": {"low": 1e-4, "high": high}} for high in (1e-3, 2e-3, 3e-3, 4e-3, 5e-3)]
+    fixed = [{"plan.batch_size": {"fix": number}, "plan.learning_rate": {"low": 1e-4}} for number in (4, 8)]
+    spaces = [resolve_space({**few, **each}) for each in (*rates, *fixed)]
+    alone = []
+    for space in spaces:
+        monkeypatch.setattr(bridge, "_MADE", {})
+        alone.append(propose(space, [], 0, 1, SETTINGS))
+    assert [propose(space, [], 0, 1, SETTINGS) for space in (*spaces, *reversed(spaces))] == [*alone, *alone[::-1]]
+    assert len(bridge._MADE) == bridge.MOST_MADE
+    assert len({str(each.sample) for each in alone}) == len(alone)
 
 
 def test_the_scale_of_losses_makes_no_difference() -> None:

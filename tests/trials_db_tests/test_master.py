@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nursery_process import search_settings
 from trial_objectives import Synthetic, synthetic_loss
 
 from search_space.objective import Outcome
@@ -18,7 +19,8 @@ from trials_db.records import StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 from trials_db.worker import Worker
 
-SPACE = resolve_space({})
+# What the loss depends on: a master does the same in larger spaces, where a proposal takes longer.
+SPACE, _ = search_settings()
 SETTINGS = SearchSettings(startup_trials=4, lookahead=2)
 FOLLOWING = SearchSettings(startup_trials=4)
 
@@ -270,7 +272,8 @@ def test_a_search_ends_when_it_is_good_enough_or_gets_no_better(open_sqlite: Any
 
     patient = open_sqlite("patient")
     final = run_here(patient, record, 30, rule, patience=5)
-    best = min(range(final.num_ended), key=lambda number: (losses[number], number))
+    # The first with five after it that are no better; one that was tried meanwhile may be.
+    best = next(number for number in range(24) if losses.index(min(losses[: number + 6])) == number)
     assert final.ending == f"no trial after trial {best} was better, and limits.patience is 5"
     assert best + 6 <= final.num_ended <= best + 7 + rule.lookahead
 
