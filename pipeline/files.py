@@ -4,8 +4,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,22 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 "another process is writing to the folder", received=str(folder), remedy="Wait for it, or stop it first"
             ) from None
         yield
+
+
+@contextmanager
+def passing_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder within another that goes with the block; where the process is killed, with the next such block.
+
+    Args:
+        parent: It is made where it is missing.
+        prefix: Of the folder's name; those of processes that are gone are known by it.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*/{LOCK_FILE}"):
+        with suppress(MapgroveError, OSError), sole_writer(left.parent):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, sole_writer(Path(name)):
+        yield Path(name)
 
 
 def write_json(path: Path, plain: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ def model_card(models: ModelSet, study: Study) -> str:
         _scores(models),
         _data(models, study),
         _models(models),
-        _use(study),
+        _use(models, study),
         _limits(models, study),
     )
     return "\n\n".join(sections) + "\n"
@@ -69,7 +69,7 @@ def _scores(models: ModelSet) -> str:
             _table(columns, rows),
             "",
             "Jaccard is TP / (TP + FP + FN) over all known pixels of that ground together, of single models: each "
-            "counts where it did not train. The spread is a standard deviation.",
+            "counts where its own training did not go. The spread is a standard deviation.",
             "",
             f"Thresholds come from {' and '.join(grounds)}.",
         )
@@ -156,7 +156,7 @@ def _number(member: ModelMember, name: str) -> str:
     return NOTHING if value is None else f"{value:,.0f}".replace(",", " ")
 
 
-def _use(study: Study) -> str:
+def _use(models: ModelSet, study: Study) -> str:
     lines = [
         "## How to use it",
         "",
@@ -167,10 +167,12 @@ def _use(study: Study) -> str:
         "```",
     ]
     if study.folds.has_test:
+        begun = any(each.begun_elsewhere for each in models.members)
+        beside = "; whether models that these began from were trained on it is not known" if begun else ""
         lines += [
             "",
-            "The study holds ground out for a test, whose labels had no part in training or in any choice here. Where "
-            "its data are prepared, this scores the maps of it:",
+            "The study holds ground out for a test, whose labels had no part in training or in any choice "
+            f"here{beside}. Where its data are prepared, this scores the maps of it:",
             "",
             "```",
             f"python run_search.py predict --study {study.name} test",
@@ -195,6 +197,12 @@ def _limits(models: ModelSet, study: Study) -> str:
         lines.append("- A search chose candidates on the study's validation ground, which is counted here too.")
     if flattering:
         lines.append(f"- One part of the ground alone has {', '.join(flattering)}: it chose threshold and score alike.")
+    may_know = _distinct(each.class_name for each in models.members if each.start_may_know)
+    if may_know:
+        lines.append(
+            f"- The training of {', '.join(may_know)} began from another model: if that was trained on this ground, "
+            "the score flatters."
+        )
     lines += _limits_of_means(models)
     if not study.folds.has_test:
         lines.append("- The study holds no ground out for a test: there is no score that nothing was chosen by.")

@@ -90,7 +90,9 @@ class LoadedModelSet:
             raise MapgroveError(f"the model set in {folder} is empty", remedy="Run `retrain` again")
         strangers = [each.file for each in description.members if not _lies_in(folder, each.file)]
         if strangers:
-            raise MapgroveError(f"the model set in {folder} names files outside of it", received=strangers)
+            raise MapgroveError(
+                f"the model set in {folder} names files outside of it", received=strangers, remedy="Run `retrain` again"
+            )
         for member in description.members:
             _check_numbers(member, len(description.bands) + len(description.indices), folder)
         for member in description.members:

@@ -113,6 +113,9 @@ def _words_of(members: Sequence[ModelMember], usual: int | None) -> tuple[str, .
 def _origin_words(best: ModelMember, members: Sequence[ModelMember], usual: int | None) -> tuple[str, ...]:
     if best.recipe:
         return "--recipe", best.recipe
+    if best.start:
+        # Where a model of another study lay, nobody wrote down.
+        return "--from", "MODEL" if best.study or best.trial is None else f"trial:{best.trial}"
     if any(member.study for member in members):
         return ("--per-class",)
     if best.trial in (None, usual):

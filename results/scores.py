@@ -107,6 +107,8 @@ def independence_phrase(score: ScoreRecord) -> str:
             return f"{thresholds}: so from {this}, on which they are scored. The score flatters."
         case "training":
             return f"{thresholds}, and some of the models were trained on {this}. The score flatters."
+        case "start":
+            return f"{thresholds}. Some models began from others; if these were trained on {this}, the score flatters."
     return f"{thresholds}; what the models saw of {this} before is not known."
 
 

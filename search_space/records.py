@@ -23,9 +23,10 @@ ThresholdFrom = Literal["validation", "folds"]
 ScoreFrom = Literal["other folds", "other scenes", "same ground"]
 SpreadOver = Literal["folds", "models", ""]
 
-GROUND_WORDS: dict[ThresholdFrom, str] = {
+GROUND_WORDS: dict[str, str] = {
     "validation": "the study's validation ground",
     "folds": "the ground of all folds",
+    "both": "the study's validation ground and the ground of all folds",
 }
 
 NUM_LEVELS = 256
@@ -171,6 +172,16 @@ class ModelMember(Frozen):
         if self.trial is None:
             return self.recipe
         return f"trial {self.trial} of {self.study}" if self.study else f"trial {self.trial}"
+
+    @property
+    def begun_elsewhere(self) -> bool:
+        """Whether it began from a model of another study, of whose ground nothing is known."""
+        return bool(self.start and self.study)
+
+    @property
+    def start_may_know(self) -> bool:
+        """Whether the model that it began from may have been trained on the ground that it was validated on."""
+        return self.begun_elsewhere or bool(self.start and self.num_folds)
 
 
 class TrialModel(Frozen):
@@ -367,9 +378,10 @@ class ScoreRecord(Frozen):
         polygons: Of the classes whose single things were told apart, how well these were found.
         rule: How pixels were counted, in one sentence.
         models: Fingerprint of the model set that drew the maps.
-        threshold_from: The ground that chose the thresholds: "validation" or "folds"; empty where nobody knows.
+        threshold_from: The ground that chose the thresholds: "validation", "folds" or, by class, "both"; empty where
+            nobody knows.
         models_saw: What the models had of the scored ground before: "nothing", or it chose their "thresholds", or some
-            of them had it in "training"; empty where nobody knows.
+            of them had it in "training", or some began from a model that may have ("start"); empty where nobody knows.
     """
 
     fold: str
@@ -382,8 +394,8 @@ class ScoreRecord(Frozen):
     polygons: dict[str, PolygonScore] = {}
     rule: str = ""
     models: str = ""
-    threshold_from: ThresholdFrom | Literal[""] = ""
-    models_saw: Literal["nothing", "thresholds", "training", ""] = ""
+    threshold_from: ThresholdFrom | Literal["both", ""] = ""
+    models_saw: Literal["nothing", "thresholds", "training", "start", ""] = ""
 
     @property
     def places(self) -> str:

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING
 
 from search_space.errors import MapgroveError, UsageError, did_you_mean
 from search_space.study import Study
-from verbs.common import MODELS, PREDICTIONS, add_study, load_study, say
+from verbs.common import (
+    MODELS,
+    PREDICTIONS,
+    add_study,
+    load_study,
+    refuse_retraining,
+    refuse_set_without_study,
+    say,
+)
 
 if TYPE_CHECKING:
     from pipeline.maps import WrittenMap
@@ -43,7 +51,9 @@ def run(options: argparse.Namespace) -> None:
 
     if not (options.study or options.models):
         raise UsageError("predict needs models", remedy="Give --study NAME or --models FOLDER")
+    refuse_set_without_study(options)
     study = load_study(options) if options.study else read_model_set_study(options.models)
+    refuse_retraining(study)
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
     places = _places(study, options.scenes)

@@ -109,6 +109,7 @@ def _retrain(
     starts: "Mapping[str, StartingModel]",
     options: argparse.Namespace,
 ) -> int:
+    from pipeline.files import passing_folder
     from trials_db.stopping import stop_on_signals
 
     chosen = {name: [start.chosen] for name, start in starts.items()} or chosen_candidates(study, classes, options)
@@ -124,9 +125,8 @@ def _retrain(
     files = {start.sha256: start.file for start in starts.values()}
     with open_study_store(study, create=True) as store, open_study_artifacts(study) as artifacts:
         _begin(store, study, dataset)
-        study.retraining.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".models-", dir=study.retraining.folder) as models:
-            queue = Queue(store, artifacts, study.retraining, wishes, Path(models), files)
+        with passing_folder(study.retraining.folder, ".models-") as models:
+            queue = Queue(store, artifacts, study.retraining, wishes, models, files)
             with stop_on_signals() as stop:
                 store.heed(stop)
                 _train(store, study, queue, options.workers, stop)

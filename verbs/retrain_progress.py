@@ -85,6 +85,8 @@ def tell_models(models: "ModelSet") -> None:
         several = f"{counted(len(members), 'model')} of " if len(members) > 1 else ""
         ground = "validation" if each.threshold_from == "validation" else "the folds"
         flatters = ", which the same ground chose" if each.flatters else ""
+        if any(member.start_may_know for member in members):
+            flatters += "; may flatter, as the model that it began from may know this ground"
         say(
             f"{each.class_name}: {several}{origins}, validation Jaccard {jaccard}{spread} "
             f"at threshold {each.threshold:.2f} from {ground}{flatters}"

@@ -20,7 +20,18 @@ from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import Counts, ModelSet, ScoreRecord
 from search_space.study import Study
-from verbs.common import MODELS, PREDICTIONS, SCORE_FILE, add_json, add_study, load_study, say, say_json, study_commands
+from verbs.common import (
+    MODELS,
+    PREDICTIONS,
+    SCORE_FILE,
+    add_json,
+    add_study,
+    load_study,
+    refuse_retraining,
+    say,
+    say_json,
+    study_commands,
+)
 
 if TYPE_CHECKING:
     from pipeline.ground import Part
@@ -49,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
     from results.scores import independence_phrase
 
     study = load_study(options)
+    refuse_retraining(study)
     dataset = PreparedDataset.open_for(study.data)
     fold = make_fold(study.folds, dataset)
     parts = fold.test if options.fold == "test" else fold.validation
@@ -128,13 +140,14 @@ def _independence(models: ModelSet, study: Study, fold: str) -> dict[str, str]:
     """What chose the thresholds, and what the models saw of the scored ground before, for the record."""
     from pipeline.model_set import read_model_set_study
 
-    on_folds = any(each.threshold_from == "folds" for each in models.maps)
-    saw = "nothing"
+    grounds = {each.threshold_from for each in models.maps}
+    on_folds = "folds" in grounds
+    saw = "start" if any(each.begun_elsewhere for each in models.members) else "nothing"
     if read_model_set_study(study.folder / MODELS).folds != study.folds:
         saw = ""
-    elif fold == "validation":
+    elif fold == "validation" and (on_folds or saw == "nothing"):
         saw = "training" if on_folds else "thresholds"
-    return {"threshold_from": "folds" if on_folds else "validation", "models_saw": saw}
+    return {"threshold_from": "both" if len(grounds) > 1 else "".join(grounds), "models_saw": saw}
 
 
 def _tell_farther_sight(models: ModelSet, tile_px: int) -> None:

@@ -1,7 +1,7 @@
 """`retrain --from`: from words to the model that each class starts from."""
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipeline.prepared import PreparedDataset
     from pipeline.start_source import Source
     from trials_db.artifacts import Artifacts
-    from trials_db.records import Trial
     from trials_db.store import TrialStore
 
 OF_TRIAL, OF_STUDY = "trial:", "study:"
@@ -139,10 +138,10 @@ def _paths(study: Study, classes: Sequence[str], word: str, folder: Path) -> dic
         if not number.isdecimal():
             raise UsageError(f"{OF_TRIAL} is followed by a number", received=word, remedy=f"Such as {OF_TRIAL}5")
         with open_study_store(study) as store:
-            return _kept(study, study.name, store, classes, folder, lambda trial: trial.number == int(number))
+            return _kept(study, study.name, store, classes, folder, int(number))
     if word.startswith(OF_STUDY):
         with open_study_store(study) as store:
-            return _kept(study, word.removeprefix(OF_STUDY), store, classes, folder, lambda _: True)
+            return _kept(study, word.removeprefix(OF_STUDY), store, classes, folder)
     path = Path(word)
     return _of_set(path, classes) if path.is_dir() else dict.fromkeys(classes, path)
 
@@ -172,14 +171,14 @@ def _kept(
     store: "TrialStore",
     classes: Sequence[str],
     folder: Path,
-    is_meant: "Callable[[Trial], bool]",
+    wanted: int | None = None,
 ) -> dict[str, Path]:
     """Of each class the model of the best trial that still has one; that of the best over all where none ranks it."""
     from results.facts import ranked, ranked_for
     from trials_db.opening import open_artifacts
 
     settings = decode(Study, store.load_study(name).settings, where=f"study {name}")
-    trials = [trial for trial in store.trials(name) if is_meant(trial)]
+    trials = [trial for trial in store.trials(name) if wanted in (None, trial.number)]
     with open_artifacts(settings.study.artifacts, study.store_url) as artifacts:
         held = {each.number for each in artifacts.held(name) if each.file == MODEL_FILE}
         kept = [trial for trial in trials if trial.number in held]
@@ -187,7 +186,7 @@ def _kept(
             numbers = ", ".join(map(str, sorted(held))) or "none"
             raise MapgroveError(
                 f"no such trial of study {name} has a model that is kept; those of trials: {numbers}",
-                received=[trial.number for trial in trials][:10],
+                received=wanted,
                 remedy="search.keep_models says how many of the best are",
             )
         best = {each: (ranked_for(kept, [each]) or ranked(kept))[0].number for each in classes}

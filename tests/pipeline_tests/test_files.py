@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import sole_writer, written_beside
+from pipeline.files import LOCK_FILE, passing_folder, sole_writer, written_beside
 from search_space.errors import MapgroveError
 
 
@@ -44,3 +44,20 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it_free(tmp_path):
 
     with sole_writer(tmp_path / "new"):
         pass
+
+
+def test_a_passing_folder_goes_with_its_block_and_one_of_a_killed_process_with_the_next(tmp_path):
+    killed, other = tmp_path / ".models-killed", tmp_path / "theirs"
+    for folder in (killed, other):
+        folder.mkdir()
+        (folder / LOCK_FILE).touch()
+        (folder / "0001.keras").touch()
+
+    with passing_folder(tmp_path, ".models-") as first:
+        assert not killed.exists()
+        (first / "0002.keras").touch()
+        with passing_folder(tmp_path, ".models-") as second:
+            assert second != first
+            assert (first / "0002.keras").is_file(), "somebody works in it"
+
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]

@@ -365,6 +365,29 @@ def test_the_card_says_what_a_training_began_from(encoder: dict[str, str], start
     assert line.endswith(f"| {told} |")
 
 
+@pytest.mark.parametrize(
+    ("start", "study", "num_folds", "may_know"),
+    [("", "", 3, False), ("0" * 64, "", 0, False), ("0" * 64, "", 3, True), ("0" * 64, "other", 0, True)],
+)
+def test_the_card_says_where_a_model_began_from_one_that_may_know_the_ground(
+    start: str, study: str, num_folds: int, may_know: bool
+) -> None:
+    """The search trained on what folds are dealt from; what another study trained on, nobody knows."""
+    member = ModelMember(class_name="road", file="road.keras", candidate=Candidate(), threshold=0.5, start=start)
+    member = member.model_copy(update={"study": study, "num_folds": num_folds, "fold": min(num_folds, 1)})
+    models = ModelSet(
+        study="tiny",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=("red",),
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=0.5),),
+    )
+    card = model_card(models, STUDY)
+    assert ("The training of road began from another model: if that was trained on this ground" in card) == may_know
+    assert ("whether models that these began from were trained on it is not known" in card) == bool(study)
+
+
 def test_the_commands_of_the_card_are_understood(finish: Finish, tmp_path: Path) -> None:
     """What they do, `test_main_job` runs."""
     import argparse

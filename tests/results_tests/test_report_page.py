@@ -284,6 +284,7 @@ def test_several_models_of_a_class_are_one_row_that_says_how_it_was_counted(ense
         ("nothing", "the score from these scenes, whose labels had no part in training or in any choice."),
         ("thresholds", "so from these scenes, on which they are scored. The score flatters."),
         ("training", "some of the models were trained on these scenes. The score flatters."),
+        ("start", "Some models began from others; if these were trained on these scenes, the score flatters."),
         ("", "what the models saw of these scenes before is not known."),
     ],
 )

@@ -136,3 +136,12 @@ def test_a_class_that_no_validation_scene_has_is_not_retrained_for_the_first_tim
     assert parsed(line)[1].classes == ["Water", "Roads"]
     [line] = StudyCommands(study).retrain(trial(0, {"Roads": 0.5, "Water": 0.25, "Buildings": 0.0}))
     assert parsed(line)[1].classes is None
+
+
+@pytest.mark.parametrize(("of_study", "word"), [("", "trial:0"), ("other", "MODEL")])
+def test_what_began_from_a_model_begins_from_it_again(study, trial, of_study, word):
+    """Where a model of another study lay, nobody wrote down: it is to be named."""
+    [begun] = model_set(study, {"Water": 0}).members
+    begun = begun.model_copy(update={"start": "0" * 64, "study": of_study})
+    [line] = StudyCommands(study).retrain(trial(0, {"Water": 0.5}), set_of(study, (begun,)))
+    assert parsed(line)[1].start == word

@@ -100,6 +100,7 @@ def test_what_is_no_whole_number_is_told_in_plain_words(text: str, capsys: pytes
     [
         (["search", "--study", "{demo}", "--workers", "9"], "search.lookahead = 4"),
         (["predict", "test"], "predict needs models"),
+        (["predict", "--models", "m", "--set", "prediction.overlap=0.5", "a.tif"], "Name it: --study FILE"),
         (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], "'max_trials'"),
         (["show-space", "--study", "{demo}", "--set", 'space."plan.patch"={fix=1}'], "'plan.patch_px'"),
         (["status", "--study", "demo", "--set", "study.seed=1"], "Name its .toml file"),

@@ -305,15 +305,15 @@ def test_all_means_every_class_unless_one_is_called_so() -> None:
     assert not _means_all(one, ["all"])
 
 
-def test_a_retraining_is_neither_searched_nor_retrained_nor_reported(
+def test_what_is_asked_of_a_study_is_not_asked_of_its_retraining(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     World(tmp_path).store.close()
     store = f"sqlite:///{tmp_path / 'run' / 'trials.sqlite'}"
     name = read_study(ROOT / "configs" / "demo.toml").retraining.name
-    for verb in ("search", "retrain", "report"):
-        assert run_search.main([verb, "--study", name, "--store", store]) == run_search.EXIT_USAGE
+    for verb, *words in (["search"], ["retrain"], ["report"], ["score"], ["predict", "test"]):
+        assert run_search.main([verb, "--study", name, "--store", store, *words]) == run_search.EXIT_USAGE
         assert "a retraining is wanted by the name of its study" in capsys.readouterr().err
 
 

@@ -74,6 +74,35 @@ def test_what_models_saw_of_the_scored_ground_follows_from_how_they_were_trained
     assert found == {"threshold_from": ground, "models_saw": saw}
 
 
+@pytest.mark.parametrize(
+    ("study_of_start", "fold", "grounds", "found"),
+    [
+        ("other", "test", ("validation", "validation"), ("validation", "start")),
+        ("other", "validation", ("validation", "validation"), ("validation", "start")),
+        ("other", "validation", ("validation", "folds"), ("both", "training")),
+        # The search kept its models off both.
+        ("", "test", ("validation", "folds"), ("both", "nothing")),
+        ("", "validation", ("validation", "validation"), ("validation", "thresholds")),
+    ],
+)
+def test_of_a_model_that_another_study_made_nobody_knows_what_it_saw(
+    tmp_path: Path, study_of_start: str, fold: str, grounds: tuple[ThresholdFrom, ...], found: tuple[str, str]
+) -> None:
+    models = model_set(road=1, pond=1)
+    begun = models.members[0].model_copy(update={"start": "0" * 64, "study": study_of_start})
+    maps = tuple(
+        each.model_copy(update={"threshold_from": ground}) for each, ground in zip(models.maps, grounds, strict=True)
+    )
+    models = models.model_copy(update={"members": (begun, *models.members[1:]), "maps": maps})
+    study = decode(Study, {**STUDY, "study": {"name": "s", "folder": str(tmp_path)}}, where="test")
+    write_json(tmp_path / "models" / "study.json", encode(study))
+
+    told = _independence(models, study, fold)
+
+    assert (told["threshold_from"], told["models_saw"]) == found
+    assert decode(ScoreRecord, {"fold": fold, "scenes": [], "jaccard": {}, **told}, where="test")
+
+
 def test_single_things_are_told_below_the_pixels(capsys: pytest.CaptureFixture[str]) -> None:
     counts = PolygonCounts(tp=3, fp=1, fn=2)
     things = PolygonScore(f1=counts.f1, precision=counts.precision, recall=counts.recall, counts=counts)

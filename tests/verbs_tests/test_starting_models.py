@@ -182,8 +182,8 @@ def test_trials_of_the_store_give_the_models_that_are_kept(study: Study, tmp_pat
     found = starts(study, tmp_path / "f", "--from", "trial:2", classes=("trees", "roads"))
     assert {read_about(each.file).trial for each in found.values()} == {2}
     for word, told in (
-        ("trial:1", r"has a model that is kept; those of trials: 0, 2\. Received \[1\]\. search\.keep_models"),
-        ("trial:9", r"has a model that is kept; those of trials: 0, 2\. Received \[\]"),
+        ("trial:1", r"has a model that is kept; those of trials: 0, 2\. Received 1\. search\.keep_models"),
+        ("trial:9", r"has a model that is kept; those of trials: 0, 2\. Received 9\."),
         ("trial:best", "trial: is followed by a number"),
         ("study:nix", "no study named 'nix'"),
     ):
