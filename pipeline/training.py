@@ -161,24 +161,19 @@ def _essence(
 
 def _with_memory(attempt: "_Attempt") -> Trained:
     """Train; where the memory does not suffice, with half a batch at a time from the last checkpoint on."""
-    kept = attempt.checkpoint.load() if attempt.checkpoint is not None else None
-    batch_size = attempt.candidate.plan.batch_size
+    kept, batch_size = attempt.kept(), attempt.candidate.plan.batch_size
     halves = can_halve(batch_size)
-    num_parts = kept.num_parts if kept is not None and halves else 1
-    try:
-        return attempt.run(kept, num_parts)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split())[:200]
-    # Out here the error is gone, and with it the network that its traceback held.
-    if num_parts == 1 and halves:
-        _log.warning("out of memory: batches of %d patches are taken in two halves from now on", batch_size)
+    begun_with, reason = kept.num_parts if kept is not None and halves else 1, ""
+    for num_parts in (1, 2) if begun_with == 1 and halves else (begun_with,):
+        if num_parts > begun_with:
+            _log.warning("out of memory: batches of %d patches are taken in two halves from now on", batch_size)
+            kept = attempt.kept()
         try:
-            return attempt.run(attempt.checkpoint.load() if attempt.checkpoint is not None else None, 2)
+            return attempt.run(kept, num_parts)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            # The error itself, and with it the network that its traceback holds, is gone before the next try.
             reason = " ".join(str(error).split())[:200]
     patches = f"{-(-batch_size // 2) if halves else batch_size} at a time of {attempt.candidate.plan.patch_px} px"
     raise InfeasibleError(
@@ -205,6 +200,10 @@ class _Attempt:
     initialise: Callable[[keras.Model], None] | None
     on_epoch: Callable[[EpochReport], None]
     on_restored: Callable[[Sequence[EpochReport]], None]
+
+    def kept(self) -> Snapshot | None:
+        """What the checkpoint holds of this training."""
+        return self.checkpoint.load() if self.checkpoint is not None else None
 
     def run(self, kept: Snapshot | None, num_parts: int) -> Trained:
         """Train from a snapshot on, if there is one that fits, to the end."""
