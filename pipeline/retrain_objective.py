@@ -71,7 +71,7 @@ class RetrainObjective:
                 self.study,
                 (trial.task.class_name,),
                 trial.task.budget,
-                self.study.limits.of_one_network,
+                trial.task.limits(self.study.limits),
                 num_devices=self.num_devices,
                 start=trial.task.start,
             )

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from search_space.decode import Count, Frozen, Whole, encode, fingerprint
 from search_space.names import ClassName
 from search_space.prediction import PredictionSettings
-from search_space.study import Budget
+from search_space.study import Budget, LimitSettings, Precision
 
 Number = Annotated[Whole, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
@@ -26,6 +26,7 @@ class Task(Frozen):
         rank: 0 for the best candidate of the class, 1 for the next.
         epochs: Number of epochs.
         steps_per_epoch: Optimisation steps per epoch.
+        precision: What `limits.precision` asked for.
         ground: Fingerprint of the data and of how they are split; a worker that has others does not begin.
         start: SHA-256 of the model that training starts from; empty from scratch.
         weights: SHA-256 of the file that the candidate's encoder starts from; empty where it names none.
@@ -42,6 +43,7 @@ class Task(Frozen):
     rank: Number = 0
     epochs: Count
     steps_per_epoch: Count
+    precision: Precision = "auto"
     ground: str = ""
     start: Sha256 = ""
     weights: Sha256 = ""
@@ -62,6 +64,11 @@ class Task(Frozen):
     def budget(self) -> Budget:
         """How long it takes."""
         return Budget(epochs=self.epochs, steps_per_epoch=self.steps_per_epoch)
+
+    def limits(self, of_study: LimitSettings) -> LimitSettings:
+        """A study's for this training; a precision that was left open is as the study settled it."""
+        limits = of_study.of_one_network
+        return limits if self.precision == "auto" else limits.model_copy(update={"precision": self.precision})
 
     @property
     def essence(self) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def wishes_for(
                 rank=rank,
                 epochs=budget.epochs,
                 steps_per_epoch=budget.steps_per_epoch,
+                precision=study.limits.precision,
                 ground=ground,
                 start=(starts or {}).get(class_name, ""),
                 weights=weights[each.candidate.fingerprint],

@@ -9,7 +9,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, UsageError
 from search_space.names import study_name, usual_folder
-from search_space.study import Study
+from search_space.study import LimitSettings, Study
 from search_space.study_file import read_study
 from search_space.task import Task
 
@@ -50,13 +50,19 @@ def test_a_task_goes_through_plain_data() -> None:
     assert (whole.budget.epochs, whole.budget.steps_per_epoch) == (3, 4)
 
 
+def test_a_training_computes_as_was_asked_for_else_as_the_study_settled_it() -> None:
+    of_study = LimitSettings(max_trials=1, max_parameters=9, precision="mixed_float16")
+    assert task().limits(of_study) == of_study.of_one_network
+    assert task(precision="float32").limits(of_study).precision == "float32"
+
+
 def test_a_training_is_known_by_all_that_its_model_depends_on() -> None:
     plain = encode(Candidate())
     same = [task(), task(rank=2, trial=7), task(recipe="vooban", prediction={"symmetries": "d4"}), task(study="other")]
     assert len({each.key(plain, 1) for each in same}) == 1, "where the candidate is from changes no weight"
     changes = [{"fold": 1, "num_folds": 3}, {"fold": 1, "num_folds": 4}, {"seed": 1}, {"epochs": 4}]
     changes += [{"steps_per_epoch": 5}, {"ground": "g"}, {"start": "0" * 64}, {"weights": "0" * 64}]
-    changes += [{"class_name": "water"}]
+    changes += [{"class_name": "water"}, {"precision": "float32"}, {"precision": "mixed_bfloat16"}]
     keys = [task().key(plain, 1), task().key(plain, 2), task().key({**plain, "x": 1}, 1)]
     keys += [task(**change).key(plain, 1) for change in changes]
     assert len(set(keys)) == len(keys)
