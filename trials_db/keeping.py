@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search_space.objective import BEFORE_CHECKPOINT_FILE, CHECKPOINT_FILE, MODEL_FILE, START_FILE, Outcome
 from trials_db.artifacts import Artifact, Artifacts
-from trials_db.errors import NoRoomError, StoreError
+from trials_db.errors import NoRoomError, StoreError, WorkerError
 from trials_db.records import Claim
 from trials_db.store import TrialStore
 
@@ -81,10 +81,17 @@ class Keeper:
 
         Raises:
             OSError: The trial's folder cannot be written.
+            WorkerError: The model that the trial starts from cannot be fetched, which is not the trial's fault.
         """
         if self.claim.task and self.claim.task.get("start"):
-            self._under_way = _UnderWay(self._fetch_start, f"trial {self.claim.number} has nothing to start from")
+            fetching = _UnderWay(self._fetch_start, f"trial {self.claim.number} has nothing to start from")
+            self._under_way = fetching
             self._wait(float("inf"), renew)
+            if fetching.has_failed:
+                raise WorkerError(
+                    f"The model that trial {self.claim.number} starts from cannot be fetched; it was handed back",
+                    remedy="The line above says why; start the worker again when it is mended",
+                )
         if not self._carries:
             return
         marker = self.folder / ATTEMPT_FILE

@@ -14,10 +14,10 @@ from search_space.objective import MODEL_FILE, START_FILE
 from search_space.task import Task
 from trials_db.artifacts import Artifact, FolderArtifacts, parse_artifact
 from trials_db.assignment import Assignment
-from trials_db.errors import NoRoomError
+from trials_db.errors import NoRoomError, WorkerError
 from trials_db.keeping import Keeping
 from trials_db.moving import copy_files, files_beside, read_study, write_study
-from trials_db.records import NewTrial, StudyRecord, Trial
+from trials_db.records import NewTrial, StudyRecord, Trial, TrialState
 from trials_db.sqlite_store import SqliteStore
 from trials_db.worker import Worker
 
@@ -95,6 +95,18 @@ def test_what_a_deleted_study_of_the_name_started_from_is_not_taken(
     worked(store, tmp_path, artifacts)
     assert artifacts.fetch("demo@retrain", Artifact(0, 1, MODEL_FILE), tmp_path / "model")
     assert (tmp_path / "model").read_text() == "water 0 from this model"
+
+
+def test_a_training_whose_start_cannot_be_fetched_is_handed_back(store: SqliteStore, add: Any, tmp_path: Path) -> None:
+    artifacts = FolderArtifacts(tmp_path / "kept", carries_checkpoints=False)
+    add(task(start=START))
+    (tmp_path / "start").write_text("this model")
+    artifacts.put("demo@retrain", Artifact(0, 1, START_FILE), tmp_path / "start")
+    (tmp_path / "trials" / "0000" / START_FILE).mkdir(parents=True)
+    with pytest.raises(WorkerError, match="that trial 0 starts from cannot be fetched"):
+        worked(store, tmp_path, artifacts)
+    [trial] = store.trials("demo@retrain")
+    assert (trial.state, trial.lost_workers) == (TrialState.NEW, 0)
 
 
 def test_a_training_whose_model_cannot_be_kept_has_not_ended(
