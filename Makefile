@@ -20,8 +20,9 @@ test: lint types
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 # The tests of networks, losses and training on PyTorch and JAX, as far as these are installed.
-BACKEND_TESTS := $(addprefix tests/pipeline_tests/,test_across_backends.py test_averaging.py test_builder.py test_context.py \
-	test_cutting.py test_keras_layers.py test_losses.py test_optimisation.py test_pretrained.py test_samples.py test_training.py)
+BACKEND_TESTS := $(addprefix tests/pipeline_tests/,test_across_backends.py networks_tests/test_builder.py networks_tests/test_context.py \
+	networks_tests/test_keras_layers.py patches_tests/test_cutting.py patches_tests/test_samples.py models_tests/test_pretrained.py \
+	training_tests/test_averaging.py training_tests/test_losses.py training_tests/test_optimisation.py training_tests/test_training.py)
 test-backends: $(VENV)/.installed-dev
 	@for name in torch jax; do \
 	  if $(BIN)/python -c "import $$name" 2> /dev/null; then \

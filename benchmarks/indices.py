@@ -51,14 +51,14 @@ def bands(as_cube: bool) -> Planes:
 
 def as_mapgrove(planes: Planes) -> Callable[[str], NDArray[Any]]:
     """Ours."""
-    from pipeline.indices import compute
+    from pipeline.imagery.indices import compute
 
     return lambda name: compute(name, planes)
 
 
 def as_numpy(planes: Planes) -> Callable[[str], NDArray[Any]]:
     """What one would write by hand: the formula on whole float32 planes."""
-    from pipeline.indices import INDICES
+    from pipeline.imagery.indices import INDICES
 
     compiled = {name: compile(index.formula, name, "eval") for name, index in INDICES.items()}
 
@@ -127,7 +127,7 @@ def measure(contender: str, names: list[str]) -> dict[str, Any]:
 
 def shared_names(python: str) -> list[str]:
     """Indices that both catalogues have and that the bands give."""
-    from pipeline.indices import INDICES, bands_for
+    from pipeline.imagery.indices import INDICES, bands_for
     from pipeline.scene import DataError
 
     listing = "import spyndex; print(*(name.lower() for name in spyndex.indices))"

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.backend import use_backend
-from pipeline.instances import depths, instances
-from pipeline.normalisation import Normalisation
+from pipeline.imagery.rasterise import rasterise
+from pipeline.maps.instances import depths, instances
+from pipeline.maps.polygon_scoring import count_polygons
+from pipeline.maps.polygons import vectorise_instances
 from pipeline.patches.scenes import TrainingScene
-from pipeline.polygon_scoring import count_polygons
-from pipeline.polygons import vectorise_instances
-from pipeline.rasterise import rasterise
+from pipeline.preparation.normalisation import Normalisation
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.losses import LossMix
@@ -78,8 +78,8 @@ def houses(rng: np.random.Generator) -> "list[shapely.Polygon]":
 
 def trained_maps(seed: int, epochs: int) -> tuple[Town, Floats, Floats, float]:
     """Train on one town; probabilities and energy of another, and the threshold that a third chose."""
-    from pipeline.prediction import model_predictor, predict_scene
-    from pipeline.training import train
+    from pipeline.networks.prediction import model_predictor, predict_scene
+    from pipeline.training.train import train
 
     training, validation, test = (Town(10 * seed + number) for number in range(3))
     plan = TrainingPlan(patch_px=64, batch_size=8, learning_rate=3e-3, scaling=Scaling(), loss=LossMix(bce=1.0))

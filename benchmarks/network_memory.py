@@ -99,11 +99,11 @@ def measured_bytes(candidate: Candidate, on_device: bool) -> int:
 
 
 def train(candidate: Candidate) -> Any:
-    """Some steps as `pipeline.training` makes them, on noise."""
-    from pipeline.builder import build_model
-    from pipeline.losses import MixedLoss
-    from pipeline.optimisation import make_optimizer
-    from pipeline.trainee import Trainee
+    """Some steps as `pipeline.training.train` makes them, on noise."""
+    from pipeline.networks.builder import build_model
+    from pipeline.training.losses import MixedLoss
+    from pipeline.training.optimisation import make_optimizer
+    from pipeline.training.trainee import Trainee
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)

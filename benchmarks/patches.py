@@ -25,10 +25,10 @@ from scipy.ndimage import map_coordinates
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.normalisation import BandScaling
 from pipeline.patches.draws import Draws
 from pipeline.patches.sampler import PatchSampler, placements
 from pipeline.patches.scenes import TrainingScene
+from pipeline.preparation.normalisation import BandScaling
 from search_space.decode import decode
 from search_space.training_plan import TrainingPlan
 
@@ -201,7 +201,7 @@ def training_step(source: TrainingScene) -> None:
     use_backend(1)
     import keras
 
-    from pipeline.builder import build_model
+    from pipeline.networks.builder import build_model
     from search_space.architecture import Architecture
 
     plan = make_plan("d8", 128)

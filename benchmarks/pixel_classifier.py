@@ -22,9 +22,9 @@ try:
 except ImportError:
     sys.exit("scikit-learn is needed for this comparison: pip install -r requirements-dev.txt")
 
-from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
 from pipeline.study_data import StudyData
+from pipeline.validation.confusion import ThresholdCounts
 from search_space.decode import decode, encode
 from search_space.dimensions import Choice, Fixed
 from search_space.space import resolve_space

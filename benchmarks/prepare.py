@@ -30,13 +30,13 @@ from shapely.affinity import translate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.cube import make_cube
 from pipeline.datasets.dstl import CLASSES
 from pipeline.datasets.table import open_dataset
-from pipeline.landscape import Features, imagine
-from pipeline.prepare import prepare
+from pipeline.imagery.cube import make_cube
+from pipeline.preparation.prepare import prepare
 from pipeline.scene import Georeference
-from pipeline.spectra import paint
+from pipeline.synthetic.landscape import Features, imagine
+from pipeline.synthetic.spectra import paint
 from search_space.study import DataSettings
 
 HEIGHT_PX, WIDTH_PX, TILES = 3391, 3349, 4

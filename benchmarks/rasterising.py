@@ -31,7 +31,7 @@ from rasterio.features import rasterize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.rasterise import rasterise
+from pipeline.imagery.rasterise import rasterise
 
 HEIGHT, WIDTH = 3349, 3391
 FINER, STRIPE_PX, REPEATS = 16, 128, 5

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.backend import BACKEND_VARIABLE, use_backend
-from pipeline.confusion import ThresholdCounts
 from pipeline.patches.scenes import TrainingScene
 from pipeline.study_data import StudyData
+from pipeline.validation.confusion import ThresholdCounts
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.network.cost import training_cost
@@ -127,7 +127,7 @@ def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -
     if name == PEER:
         return train_peer(study, seed, options.minutes)
     use_backend(0)
-    from pipeline.training import train
+    from pipeline.training.train import train
 
     candidate = candidate_of(name, study, options.store)
     ground = ground_of(study, candidate)
@@ -205,8 +205,8 @@ def jaccard_of_test(
     model: Any, ground: Ground, thresholds: dict[str, float], tile_px: int, margin_px: int
 ) -> dict[str, float]:
     """Jaccard per class on the test ground, at thresholds from elsewhere; classes absent there are left out."""
-    from pipeline.prediction import model_predictor, predict_scene
-    from pipeline.validation import OVERLAP, TILES_PER_BATCH, KnownImagery
+    from pipeline.networks.prediction import model_predictor, predict_scene
+    from pipeline.validation.whole_ground import OVERLAP, TILES_PER_BATCH, KnownImagery
     from search_space.prediction import Tiling
 
     counts, predict = ThresholdCounts(len(ground.classes)), model_predictor(model)
@@ -253,7 +253,7 @@ def train_peer(study: Study, seed: int, minutes: float) -> dict[str, Any]:
     # Validation comes from the pipeline, which imports Keras; its backend has no part in it.
     use_backend(0)
     from pipeline.patches.sampler import PatchSampler
-    from pipeline.validation import validate
+    from pipeline.validation.whole_ground import validate
 
     ground, plan = ground_of(study, candidate), candidate.plan
     torch.manual_seed(seed)

@@ -27,9 +27,9 @@ try:
 except ImportError:
     sys.exit("SciPy and scikit-image are needed for this comparison: pip install -r requirements-dev.txt")
 
-from pipeline.landscape import Features, imagine
-from pipeline.registration import measure_shift
-from pipeline.spectra import paint
+from pipeline.imagery.registration import measure_shift
+from pipeline.synthetic.landscape import Features, imagine
+from pipeline.synthetic.spectra import paint
 
 Plane = NDArray[np.float32]
 

@@ -23,11 +23,11 @@ from rasterio.errors import NotGeoreferencedWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.landscape import Features, imagine
-from pipeline.same_ground import Agreement, Comparer, Picture
+from pipeline.imagery.thumbnail import edge_thumbnail, thumbnail_scale
+from pipeline.preparation.same_ground import Agreement, Comparer, Picture
 from pipeline.scene import BandGroup, Georeference, Scene
-from pipeline.spectra import paint
-from pipeline.thumbnail import edge_thumbnail, thumbnail_scale
+from pipeline.synthetic.landscape import Features, imagine
+from pipeline.synthetic.spectra import paint
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE_PX, TILE_PX = 560, 290

@@ -102,7 +102,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     """
     import keras
 
-    from pipeline.builder import build_model
+    from pipeline.networks.builder import build_model
 
     plan = candidate.plan
     started = time.perf_counter()
@@ -198,10 +198,10 @@ def train_and_reload(candidate: Candidate) -> None:
     """
     import keras
 
-    from pipeline.builder import build_model
-    from pipeline.losses import MixedLoss
-    from pipeline.optimisation import make_optimizer
-    from pipeline.trainee import Trainee
+    from pipeline.networks.builder import build_model
+    from pipeline.training.losses import MixedLoss
+    from pipeline.training.optimisation import make_optimizer
+    from pipeline.training.trainee import Trainee
 
     plan, architecture = candidate.plan, candidate.architecture
     model = build_model(architecture, BANDS, CLASSES)

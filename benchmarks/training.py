@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.backend import describe_devices, use_backend
-from pipeline.normalisation import BandScaling
 from pipeline.patches.scenes import TrainingScene
+from pipeline.preparation.normalisation import BandScaling
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.network.unet import InputBand
@@ -60,9 +60,9 @@ class Bare:
 
     def __init__(self, candidate: Candidate, num_batches: int) -> None:
         from pipeline.backend import compile_choice
-        from pipeline.builder import build_model
-        from pipeline.losses import MixedLoss
-        from pipeline.optimisation import make_optimizer
+        from pipeline.networks.builder import build_model
+        from pipeline.training.losses import MixedLoss
+        from pipeline.training.optimisation import make_optimizer
 
         plan = candidate.plan
         self.num_patches = num_batches * plan.batch_size
@@ -110,8 +110,8 @@ def main() -> None:
     parser.add_argument("--patches-on", choices=("auto", "processor", "device"), default="auto")
     options = parser.parse_args()
     backend = use_backend(options.threads)
-    from pipeline.checkpoint import Checkpoint
-    from pipeline.training import train
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.train import train
 
     plan = {"patch_px": options.patch_px, "batch_size": options.batch_size}
     candidate = decode(Candidate, {"plan": plan}, where="benchmark")

@@ -119,8 +119,8 @@ def study_in(folder: Path) -> Study:
 
 def add_trials(study: Study, count: int) -> None:
     """Prepare the synthetic data set, and propose the default candidate again and again."""
-    from pipeline.prepare import prepare
-    from pipeline.synthetic import write_synthetic_dstl
+    from pipeline.preparation.prepare import prepare
+    from pipeline.synthetic.scenes import write_synthetic_dstl
 
     write_synthetic_dstl(Path(study.data.folder), NUM_SCENES, SIZE_PX, SEED)
     prepare(study.data)

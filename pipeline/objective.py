@@ -37,7 +37,7 @@ class TrainingObjective:
         self.warm_up()
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData
-        from pipeline.trial_training import TrialTraining
+        from pipeline.training.trial_training import TrialTraining
 
         study = self.study
         training = TrialTraining(

@@ -13,4 +13,4 @@ except MapgroveError as error:
     raise ImportError(str(error)) from error
 
 import pipeline.study_data
-import pipeline.training  # noqa: F401
+import pipeline.training.train  # noqa: F401

@@ -57,7 +57,7 @@ class RetrainObjective:
         self.warm_up()
         from pipeline.scene import DataError
         from pipeline.study_data import StudyData, ground_of
-        from pipeline.trial_training import TrialTraining
+        from pipeline.training.trial_training import TrialTraining
 
         _check_weights(candidate, trial.task)
         try:
@@ -122,7 +122,7 @@ def _initialise(folder: Path, task: Task, data: "StudyData") -> "Callable[[keras
         return None
 
     def initialise(model: "keras.Model") -> None:
-        from pipeline.starting_weights import start_from
+        from pipeline.models.starting_weights import start_from
 
         logger.info("starts from %s", start_from(model, source, data.dataset.input_bands, (task.class_name,)).text)
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.cross_folds import cross_folds
-from pipeline.folds import Fold, make_fold
-from pipeline.ground import Part
-from pipeline.normalisation import Normalisation
+from pipeline.folds.cross_folds import cross_folds
+from pipeline.folds.folds import Fold, make_fold
+from pipeline.folds.ground import Part
 from pipeline.patches.scenes import TrainingScene
-from pipeline.prepared import PreparedDataset
+from pipeline.preparation.normalisation import Normalisation
+from pipeline.preparation.prepared import PreparedDataset
 from search_space.decode import encode, fingerprint
 from search_space.study import Study
 from search_space.training_plan import Scaling

@@ -28,6 +28,29 @@ FORBIDDEN_PACKAGES = {
 }
 
 
+# What lies within the pipeline, in the order in which imagery passes it: everything may import what stands before it.
+STATIONS = (
+    "scene",
+    "files",
+    "backend",
+    "imagery",
+    "datasets",
+    "synthetic",
+    "preparation",
+    "folds",
+    "networks",
+    "patches",
+    "study_data",
+    "validation",
+    "models",
+    "training",
+    "maps",
+    "objective",
+    "retrain_objective",
+    "preload",
+)
+
+
 def imports(source: str) -> set[str]:
     """Dotted names of everything imported, at any depth of the code."""
     found = set()
@@ -109,7 +132,7 @@ def test_no_room_imports_what_it_may_not(room: str) -> None:
         ("pipeline", "from hyperopt import hp"),
         ("pipeline", "import trials_db.store"),
         ("pipeline", "import tensorflow as tf"),
-        ("results", "from pipeline.scoring import score_masks"),
+        ("results", "from pipeline.maps.scoring import score_masks"),
     ],
 )
 def test_a_planted_forbidden_import_is_found(room: str, planted: str) -> None:
@@ -122,6 +145,33 @@ def test_no_imports_go_in_circles() -> None:
 
 def test_a_planted_circle_is_found() -> None:
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+
+
+def late_imports(graph: dict[str, set[str]]) -> list[str]:
+    """Imports within the pipeline of what imagery passes later."""
+    return [
+        f"{name} may not import {other}"
+        for name, others in sorted(graph.items())
+        for other in sorted(others)
+        if name.startswith("pipeline.") and other.startswith("pipeline.")
+        if STATIONS.index(name.split(".")[1]) < STATIONS.index(other.split(".")[1])
+    ]
+
+
+def test_no_station_of_the_pipeline_imports_a_later_one() -> None:
+    assert not late_imports(module_graph())
+
+
+def test_every_station_of_the_pipeline_is_there() -> None:
+    found = {
+        path.stem for path in (ROOT / "pipeline").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert found - {"__init__"} == set(STATIONS)
+
+
+def test_a_planted_late_import_is_found() -> None:
+    assert late_imports({"pipeline.folds.folds": {"pipeline.training.train"}})
 
 
 def test_only_the_backend_choice_names_a_framework() -> None:

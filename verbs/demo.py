@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the data set, then run verb after verb."""
-    from pipeline.synthetic import write_synthetic_dstl
+    from pipeline.synthetic.scenes import write_synthetic_dstl
 
     study = read_study(CONFIG, options.assignments)
     settings = [word for assignment in options.assignments for word in ("--set", assignment)]

@@ -106,7 +106,7 @@ def _backend(num_threads: int) -> str:
 
 
 def _speed(num_threads: int) -> str:
-    from pipeline.speed import measured_gflops
+    from pipeline.networks.speed import measured_gflops
 
     of = f", by {num_threads} processor thread(s) as in the study's trials" if num_threads else ""
     return f"limits.device_gflops = {measured_gflops():.3g}{of}"
@@ -129,8 +129,8 @@ def _disk(study: Study) -> str:
 
 def _data(study: Study) -> str:
     from pipeline.datasets.table import open_dataset
-    from pipeline.prepared import PreparedDataset
-    from pipeline.room import split_of
+    from pipeline.patches.room import split_of
+    from pipeline.preparation.prepared import PreparedDataset
     from results.splits import split_line
 
     if not Path(study.prepared).is_dir():

@@ -29,8 +29,8 @@ from verbs.common import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.maps import WrittenMap
-    from pipeline.prepared import PreparedDataset, PreparedScene
+    from pipeline.maps.scene_maps import WrittenMap
+    from pipeline.preparation.prepared import PreparedDataset, PreparedScene
 
 FOLDS = ("training", "validation", "test", "unlabelled", "all")
 
@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Predict scene by scene."""
     from pipeline.backend import use_backend
-    from pipeline.maps import open_image, write_map
-    from pipeline.model_set import LoadedModelSet, read_model_set_study
+    from pipeline.maps.scene_maps import open_image, write_map
+    from pipeline.models.model_set import LoadedModelSet, read_model_set_study
 
     if not (options.study or options.models):
         raise UsageError("predict needs models", remedy="Give --study NAME or --models FOLDER")
@@ -106,14 +106,14 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
 
 def _dataset(study: Study) -> "PreparedDataset | None":
     """The study's prepared scenes, if there are any: images can be mapped without."""
-    from pipeline.prepared import MANIFEST, PreparedDataset
+    from pipeline.preparation.prepared import MANIFEST, PreparedDataset
 
     return PreparedDataset.open_for(study.data) if (study.prepared / MANIFEST).is_file() else None
 
 
 def _fold_scenes(study: Study, fold: str) -> "dict[str, PreparedScene]":
-    from pipeline.folds import make_fold
-    from pipeline.prepared import PreparedDataset
+    from pipeline.folds.folds import make_fold
+    from pipeline.preparation.prepared import PreparedDataset
 
     dataset = PreparedDataset.open_for(study.data)
     scene_ids = dataset.scene_ids if fold == "all" else make_fold(study.folds, dataset).scene_ids(fold)

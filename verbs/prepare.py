@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Self
 from verbs.common import add_study, at_least, load_study, say, split_text, study_commands
 
 if TYPE_CHECKING:
-    from pipeline.prepare import Progress
-    from pipeline.prepared import Manifest
-    from pipeline.registration import Shift
+    from pipeline.imagery.registration import Shift
+    from pipeline.preparation.prepare import Progress
+    from pipeline.preparation.prepared import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prepare every scene; what is unchanged is skipped."""
-    from pipeline.prepare import prepare
-    from pipeline.room import split_of
+    from pipeline.patches.room import split_of
+    from pipeline.preparation.prepare import prepare
     from results.splits import split_line
 
     study = load_study(options)

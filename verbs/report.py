@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
     named = load_study(options)
     refuse_retraining(named)
-    from pipeline.model_set import MODEL_SET_FILE, read_model_set
+    from pipeline.models.model_set import MODEL_SET_FILE, read_model_set
     from results.figure_files import left_out_line, write_figures
     from results.report import ReportInput, write_report
 
@@ -85,8 +85,8 @@ def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
 
 def _split(study: Study, data_fingerprint: str) -> Split | None:
     """How the ground is split, if the data that were searched are at hand."""
-    from pipeline.folds import make_fold
-    from pipeline.prepared import PreparedDataset
+    from pipeline.folds.folds import make_fold
+    from pipeline.preparation.prepared import PreparedDataset
 
     try:
         dataset = PreparedDataset.open_for(study.data)
@@ -101,7 +101,7 @@ def _split(study: Study, data_fingerprint: str) -> Split | None:
 
 def _pictures(study: Study, models: ModelSet | None) -> list[tuple[Path, str]]:
     """Maps that these models drew, beside their labels where there are any, else alone."""
-    from pipeline.maps import MAP_FILE, read_map_record
+    from pipeline.maps.scene_maps import MAP_FILE, read_map_record
 
     pictures = []
     for folder in sorted(path.parent for path in (study.folder / PREDICTIONS).glob(f"*/{MAP_FILE}")):

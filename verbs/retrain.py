@@ -52,7 +52,7 @@ from verbs.starting_models import StartingModel, add_start, starting_budget, sta
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.prepared import PreparedDataset
+    from pipeline.preparation.prepared import PreparedDataset
     from trials_db.stopping import Stop
     from trials_db.store import TrialStore
 
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Choose candidates, put the trainings into the queue, see them through, write the model set."""
     from pipeline.backend import backend_name
-    from pipeline.prepared import PreparedDataset
+    from pipeline.preparation.prepared import PreparedDataset
 
     study = load_study(options)
     refuse_retraining(study)
@@ -197,8 +197,8 @@ def _assemble(
     Raises:
         MapgroveError: A class has no model; the others are written.
     """
-    from pipeline.earlier_models import earlier_models
-    from pipeline.model_set_writing import FinishedTraining, assemble
+    from pipeline.models.earlier_models import earlier_models
+    from pipeline.models.model_set_writing import FinishedTraining, assemble
 
     finished = []
     for key, wish in queue.wishes.items():

@@ -107,7 +107,7 @@ class Queue:
 
     def model(self, trial: "Trial") -> Path | None:
         """The model of a training that is done, None where there is none; one that is damaged is dropped, and told."""
-        from pipeline.trial_model import read_about
+        from pipeline.models.trial_model import read_about
 
         path = self._models / f"{trial.number:04d}.keras"
         if trial.state != "done" or path.is_file():

@@ -17,8 +17,8 @@ from verbs.common import open_study_store, say
 from verbs.starting_models import check_start
 
 if TYPE_CHECKING:
-    from pipeline.folds import Fold
-    from pipeline.prepared import PreparedDataset
+    from pipeline.folds.folds import Fold
+    from pipeline.preparation.prepared import PreparedDataset
     from trials_db.records import Trial
 
 ALL = "all"
@@ -181,8 +181,8 @@ def wishes_for(
 
 def _folds(study: Study, dataset: "PreparedDataset", num_folds: int) -> "dict[int, Fold]":
     """By number; 0 for the study's own split."""
-    from pipeline.cross_folds import cross_folds
-    from pipeline.folds import make_fold
+    from pipeline.folds.cross_folds import cross_folds
+    from pipeline.folds.folds import make_fold
 
     if not num_folds:
         return {0: make_fold(study.folds, dataset)}

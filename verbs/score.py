@@ -34,8 +34,8 @@ from verbs.common import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.ground import Part
-    from pipeline.maps import ScoredMaps
+    from pipeline.folds.ground import Part
+    from pipeline.maps.scene_maps import ScoredMaps
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Compare, print, and keep the score with the study."""
     from pipeline.files import write_json
-    from pipeline.folds import make_fold
-    from pipeline.maps import score_maps
-    from pipeline.model_set import read_model_set
-    from pipeline.prepared import PreparedDataset
+    from pipeline.folds.folds import make_fold
+    from pipeline.maps.scene_maps import score_maps
+    from pipeline.models.model_set import read_model_set
+    from pipeline.preparation.prepared import PreparedDataset
     from results.scores import independence_phrase
 
     study = load_study(options)
@@ -131,14 +131,14 @@ def _say(record: ScoreRecord) -> None:
 
 
 def _has_models(study: Study) -> bool:
-    from pipeline.model_set import MODEL_SET_FILE
+    from pipeline.models.model_set import MODEL_SET_FILE
 
     return (study.folder / MODELS / MODEL_SET_FILE).is_file()
 
 
 def _independence(models: ModelSet, study: Study, fold: str) -> dict[str, str]:
     """What chose the thresholds, and what the models saw of the scored ground before, for the record."""
-    from pipeline.model_set import read_model_set_study
+    from pipeline.models.model_set import read_model_set_study
 
     grounds = {each.threshold_from for each in models.maps}
     on_folds = "folds" in grounds

@@ -45,8 +45,8 @@ from verbs.progress import SearchProgress
 from verbs.starting import check_weights, start_lines, with_found_starts
 
 if TYPE_CHECKING:
-    from pipeline.folds import Fold
-    from pipeline.prepared import PreparedDataset
+    from pipeline.folds.folds import Fold
+    from pipeline.preparation.prepared import PreparedDataset
     from trials_db.local_workers import Slot
     from trials_db.records import StudyRecord
     from trials_db.store import TrialStore
@@ -180,8 +180,8 @@ def _worker_line(whole: Study, options: argparse.Namespace) -> str:
 
 def _checked_data(study: Study) -> "tuple[PreparedDataset, Fold]":
     """The prepared data and their split, seen to leave room for training before anything is written."""
-    from pipeline.prepared import PreparedDataset
-    from pipeline.room import split_of
+    from pipeline.patches.room import split_of
+    from pipeline.preparation.prepared import PreparedDataset
 
     dataset = PreparedDataset.open_for(study.data)
     return dataset, split_of(study, dataset)

@@ -141,7 +141,7 @@ def _network(candidate: Candidate, options: argparse.Namespace, *, may_fail: boo
 
 def _bands_and_classes(candidate: Candidate, options: argparse.Namespace) -> tuple[Sequence[InputBand], int]:
     """What was asked for; else those of the study, if there is one whose data lie here."""
-    from pipeline.prepared import PreparedDataset
+    from pipeline.preparation.prepared import PreparedDataset
     from pipeline.scene import DataError
 
     study = load_study(options) if options.study else None

@@ -16,8 +16,8 @@ from search_space.study import Budget, Study
 from verbs.common import at_least, open_study_store
 
 if TYPE_CHECKING:
-    from pipeline.prepared import PreparedDataset
-    from pipeline.start_source import Source
+    from pipeline.models.start_source import Source
+    from pipeline.preparation.prepared import PreparedDataset
     from trials_db.artifacts import Artifacts
     from trials_db.store import TrialStore
 
@@ -90,7 +90,7 @@ def starting_models(
         MapgroveError: There is no such model, it is damaged, or it has seen ground that is to validate.
     """
     from pipeline.files import sha256_of
-    from pipeline.start_source import read_source, self_describing
+    from pipeline.models.start_source import read_source, self_describing
 
     if options.start is None:
         return {}
@@ -111,7 +111,7 @@ def starting_models(
 
 def _check_unseen(source: "Source", study: Study, dataset: "PreparedDataset", num_folds: int) -> None:
     """Refuse a model of the same data that trained on ground on which its successor would be judged."""
-    from pipeline.folds import make_fold
+    from pipeline.folds.folds import make_fold
 
     about = source.about
     if about.data_fingerprint != dataset.fingerprint:
@@ -148,7 +148,7 @@ def _paths(study: Study, classes: Sequence[str], word: str, folder: Path) -> dic
 
 def _of_set(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
     """Of each class the model whose candidate was the best, and of these the one that validated best."""
-    from pipeline.model_set import read_model_set
+    from pipeline.models.model_set import read_model_set
 
     models = read_model_set(folder)
     found = {}

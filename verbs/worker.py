@@ -374,7 +374,7 @@ def _check_software(record: "StudyRecord") -> None:
 
 def _check_data(study: Study, record: "StudyRecord") -> None:
     """Refuse to train on other data than the study's, or what was drawn from another space."""
-    from pipeline.prepared import PreparedDataset
+    from pipeline.preparation.prepared import PreparedDataset
 
     dataset = PreparedDataset.open_for(study.data)
     if dataset.fingerprint != record.data_fingerprint:

@@ -11,7 +11,7 @@ from rasterio.errors import CRSError
 from pipeline.datasets.labels import IGNORED, Meanings, Others
 from pipeline.datasets.patterns import VECTORS
 from pipeline.datasets.raster import NoData
-from pipeline.geodesy import read_crs
+from pipeline.imagery.geodesy import read_crs
 from pipeline.scene import Span
 from search_space.decode import Frozen, ListAsTuple, Whole
 from search_space.names import Names, Text

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 
 from pipeline.datasets.places import Ground, is_on_earth, known_crs, placement, warp
 from pipeline.datasets.raster import NoData, Raster, read_raster, valid_pixels
-from pipeline.geodesy import pixel_side_m
+from pipeline.imagery.geodesy import pixel_side_m
 from pipeline.scene import BandGroup, DataError, Georeference, PolygonLabels, RasterLabels, Scene
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.datasets.raster import Raster
-from pipeline.rasterise import rasterise
+from pipeline.imagery.rasterise import rasterise
 from pipeline.scene import DataError, RasterLabels
 
 Others = Literal["refuse", "background", "ignore"]

@@ -15,7 +15,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.geodesy import WGS84, around, on_map, pixel_sides_m, read_crs
+from pipeline.imagery.geodesy import WGS84, around, on_map, pixel_sides_m, read_crs
 from pipeline.scene import Affine, DataError, Georeference, inverse
 
 Geometries = NDArray[Any]

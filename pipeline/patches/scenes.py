@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.normalisation import BandScaling, Imagery
+from pipeline.preparation.normalisation import BandScaling, Imagery
 
 
 class LabelledImagery(Imagery, Protocol):

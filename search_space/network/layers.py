@@ -1,4 +1,4 @@
-"""The layers that networks consist of, as plain descriptions; `pipeline.builder` makes Keras layers of them."""
+"""The layers that networks consist of, as plain descriptions; `pipeline.networks.builder` makes Keras layers of it."""
 
 from dataclasses import dataclass
 from typing import Literal

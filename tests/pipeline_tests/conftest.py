@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.backend import use_backend
-from pipeline.prepared import FORMAT_VERSION, MadeFor, Manifest, PreparedDataset, PreparedScene, SceneRecord
+from pipeline.preparation.prepared import FORMAT_VERSION, MadeFor, Manifest, PreparedDataset, PreparedScene, SceneRecord
 from pipeline.scene import Georeference
 
 use_backend(num_threads=1)

@@ -11,8 +11,8 @@ from rasterio.warp import transform as rasterio_transform
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.cube import make_cube
 from pipeline.datasets.geotiff import GeotiffAdapter
+from pipeline.imagery.cube import make_cube
 from pipeline.scene import PolygonLabels, Scene
 
 HOUSE = box(2, 3, 12, 9)

@@ -63,16 +63,16 @@ def train_on(num_devices: int, folder: Path, on_epoch: Callable[[Any], None]) ->
     import keras
     import numpy as np
 
-    from pipeline.checkpoint import Checkpoint
-    from pipeline.devices import data_parallel, share_of
-    from pipeline.prediction import model_predictor
-    from pipeline.training import train
+    from pipeline.networks.devices import data_parallel, share_of
+    from pipeline.networks.prediction import model_predictor
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.train import train
     from search_space.candidate import Candidate
     from search_space.decode import decode
     from search_space.network.unet import InputBand
     from search_space.objective import CHECKPOINT_FILE
     from search_space.study import Budget, LimitSettings
-    from tests.pipeline_tests.test_training import make_scene
+    from tests.pipeline_tests.small_training import make_scene
 
     candidate = decode(Candidate, FIELDS, where="test")
     restored: list[int] = []

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.normalisation import Normalisation
 from pipeline.patches.scenes import TrainingScene
-from pipeline.training import Trained, train
+from pipeline.preparation.normalisation import Normalisation
+from pipeline.training.train import Trained, train
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.network.unet import InputBand

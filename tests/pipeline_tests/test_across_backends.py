@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.backend import BACKENDS
-from pipeline.builder import build_model
+from pipeline.networks.builder import build_model
 from search_space.architecture import Architecture
 from search_space.decode import decode
 from search_space.network.unet import InputBand
@@ -39,7 +39,7 @@ from pathlib import Path
 from pipeline.backend import use_backend
 use_backend(num_threads=1)
 import keras, numpy as np
-import pipeline.keras_layers
+import pipeline.networks.keras_layers
 for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     kept = np.load(path.with_suffix(".npz"))
     found = keras.saving.load_model(path, compile=False).predict_on_batch(kept["image"])

@@ -13,15 +13,15 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.earlier_models import earlier_models
 from pipeline.files import sha256_of
-from pipeline.model_set import LoadedModelSet
-from pipeline.model_set_writing import FinishedTraining, assemble
-from pipeline.prepare import prepare
-from pipeline.prepared import PreparedDataset
+from pipeline.models.earlier_models import earlier_models
+from pipeline.models.model_set import LoadedModelSet
+from pipeline.models.model_set_writing import FinishedTraining, assemble
+from pipeline.models.trial_model import read_about
+from pipeline.preparation.prepare import prepare
+from pipeline.preparation.prepared import PreparedDataset
 from pipeline.retrain_objective import RetrainObjective, start_file
 from pipeline.study_data import StudyData, ground_of
-from pipeline.trial_model import read_about
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import InfeasibleError, MapgroveError, UnableError

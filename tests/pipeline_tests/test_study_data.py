@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.normalisation import Normalisation
-from pipeline.pixel_samples import SAMPLES
-from pipeline.prepare import Progress, prepare
+from pipeline.preparation.normalisation import Normalisation
+from pipeline.preparation.pixel_samples import SAMPLES
+from pipeline.preparation.prepare import Progress, prepare
 from pipeline.study_data import StudyData
 from search_space.decode import decode
 from search_space.study import Study

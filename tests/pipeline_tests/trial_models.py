@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.builder import build_model
-from pipeline.trial_model import write_trial_model
+from pipeline.models.trial_model import write_trial_model
+from pipeline.networks.builder import build_model
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import decode

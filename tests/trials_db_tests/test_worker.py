@@ -169,7 +169,7 @@ def test_the_system_tells_how_often_it_was_out_of_memory() -> None:
 def test_a_trial_goes_on_from_what_the_attempt_before_it_left(
     store: SqliteStore, study: StudyRecord, tmp_path: Path
 ) -> None:
-    """As pipeline.training does it; the worker cleans up after the end alone."""
+    """As pipeline.training.train does it; the worker cleans up after the end alone."""
     checkpoint = tmp_path / "trials" / "0000" / "checkpoint.npz"
     stop = threading.Event()
     worker = Worker(store, [Assignment(study, GoesOn(), tmp_path)])

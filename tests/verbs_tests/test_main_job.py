@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.normalisation import Normalisation
-from pipeline.trial_model import read_about
+from pipeline.models.trial_model import read_about
+from pipeline.preparation.normalisation import Normalisation
 from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.study_file import read_study
@@ -622,9 +622,9 @@ def test_the_best_model_of_a_search_can_be_used(job: Job, monkeypatch: pytest.Mo
 
     import keras
 
-    import pipeline.keras_layers  # noqa: F401
+    import pipeline.networks.keras_layers  # noqa: F401
     from pipeline.study_data import StudyData
-    from pipeline.validation import validate
+    from pipeline.validation.whole_ground import validate
 
     data = StudyData.open(read_study(Path("tiny.toml")))
     normalisation = Normalisation(about.candidate.plan.scaling, about.numbers)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import run_search
-from pipeline.prepare import prepare
+from pipeline.preparation.prepare import prepare
 from pipeline.retrain_objective import RetrainObjective
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError
@@ -77,7 +77,7 @@ def study(name: str, *assignments: str) -> Study:
 
 def begin(given: Study, **changed: Any) -> None:
     """As `search` would, but for what is changed in the record."""
-    from pipeline.prepared import PreparedDataset
+    from pipeline.preparation.prepared import PreparedDataset
 
     dataset = PreparedDataset.open_for(given.data)
     record = StudyRecord(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.prepare import prepare
+from pipeline.preparation.prepare import prepare
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.study import Study

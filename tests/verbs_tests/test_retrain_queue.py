@@ -376,7 +376,7 @@ class TestChoice:
 def test_chosen_candidates_become_tasks_of_every_fold_but_those_that_lack_the_class(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.folds import Fold
+    from pipeline.folds.folds import Fold
     from verbs import retrain_wishes
 
     study = read_study(ROOT / "configs" / "demo.toml", ["retrain.epochs=5", "retrain.steps_per_epoch=6"])

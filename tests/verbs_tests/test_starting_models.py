@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.files import sha256_of
-from pipeline.model_set import MODEL_SET_FILE
-from pipeline.trial_model import read_about, write_told
+from pipeline.models.model_set import MODEL_SET_FILE
+from pipeline.models.trial_model import read_about, write_told
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UnableError, UsageError
@@ -94,7 +94,7 @@ def test_a_model_that_saw_the_ground_it_would_be_judged_on_is_refused(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validating = [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
-    monkeypatch.setattr("pipeline.folds.make_fold", lambda *_: SimpleNamespace(validation=validating))
+    monkeypatch.setattr("pipeline.folds.folds.make_fold", lambda *_: SimpleNamespace(validation=validating))
     counted = ((0,) * 256, (0,) * 256)
     for number, (data, scenes, words, refused) in enumerate(
         (

@@ -1,0 +1,1 @@
+"""Which ground trains, which ranks candidates, which nothing looks at before the score."""

@@ -1,0 +1,288 @@
+"""What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.base import check_names
+from pipeline.datasets.table import open_image as open_image_dataset
+from pipeline.files import sha256_of, write_json
+from pipeline.folds.ground import Part
+from pipeline.imagery import indices as spectral
+from pipeline.imagery.alignment import measure_shifts
+from pipeline.imagery.cube import make_cube
+from pipeline.imagery.drawing import natural_colour
+from pipeline.imagery.grid import Grid
+from pipeline.imagery.rasters import (
+    read_masks,
+    write_comparison_png,
+    write_masks,
+    write_overlay_png,
+    write_probabilities,
+)
+from pipeline.maps.instance_maps import INSTANCES, score_things, write_things
+from pipeline.maps.polygons import vectorise, write_geojson
+from pipeline.maps.scoring import Score, score_masks
+from pipeline.models.model_set import LoadedModelSet
+from pipeline.preparation.normalisation import Imagery
+from pipeline.preparation.prepare_scene import bands_of_the_grid
+from pipeline.preparation.prepared import PreparedDataset, PreparedScene
+from pipeline.scene import DataError, Georeference
+from search_space.decode import Frozen, decode, encode, fingerprint
+from search_space.errors import MapgroveError
+from search_space.polygon_score import PolygonScore
+from search_space.prediction import PredictionSettings
+from search_space.records import ScoredGround
+from search_space.study import DataSettings
+
+PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
+OVERLAY, COMPARISON = "overlay.png", "comparison.png"
+MAP_FILE = "map.json"
+
+
+class MapRecord(Frozen):
+    """`map.json`: where a map comes from. Written last, so it is there only when the whole map is.
+
+    Attributes:
+        scene: Id of the scene.
+        source: What the scene was made from.
+        models: Fingerprint of the model set that drew it.
+        prediction: How tiles became the map.
+        sizes_bytes: Of the map's files, by name.
+    """
+
+    scene: str
+    source: str
+    models: str
+    prediction: PredictionSettings
+    sizes_bytes: dict[str, int] = {}
+
+
+class MapScene(Imagery, Protocol):
+    """A scene that can be mapped."""
+
+    @property
+    def id(self) -> str:
+        """Its name, also of its map's folder."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands, indices last."""
+
+    @property
+    def source(self) -> str:
+        """Changes when what the scene was made from changes."""
+
+    @property
+    def georeference(self) -> Georeference:
+        """Where it lies."""
+
+
+@dataclass(frozen=True)
+class ImageScene:
+    """An image that is not part of a prepared data set.
+
+    Attributes:
+        id: Its file's name without the ending.
+        bands: Names of the bands, indices last.
+        source: SHA-256 of the file; of a scene of several files the fingerprint of theirs.
+        cube: float32 `(H, W, B)`, NaN where there is no data.
+        valid: bool `(H, W)`.
+        georeference: Where it lies.
+    """
+
+    id: str
+    bands: tuple[str, ...]
+    source: str
+    cube: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    georeference: Georeference
+
+
+@dataclass(frozen=True)
+class ScoredMaps:
+    """Maps held against labels.
+
+    Attributes:
+        score: How well they agree; a class without a labelled pixel has no Jaccard.
+        ground: What counted of each scene.
+        models: Fingerprint of the model set that drew all of them.
+        tile_px: Side length of the largest tiles; 0 where all are as large as the models' patches.
+        polygons: How well single things are found, of the classes of which every map tells them apart.
+    """
+
+    score: Score
+    ground: tuple[ScoredGround, ...]
+    models: str
+    tile_px: int
+    polygons: dict[str, PolygonScore]
+
+
+@dataclass(frozen=True)
+class WrittenMap:
+    """A scene's map on disk.
+
+    Attributes:
+        scene_id: The scene.
+        folder: Where its files are.
+        class_shares: Share of the pixels with data that each class covers; None for a map of an earlier call.
+    """
+
+    scene_id: str
+    folder: Path
+    class_shares: dict[str, float] | None
+
+
+def open_image(path: Path, data: DataSettings) -> ImageScene:
+    """Read an image with the bands of a study, on the study's grid, registered as `prepare` does.
+
+    Raises:
+        MapgroveError: The image has other bands, or the files that hold the others are not beside it, or it cannot be
+            brought to the study's grid.
+    """
+    adapter = open_image_dataset(data, path)
+    available = tuple(band.name for band in adapter.bands)
+    bands = data.bands or available
+    try:
+        check_names("data.bands: the band", bands, available)
+        needed = (*bands, *(name for index in data.indices for name in spectral.bands_for(index, adapter.bands)))
+    except DataError as error:
+        # The remedy would be to change the study, which is not at fault.
+        raise DataError(
+            f"{path}: the image lacks bands that the study needs: {error.what}",
+            received=available,
+            remedy="Where a scene is several files, name the one whose grid it has, the others beside it as prepared",
+        ) from error
+    needed = (*needed, *bands_of_the_grid(data.grid, needed, adapter))
+    [scene_id] = adapter.scene_ids
+    scene = adapter.read(scene_id, needed)
+    grid = Grid.of(scene, data.grid)
+    shifts = measure_shifts(scene, adapter.bands, needed)
+    cube = make_cube(scene, bands, data.indices, (), grid, shifts, adapter.bands)
+    files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
+    source = files[0] if len(files) == 1 else fingerprint(files)
+    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, grid.georeference)
+
+
+def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:
+    """Predict a scene and write `out/<scene>/`; a whole map of the same models, scene and settings is kept.
+
+    Args:
+        models: One or several per class.
+        scene: What to map; of a prepared scene with labels a comparison is drawn too.
+        settings: How tiles become a map.
+        out: Folder of all maps.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MapgroveError: The scene has other bands than the models read.
+    """
+    record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
+    if _is_kept(out / scene.id, record):
+        return WrittenMap(scene.id, out / scene.id, None)
+    models.check_bands(scene.bands)
+    mapped = models.map_scene(scene, settings)
+    probabilities = mapped.probabilities
+    # NaN, where there is no data, is below every threshold.
+    masks = probabilities >= models.thresholds
+    folder, names = out / scene.id, models.classes
+    (folder / MAP_FILE).unlink(missing_ok=True)
+    thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
+    by_class = {name: probabilities[..., k] for k, name in enumerate(names)}
+    things = write_things(folder / INSTANCES, by_class, mapped.energies, thresholds, settings, scene.georeference)
+    polygons = {
+        name: things[name] if name in things else vectorise(masks[..., k], settings.min_area_px)
+        for k, name in enumerate(names)
+    }
+    write_probabilities(folder / PROBABILITIES, probabilities, scene.georeference, names)
+    write_masks(folder / MASKS, masks, np.asarray(scene.valid), scene.georeference, names)
+    write_geojson(folder / POLYGONS, polygons, scene.georeference, masks.shape[:2], thresholds)
+    rgb = natural_colour(scene.cube, (*models.description.bands, *models.description.indices), scene.valid)
+    write_overlay_png(folder / OVERLAY, rgb, masks, names, scene.id)
+    if isinstance(scene, PreparedScene) and scene.labelled:
+        classes = [models.description.classes.index(name) for name in names]
+        write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
+    files = (PROBABILITIES, MASKS, INSTANCES, POLYGONS, OVERLAY, COMPARISON)
+    sizes = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
+    write_json(folder / MAP_FILE, encode(record.model_copy(update={"sizes_bytes": sizes})))
+    num_valid = max(1, int(np.count_nonzero(scene.valid)))
+    shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
+    return WrittenMap(scene.id, folder, shares)
+
+
+def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> ScoredMaps:
+    """Score written masks against the labels of held-out ground, pixel by pixel over what is known of it.
+
+    Maps show whole scenes; outside a part's ground they are not looked at.
+
+    Raises:
+        MapgroveError: A scene was not mapped, or the maps were drawn by different models, or a map is of classes or a
+            size that the data set does not have.
+    """
+    records = [read_map_record(maps / part.id) for part in parts]
+    for record in records:
+        if record.source != dataset.scene(record.scene).source:
+            raise MapgroveError(
+                f"the map of {record.scene} shows the scene as it was before it was prepared again",
+                remedy="Run `predict` again",
+            )
+    models = {record.models for record in records}
+    if len(models) > 1:
+        raise MapgroveError("the maps were drawn by different models", remedy="Run `predict` again for all scenes")
+    found = [(part, *read_masks(maps / part.id / MASKS)) for part in parts]
+    names = found[0][2]
+    unknown = [name for name in names if name not in dataset.classes]
+    if unknown:
+        raise MapgroveError("the maps show classes that the data set does not have", received=unknown)
+    classes = [dataset.classes.index(name) for name in names]
+    score = score_masks(((masks, part.masks[..., classes], part.known) for part, masks, _ in found), names)
+    tile_px = max(record.prediction.tile_px for record in records)
+    things = [name for name in names if all(name in record.prediction.instances for record in records)]
+    return ScoredMaps(
+        score=score.without_absent(),
+        ground=tuple(map(_scored_ground, parts)),
+        models=models.pop(),
+        tile_px=tile_px,
+        polygons=score_things(parts, maps, things, dataset.classes),
+    )
+
+
+def _scored_ground(part: Part) -> ScoredGround:
+    blocks = tuple((rows.start, columns.start, rows.stop, columns.stop) for rows, columns in part.windows)
+    num_known = max(1, int(np.count_nonzero(part.scene.known)))
+    return ScoredGround(scene=part.id, blocks_px=blocks, known_share=int(np.count_nonzero(part.known)) / num_known)
+
+
+def _is_kept(folder: Path, wanted: MapRecord) -> bool:
+    """Whether a map of the same origin lies there, with every file as it was written."""
+    try:
+        kept = read_map_record(folder)
+        whole = all((folder / name).stat().st_size == size for name, size in kept.sizes_bytes.items())
+    except (MapgroveError, OSError):
+        return False
+    return whole and kept.model_copy(update={"sizes_bytes": {}}) == wanted
+
+
+def read_map_record(folder: Path) -> MapRecord:
+    """Read where the map in `folder` comes from.
+
+    Raises:
+        MapgroveError: There is no whole map.
+    """
+    path = folder / MAP_FILE
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MapgroveError(
+            f"scene {folder.name} has no map in {folder.parent}", remedy="Run `predict` for it first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MapgroveError(f"{path} cannot be read ({error})", remedy="Run `predict` again") from None
+    return decode(MapRecord, plain, where=str(path), remedy="Run `predict` again")

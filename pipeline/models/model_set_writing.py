@@ -1,0 +1,210 @@
+"""What retraining ends in: the finished models of a study, gathered into one folder with all that they need."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.files import sha256_of, sole_writer, written_beside
+from pipeline.models.model_card import CARD_FILE, model_card
+from pipeline.models.model_set import MODEL_SET_FILE, STUDY_FILE
+from pipeline.models.trial_model import read_about
+from pipeline.preparation.same_ground import joined_groups
+from pipeline.validation.thresholds import Counted, class_map
+from search_space.candidate import Candidate
+from search_space.decode import encode
+from search_space.errors import MapgroveError
+from search_space.objective import EpochReport
+from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
+from search_space.study import Study
+from search_space.task import Task
+from search_space.version import VERSION
+
+AGAIN = "Run `retrain` again"
+OUR_MODELS = "rank*_fold*_seed*-????????.keras"
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """A training of a retraining that has ended well.
+
+    Attributes:
+        task: What it was to do.
+        candidate: What it trained.
+        model_file: The `.keras` file that `write_trial_model` made of it.
+        reports: One per epoch.
+        figures: Further numbers with their unit in the name.
+    """
+
+    task: Task
+    candidate: Candidate
+    model_file: Path
+    reports: Sequence[EpochReport] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def assemble(
+    study: Study,
+    finished: Sequence[FinishedTraining],
+    folder: Path,
+    *,
+    absent_folds: Mapping[str, Iterable[int]] | None = None,
+) -> ModelSet:
+    """Gather models into a set: `model_set.json`, `study.json`, `MODEL_CARD.md`, and a folder of models per class.
+
+    The set holds these models and no others. It is there whole or not at all: models are copied, under names that tell
+    their contents, beside those of an earlier set; `model_set.json`, written last, names the new ones in one stroke;
+    then those that it no longer names are removed. Whatever fails before leaves the earlier set as it was.
+
+    Args:
+        study: Whose retraining it is.
+        finished: At least one; of one class all of one split.
+        folder: Where the set goes; one process may write to it at a time.
+        absent_folds: Per class the folds that were not trained, as their ground lacks it.
+
+    Returns:
+        The set.
+
+    Raises:
+        MapgroveError: Nothing is finished; a model is missing, damaged, not what its training was to make, or says
+            nothing of what was counted; models that do not belong together; another process writes to the folder.
+    """
+    if not finished:
+        raise MapgroveError("no training has ended with a model, so there is no model set", remedy="`status` says why")
+    place = {name: number for number, name in enumerate(study.data.classes)}
+    in_order = sorted(finished, key=lambda f: (place.get(f.task.class_name, -1), f.task.fold, f.task.rank, f.task.seed))
+    with sole_writer(folder):
+        abouts = [_read(each) for each in in_order]
+        _check_alike(abouts)
+        members = [_member(each, about) for each, about in zip(in_order, abouts, strict=True)]
+        first = abouts[0]
+        models = ModelSet(
+            study=study.name,
+            data_fingerprint=first.data_fingerprint,
+            classes=study.data.classes,
+            bands=first.bands,
+            indices=first.indices,
+            members=tuple(members),
+            maps=_maps(study, members, abouts, absent_folds or {}),
+            version=VERSION,
+        )
+        _write(folder, study, models, [each.model_file for each in in_order])
+        _remove_others(folder, models)
+    return models
+
+
+def _read(training: FinishedTraining) -> TrialModel:
+    """What a model says of itself, if it is what its training was to make."""
+    about = read_about(training.model_file)
+    task = training.task
+    if about.classes != (task.class_name,) or about.candidate != training.candidate:
+        raise MapgroveError(
+            f"{training.model_file} is not the model that a training of {task.class_name} was to make",
+            received=", ".join(about.classes),
+            remedy=AGAIN,
+        )
+    if not about.counts.get(task.class_name):
+        raise MapgroveError(
+            f"{training.model_file} does not say what was counted in its validation, so no threshold can be chosen",
+            remedy=AGAIN,
+        )
+    return about
+
+
+def _check_alike(abouts: Sequence[TrialModel]) -> None:
+    for name in ("data_fingerprint", "bands", "indices"):
+        found = list(dict.fromkeys(getattr(about, name) for about in abouts))
+        if len(found) > 1:
+            raise MapgroveError(
+                f"models of one set must have been trained on the same data: their {name} differ",
+                received=found,
+                remedy=AGAIN,
+            )
+
+
+def _member(training: FinishedTraining, about: TrialModel) -> ModelMember:
+    task, class_name = training.task, training.task.class_name
+    sha256 = sha256_of(training.model_file)
+    name = f"rank{task.rank}_fold{task.fold}_seed{task.seed}-{sha256[:8]}.keras"
+    return ModelMember(
+        class_name=class_name,
+        file=f"{class_name}/{name}",
+        sha256=sha256,
+        candidate=training.candidate,
+        fold=task.fold,
+        num_folds=task.num_folds,
+        seed=task.seed,
+        rank=task.rank,
+        epochs=task.epochs,
+        steps_per_epoch=task.steps_per_epoch,
+        start=task.start,
+        threshold=about.thresholds.get(class_name, 0.5),
+        numbers=about.numbers,
+        trial=task.trial,
+        study=task.study,
+        recipe=task.recipe,
+        prediction=task.prediction,
+        validation_jaccard=about.jaccard.get(class_name),
+        reports=tuple(training.reports),
+        figures=dict(training.figures),
+        made_with=about.made_with,
+    )
+
+
+def _maps(
+    study: Study,
+    members: Sequence[ModelMember],
+    abouts: Sequence[TrialModel],
+    absent_folds: Mapping[str, Iterable[int]],
+) -> tuple[ClassMap, ...]:
+    groups = joined_groups(group for about in abouts for group in about.same_ground)
+    counted: dict[str, list[Counted]] = {}
+    for member, about in zip(members, abouts, strict=True):
+        counted.setdefault(member.class_name, []).append(Counted(member.fold, about.counts[member.class_name]))
+    return tuple(
+        class_map(name, counted[name], same_ground=groups, absent_folds=absent_folds.get(name, ()))
+        for name in study.data.classes
+        if name in counted
+    )
+
+
+def _write(folder: Path, study: Study, models: ModelSet, sources: Sequence[Path]) -> None:
+    fresh: list[Path] = []
+    try:
+        for member, source in zip(models.members, sources, strict=True):
+            target = folder / member.file
+            if not (target.is_file() and sha256_of(target) == member.sha256):
+                fresh.append(target)
+                _copy(source, target, member.sha256)
+        texts = {
+            folder / MODEL_SET_FILE: json.dumps(encode(models), indent=1),
+            folder / STUDY_FILE: json.dumps(encode(study.with_store("")), indent=1),
+            folder / CARD_FILE: model_card(models, study),
+        }
+        with ExitStack() as places:
+            # None takes its place before all are written; the last to be opened does so first, so the set last.
+            for path, text in texts.items():
+                places.enter_context(written_beside(path)).write_text(text, encoding="utf-8")
+    except BaseException:
+        for path in fresh:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _copy(source: Path, target: Path, sha256: str) -> None:
+    with written_beside(target) as beside:
+        shutil.copyfile(source, beside)
+        if sha256_of(beside) != sha256:
+            raise MapgroveError(f"{source} changed while it was copied, or the disk is at fault", remedy=AGAIN)
+
+
+def _remove_others(folder: Path, models: ModelSet) -> None:
+    """Remove the models that the set does not name, ours alone: other files in the folder are not ours."""
+    named = {folder / member.file for member in models.members}
+    for path in sorted(folder.glob(f"*/{OUR_MODELS}")):
+        if path not in named:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()

@@ -1,0 +1,1 @@
+"""A candidate and patches become the best model of a budget."""

@@ -1,0 +1,411 @@
+"""What retraining ends in: a folder that is whole or not there, says all of itself, and can be moved."""
+
+import contextlib
+import json
+import shlex
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.files import sha256_of, sole_writer
+from pipeline.maps.scene_maps import ImageScene
+from pipeline.models import model_set_writing
+from pipeline.models.model_card import model_card
+from pipeline.models.model_set import LoadedModelSet, read_model_set, read_model_set_study
+from pipeline.models.model_set_writing import FinishedTraining, assemble
+from pipeline.models.trial_model import ABOUT, holds_about, read_about, write_trial_model
+from pipeline.networks.builder import build_model
+from pipeline.scene import Georeference
+from pipeline.validation.thresholds import Counted, class_map
+from run_search import VERBS
+from search_space.architecture import Architecture
+from search_space.candidate import Candidate
+from search_space.decode import decode
+from search_space.errors import MapgroveError, UnableError
+from search_space.objective import EpochReport
+from search_space.prediction import PredictionSettings
+from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
+from search_space.study import Study
+from search_space.task import Task
+from search_space.training_plan import Scaling, TrainingPlan
+
+CANDIDATE = Candidate(
+    architecture=Architecture(depth=1, base_filters=2, units_per_stage=1),
+    plan=TrainingPlan(patch_px=16, scaling=Scaling(scope="scene")),
+)
+STUDY = decode(
+    Study,
+    {
+        "study": {"name": "tiny"},
+        "data": {"format": "masks", "folder": "x", "prepared": "p", "classes": ["road", "pond", "bare"]},
+        "folds": {"validation": ["b"], "test": ["c"]},
+        "budget": {"epochs": 1, "steps_per_epoch": 1},
+        "retrain": {"epochs": 7, "steps_per_epoch": 9},
+        "limits": {"max_trials": 1},
+    },
+    where="test",
+)
+Finish = Callable[..., FinishedTraining]
+
+
+def histogram(seed: int, num_labelled: int = 500) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Pixels without the class have low levels, those with it high ones."""
+    rng = np.random.default_rng(seed)
+    without, having = (
+        np.bincount(np.clip(rng.normal(middle, 40, size).astype(int), 0, 255), minlength=256).tolist()
+        for middle, size in ((90, 1500), (150 + 5 * seed, num_labelled))
+    )
+    return tuple(without), tuple(having)
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return build_model(CANDIDATE.architecture, 2, 1)
+
+
+@pytest.fixture
+def finish(tmp_path: Path, network: keras.Model) -> Finish:
+    """Writes a model as a training of a retraining leaves it; each has other weights."""
+
+    def finished(class_name: str = "road", *, about: dict[str, Any] | None = None, **task: Any) -> FinishedTraining:
+        number = len(list(tmp_path.glob("trial*")))
+        keras.utils.set_random_seed(number)
+        for weights in network.trainable_variables:
+            weights.assign(np.random.default_rng(number).normal(0, 0.3, weights.shape))
+        described = {
+            "study": "tiny@retrain",
+            "trial": number,
+            "classes": (class_name,),
+            "bands": ("red", "nir"),
+            "candidate": CANDIDATE,
+            "thresholds": {class_name: 0.5},
+            "jaccard": {class_name: 0.5},
+            "counts": {class_name: {f"scene{number}": histogram(number)}},
+            "data_fingerprint": "f00d",
+            "made_with": {"keras": "3.0", "tensorflow": "2.0"},
+        }
+        path = tmp_path / f"trial{number}" / "model.keras"
+        write_trial_model(path, network, TrialModel(**described | (about or {})))
+        return FinishedTraining(
+            Task(class_name=class_name, epochs=7, steps_per_epoch=9, **task),
+            CANDIDATE,
+            path,
+            (EpochReport(epoch=1, training_loss=0.5, jaccard={class_name: 0.5}),),
+            {"num_parameters": 1234.0},
+        )
+
+    return finished
+
+
+def scene() -> ImageScene:
+    cube = np.random.default_rng(0).normal(100, 30, (24, 32, 2)).astype(np.float32)
+    return ImageScene("s", ("red", "nir"), "abc", cube, np.ones((24, 32), bool), Georeference())
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+
+
+def test_all_that_prediction_needs_lies_in_one_folder_that_can_be_moved(finish: Finish, tmp_path: Path) -> None:
+    finished = [
+        finish("road", num_folds=3, fold=fold, seed=seed, trial=4, rank=rank)
+        for fold, seed, rank in ((2, 0, 0), (1, 1, 0), (1, 0, 1))
+    ]
+    pond = finish("pond", trial=2, study="tiny/pond", prediction=PredictionSettings(symmetries="none"))
+
+    models = assemble(STUDY, [*finished, pond], tmp_path / "models", absent_folds={"road": [3]})
+
+    shutil.move(tmp_path / "models", tmp_path / "moved")
+    for path in tmp_path.glob("trial*"):
+        shutil.rmtree(path)
+    folder = tmp_path / "moved"
+    assert read_model_set(folder) == models
+    assert read_model_set_study(folder) == STUDY
+    assert files(folder) == {"model_set.json", "study.json", "MODEL_CARD.md", *(each.file for each in models.members)}
+    assert [(each.fold, each.rank, each.seed) for each in models.members_of("road")] == [
+        (1, 0, 1),
+        (1, 1, 0),
+        (2, 0, 0),
+    ]
+    assert all(sha256_of(folder / each.file) == each.sha256 for each in models.members)
+    [member] = models.members_of("pond")
+    assert (member.origin, member.epochs, member.prediction) == ("trial 2 of tiny/pond", 7, pond.task.prediction)
+    assert models.map_of("bare") is None
+    loaded = LoadedModelSet.open(folder)
+    assert loaded.classes == ("road", "pond")
+    assert loaded.predict(scene(), PredictionSettings(symmetries="none")).shape == (24, 32, 2)
+
+
+def test_thresholds_and_scores_are_those_of_all_models_together(finish: Finish, tmp_path: Path) -> None:
+    finished = [finish("road", num_folds=2, fold=fold, seed=seed) for fold in (1, 2) for seed in (0, 1)]
+
+    models = assemble(STUDY, finished, tmp_path / "models", absent_folds={"road": [3]})
+
+    counted = [Counted(fold, {f"scene{n}": histogram(n)}) for n, fold in enumerate((1, 1, 2, 2))]
+    assert models.maps == (class_map("road", counted, absent_folds=[3]),)
+    assert models.maps[0].score_from == "other folds"
+
+
+def test_scenes_that_share_their_ground_are_one_part(finish: Finish, tmp_path: Path) -> None:
+    counts = {"road": {name: histogram(n) for n, name in enumerate("abc")}}
+
+    def score_from(*groups: tuple[str, ...]) -> str:
+        training = finish("road", about={"counts": counts, "same_ground": groups})
+        [found] = assemble(STUDY, [training], tmp_path / "models").maps
+        return found.score_from
+
+    assert score_from() == score_from(("a", "b")) == "other scenes"
+    assert score_from(("a", "b"), ("b", "c")) == "same ground"
+
+
+def test_models_that_are_no_longer_wanted_leave_and_other_files_stay(finish: Finish, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    first, second, pond = finish("road", seed=0), finish("road", seed=1), finish("pond")
+    before = assemble(STUDY, [first, second, pond], folder)
+    (folder / "road" / "notes.txt").write_text("mine")
+    kept = folder / before.members[0].file
+    inode = kept.stat().st_ino
+
+    after = assemble(STUDY, [first], folder)
+
+    assert files(folder) == {"model_set.json", "study.json", "MODEL_CARD.md", "road/notes.txt", before.members[0].file}
+    assert not (folder / "pond").exists()
+    assert kept.stat().st_ino == inode, "what is there already is not copied again"
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("when", ["copy", "card"])
+def test_whatever_fails_leaves_the_earlier_set_as_it_was(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    folder = tmp_path / "models"
+    before = assemble(STUDY, [finish("road")], folder)
+    there, copy = files(folder), shutil.copyfile
+
+    def full(source: Any, target: Any) -> None:
+        if when == "card" or "trial2" in str(source):
+            raise OSError(28, "No space left on device")
+        copy(source, target)
+
+    if when == "copy":
+        monkeypatch.setattr(model_set_writing.shutil, "copyfile", full)
+    else:
+        monkeypatch.setattr(model_set_writing, "model_card", full)
+    with pytest.raises(OSError, match="No space left"):
+        assemble(STUDY, [finish("road"), finish("pond")], folder)
+
+    assert files(folder) == there
+    assert LoadedModelSet.open(folder).description == before
+
+
+@pytest.mark.parametrize("file", ["model_set.json", "study.json", "MODEL_CARD.md"])
+def test_what_cannot_be_told_of_a_set_leaves_all_of_the_earlier_one(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    folder = tmp_path / "models"
+    before = assemble(STUDY, [finish("road")], folder)
+    there, write_text = files(folder), Path.write_text
+
+    def full(path: Path, *words: Any, **options: Any) -> int:
+        if path.name.endswith(file):
+            raise OSError(28, "No space left on device")
+        return write_text(path, *words, **options)
+
+    other = STUDY.model_copy(update={"folds": STUDY.folds.model_copy(update={"test": ("d",)})})
+    finished = [finish("road"), finish("pond")]
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        assemble(other, finished, folder)
+
+    assert files(folder) == there
+    assert read_model_set(folder) == before
+    assert read_model_set_study(folder).folds == STUDY.folds
+
+
+def test_a_copy_that_differs_is_refused(finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:-1])
+
+    monkeypatch.setattr(model_set_writing.shutil, "copyfile", damaged)
+    with pytest.raises(MapgroveError, match="changed while it was copied"):
+        assemble(STUDY, [finish("road")], tmp_path / "models")
+    assert files(tmp_path / "models") == set()
+
+
+@pytest.mark.parametrize(
+    ("about", "match"),
+    [
+        ({"classes": ("pond",)}, "is not the model that a training of road was to make. Received 'pond'"),
+        ({"candidate": Candidate()}, "is not the model that a training of road was to make"),
+        ({"counts": {}}, "does not say what was counted in its validation"),
+        ({"bands": ("red", "green")}, "on the same data: their bands differ"),
+        ({"data_fingerprint": "beef"}, "on the same data: their data_fingerprint differ"),
+        ({"counts": {"road": {"s": histogram(1, num_labelled=0)}}}, None),
+    ],
+)
+def test_models_that_do_not_belong_in_the_set_are_told(
+    finish: Finish, tmp_path: Path, about: dict[str, Any], match: str | None
+) -> None:
+    finished = [finish("road"), finish("road", about=about, seed=1)]
+    if match is None:
+        assert assemble(STUDY, finished, tmp_path / "models").members
+        return
+    with pytest.raises(MapgroveError, match=match):
+        assemble(STUDY, finished, tmp_path / "models")
+    assert files(tmp_path / "models") == set()
+
+
+def test_what_cannot_be_a_set_is_told(finish: Finish, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    with pytest.raises(MapgroveError, match="no training has ended with a model"):
+        assemble(STUDY, [], folder)
+    with pytest.raises(ValueError, match=r"the models of road are of different splits"):
+        assemble(STUDY, [finish("road"), finish("road", fold=1, num_folds=2)], folder)
+    with pytest.raises(ValueError, match=r"same class from the same training: road, fold 0"):
+        assemble(STUDY, [finish("road"), finish("road")], folder)
+    with pytest.raises(MapgroveError, match="no model of a trial"):
+        assemble(STUDY, [FinishedTraining(finish("road").task, CANDIDATE, tmp_path / "none.keras")], folder)
+    with sole_writer(folder), pytest.raises(MapgroveError, match="another process is writing"):
+        assemble(STUDY, [finish("road")], folder)
+
+
+def test_whatever_byte_of_a_model_is_damaged_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(ABOUT, json.dumps({"study": "tiny"}), compress_type=zipfile.ZIP_DEFLATED)
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        for change in (0x01, 0x08, 0xFF):
+            damaged = bytearray(sound)
+            damaged[place] ^= change
+            path.write_bytes(damaged)
+            with pytest.raises(MapgroveError):
+                read_about(path)
+            with contextlib.suppress(UnableError):
+                holds_about(path)
+
+
+def card_of(finish: Finish, folder: Path, *trainings: FinishedTraining, **absent: list[int]) -> str:
+    assemble(STUDY, trainings or [finish("road")], folder, absent_folds=absent)
+    return (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_card_says_what_the_record_shows(finish: Finish, tmp_path: Path) -> None:
+    finished = [finish("road", num_folds=4, fold=fold, trial=4) for fold in (1, 2)]
+
+    card = card_of(finish, tmp_path / "models", *finished, finish("pond", recipe="vo|ob.toml"), road=[3])
+
+    models = read_model_set(tmp_path / "models")
+    road, pond = models.maps
+    [first, _] = models.members_of("road")
+    for words in (
+        "# Model set of the study tiny",
+        "It maps road, pond in imagery with the bands red, nir",
+        "The study also has bare, for which there is no model here.",
+        f"| road | {road.threshold:.3f} | {road.jaccard:.3f} | {road.spread:.3f} over 2 folds | 1: "
+        f"{road.folds[0].jaccard:.3f}, 2: {road.folds[1].jaccard:.3f} | 3 | each fold at the threshold that the other",
+        f"| pond | {pond.threshold:.3f} | {pond.jaccard:.3f} | – | the study's own split | none | **on the ground that",
+        f"| `{first.file}` | grown encoder, depth 1, 2 filters × 2, plain blocks, concatenate skips | "
+        "bce, adam at 0.001, 8 patches of 16 px | trial 4 | 7 epochs of 9 steps | 1 234 | random weights |",
+        "| vo\\|ob.toml |",
+        "- Scaling of bands: clipped, percentiles 1 to 99, each scene by itself.",
+        "- Data set: format masks, fingerprint f00d.",
+        "dealt into 4 folds, one of them left out of each training",
+        "Trained with keras 3.0, tensorflow 2.0. Put together by Mapgrove 0.1.0.",
+        "One part of the ground alone has pond: it chose threshold and score alike.",
+        "The mean of several models, which maps road, has no score here",
+        "A search chose candidates on the study's validation ground",
+        "python run_search.py score --study tiny",
+    ):
+        assert words in card, words
+
+
+def test_the_card_claims_nothing_that_is_not_so(finish: Finish, tmp_path: Path) -> None:
+    counts = {"road": {name: histogram(n) for n, name in enumerate("ab")}}
+    folds = STUDY.folds.model_copy(update={"test": ()})
+    study = STUDY.model_copy(update={"folds": folds})
+
+    assemble(study, [finish("road", about={"counts": counts}, recipe="vooban")], tmp_path / "models")
+
+    card = (tmp_path / "models" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "each scene at the threshold that the other scenes chose" in card
+    assert "The study holds no ground out for a test" in card
+    for words in ("run_search.py score", "One part of the ground alone", "mean of several", "A search chose", "folds,"):
+        assert words not in card, words
+
+
+@pytest.mark.parametrize(
+    ("encoder", "start", "told"),
+    [
+        ({"kind": "grown"}, "", "random weights"),
+        ({"kind": "vgg16", "weights": "none"}, "", "random weights"),
+        ({"kind": "vgg16", "weights": "imagenet"}, "", "ImageNet weights"),
+        ({"kind": "vgg16", "weights": "mine.h5"}, "", "a file of the encoder's weights"),
+        ({"kind": "grown"}, "0" * 64, "another model"),
+    ],
+)
+def test_the_card_says_what_a_training_began_from(encoder: dict[str, str], start: str, told: str) -> None:
+    candidate = decode(Candidate, {"architecture": {"encoder": encoder}}, where="test")
+    member = ModelMember(class_name="road", file="road.keras", candidate=candidate, threshold=0.5, start=start)
+    models = ModelSet(
+        study="tiny",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=("red",),
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=0.5),),
+    )
+    [line] = [line for line in model_card(models, STUDY).splitlines() if "`road.keras`" in line]
+    assert line.endswith(f"| {told} |")
+
+
+@pytest.mark.parametrize(
+    ("start", "study", "num_folds", "may_know"),
+    [("", "", 3, False), ("0" * 64, "", 0, False), ("0" * 64, "", 3, True), ("0" * 64, "other", 0, True)],
+)
+def test_the_card_says_where_a_model_began_from_one_that_may_know_the_ground(
+    start: str, study: str, num_folds: int, may_know: bool
+) -> None:
+    """The search trained on what folds are dealt from; what another study trained on, nobody knows."""
+    member = ModelMember(class_name="road", file="road.keras", candidate=Candidate(), threshold=0.5, start=start)
+    member = member.model_copy(update={"study": study, "num_folds": num_folds, "fold": min(num_folds, 1)})
+    models = ModelSet(
+        study="tiny",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=("red",),
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=0.5),),
+    )
+    card = model_card(models, STUDY)
+    assert ("The training of road began from another model: if that was trained on this ground" in card) == may_know
+    assert ("whether models that these began from were trained on it is not known" in card) == bool(study)
+
+
+def test_the_commands_of_the_card_are_understood(finish: Finish, tmp_path: Path) -> None:
+    """What they do, `test_main_job` runs."""
+    import argparse
+    import importlib
+
+    card = card_of(finish, tmp_path / "models")
+    commands = [shlex.split(line) for line in card.splitlines() if line.startswith("python run_search.py")]
+    assert [words[2] for words in commands] == ["predict", "predict", "score"]
+    for _, _, verb, *words in commands:
+        assert verb in VERBS
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(f"verbs.{verb}").add_arguments(parser)
+        parser.parse_args(words)
+
+
+def test_a_set_says_the_same_in_its_file_as_in_memory(finish: Finish, tmp_path: Path) -> None:
+    models = assemble(STUDY, [finish("road")], tmp_path / "models")
+    plain = json.loads((tmp_path / "models" / "model_set.json").read_text(encoding="utf-8"))
+    assert plain["version"] == "0.1.0"
+    assert "counts" not in plain["members"][0], "they are in the model's own file"
+    assert read_model_set(tmp_path / "models").fingerprint == models.fingerprint
