@@ -5,7 +5,8 @@ validation. Thresholds and the best of `CHECKS` epochs are chosen on the validat
 test ground. `smp` is the U-Net with a ResNet-34 of segmentation-models-pytorch, from random weights, on the very
 patches that the default candidate gets; it wants PyTorch and that package in the same environment.
 
-The study's data must be prepared first.
+The study's data must be prepared first. With `--keep FILE` every training is written down when it ends, and none that
+is there is done again. How many steps go into the minutes is known from some steps before; how long they took is told.
 
   python benchmarks/recipes.py configs/sentinel2_india.toml --minutes 2 --candidates default vooban smp
   python benchmarks/recipes.py configs/sentinel2_india.toml --minutes 2 --candidates study:sentinel2_india
@@ -48,7 +49,7 @@ OF_STUDY = "study:"
 CHECKS = 5
 """Epochs of each training, which end with a validation each."""
 
-PROBE_STEPS = 2
+PROBE_STEPS = 6
 MOST_BYTES = 6e9
 """Of a training; batches are made smaller until it takes no more."""
 
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--candidates", nargs="+", default=["default", *recipe_names(), PEER])
     parser.add_argument("--store", help="where the study of study:NAME is")
+    parser.add_argument("--keep", type=Path, help="JSON lines: results are added, and what is there is not done again")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     study = read_study(options.study, [])
@@ -90,12 +92,31 @@ def main() -> None:
         result = train_one(study, name, int(seed), options)
         print(RESULT + json.dumps(result), flush=True)
         return
+    found = kept(options.keep, options.minutes)
+    for seed in range(options.seeds):
+        for name in options.candidates:
+            if (name, seed) in found or (result := in_process(name, seed)) is None:
+                continue
+            found[name, seed] = result
+            if options.keep:
+                entry = {"candidate": name, "seed": seed, "budget_minutes": options.minutes, **result}
+                with options.keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
     print(f"{study.name}: {options.minutes:g} minutes each, {options.seeds} seeds; Jaccard on the test ground")
-    print(f"{'candidate':26} {'mean':>14}  {'  '.join(f'{name:>14}' for name in study.classes)}  patches  batch")
+    columns = "  ".join(f"{name:>14}" for name in study.classes)
+    print(f"{'candidate':26} {'mean':>14}  {columns}  minutes  patches  batch")
     for name in options.candidates:
-        found = [result for seed in range(options.seeds) if (result := in_process(name, seed)) is not None]
-        if found:
-            print(line(name, found, study.classes), flush=True)
+        of_seeds = [found[name, seed] for seed in range(options.seeds) if (name, seed) in found]
+        if of_seeds:
+            print(line(name, of_seeds, study.classes), flush=True)
+
+
+def kept(path: Path | None, minutes: float) -> dict[tuple[str, int], dict[str, Any]]:
+    """Results by candidate and seed that an earlier run with as many minutes wrote down."""
+    if path is None or not path.exists():
+        return {}
+    entries = [json.loads(each) for each in path.read_text(encoding="utf-8").splitlines()]
+    return {(each["candidate"], each["seed"]): each for each in entries if each["budget_minutes"] == minutes}
 
 
 def in_process(name: str, seed: int) -> dict[str, Any] | None:
@@ -105,8 +126,11 @@ def in_process(name: str, seed: int) -> dict[str, Any] | None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     for each in done.stdout.splitlines():
         if each.startswith(RESULT):
-            return dict(json.loads(each.removeprefix(RESULT)))
-    print(f"{name:26} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1][:120]}", flush=True)
+            result = dict(json.loads(each.removeprefix(RESULT)))
+            mean = np.mean(list(result["jaccard"].values()))
+            print(f"{name}, seed {seed}: {mean:.3f} after {result['minutes']:.2f} minutes", flush=True)
+            return result
+    print(f"{name}, seed {seed}: failed: {(done.stderr.strip().splitlines() or ['no word'])[-1][:120]}", flush=True)
     return None
 
 
@@ -119,7 +143,9 @@ def line(name: str, found: Sequence[dict[str, Any]], classes: Sequence[str]) -> 
     columns = [spread([float(np.mean(list(each["jaccard"].values()))) for each in found])]
     columns += [spread([each["jaccard"][name] for each in found if name in each["jaccard"]]) for name in classes]
     patches = np.mean([each["patches"] for each in found])
-    return f"{name:26} {'  '.join(f'{column:>14}' for column in columns)}  {patches:7.0f}  {found[0]['batch_size']:5}"
+    minutes = np.mean([each["minutes"] for each in found])
+    texts = "  ".join(f"{column:>14}" for column in columns)
+    return f"{name:26} {texts}  {minutes:7.2f}  {patches:7.0f}  {found[0]['batch_size']:5}"
 
 
 def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -148,14 +174,26 @@ def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -
         )
         return trained, reports
 
+    def trained_s(report: EpochReport) -> float:
+        return report.seconds - (report.validation_s or 0.0)
+
     _, probe = run(Budget(epochs=2, steps_per_epoch=PROBE_STEPS))
-    first_s, later_s = (report.seconds - (report.validation_s or 0.0) for report in probe)
+    first_s, later_s = map(trained_s, probe)
     steps = steps_within(60 * options.minutes, first_s - later_s, later_s / PROBE_STEPS)
-    trained, _ = run(Budget(epochs=CHECKS, steps_per_epoch=steps))
+    trained, reports = run(Budget(epochs=CHECKS, steps_per_epoch=steps))
     tile_px, margin_px = candidate.plan.patch_px, candidate.architecture.margin_px
     jaccard = jaccard_of_test(trained.model, ground, trained.validation.thresholds, tile_px, margin_px)
-    batch_size = candidate.plan.batch_size
-    return {"jaccard": jaccard, "patches": CHECKS * steps * batch_size, "batch_size": batch_size}
+    return result_of(jaccard, steps, candidate.plan.batch_size, sum(map(trained_s, reports)))
+
+
+def result_of(jaccard: dict[str, float], steps: int, batch_size: int, seconds: float) -> dict[str, Any]:
+    """What is kept of one training."""
+    return {
+        "jaccard": jaccard,
+        "patches": CHECKS * steps * batch_size,
+        "batch_size": batch_size,
+        "minutes": seconds / 60,
+    }
 
 
 def steps_within(seconds: float, once_s: float, step_s: float) -> int:
@@ -276,16 +314,17 @@ def train_peer(study: Study, seed: int, minutes: float) -> dict[str, Any]:
     steps = steps_within(60 * minutes, sum(probe[:PROBE_STEPS]) - PROBE_STEPS * step_s, step_s)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * plan.learning_rate, total_steps=CHECKS * steps)
     best: Any = None
+    seconds = 0.0
     for _ in range(CHECKS):
         for _ in range(steps):
-            step()
+            seconds += step()
             rate.step()
         found = validate(PeerModel(network), ground.validation, ground.classes, tile_px=plan.patch_px)
         if best is None or found.mean_jaccard > best[0].mean_jaccard:
             best = found, {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(best[1])
     jaccard = jaccard_of_test(PeerModel(network), ground, best[0].thresholds, plan.patch_px, 0)
-    return {"jaccard": jaccard, "patches": CHECKS * steps * plan.batch_size, "batch_size": plan.batch_size}
+    return result_of(jaccard, steps, plan.batch_size, seconds)
 
 
 def peer_loss(logits: Any, masks: Any, known: Any) -> Any:
