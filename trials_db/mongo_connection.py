@@ -9,6 +9,7 @@ from typing import Any
 
 from trials_db.mongo_documents import Plain, moment_of, seconds_of
 from trials_db.mongo_server import Server
+from trials_db.records import FURTHEST_LEASE_S
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore
 
@@ -53,12 +54,16 @@ class MongoConnection(TrialStore):
 
     @property
     def _is_over(self) -> dict[str, Any]:
-        """A query for leases that ran out; what is no time would never have passed."""
+        """A query for leases that ran out."""
         return self._is_over_at(self._now)
 
     def _is_over_at(self, moment: Any) -> dict[str, Any]:
-        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", moment]}]}
-        return {"$expr": is_over}
+        """A query for leases that had run out at a moment; what is no time would never have passed."""
+        is_no_time = {"$ne": [{"$type": "$lease_until"}, "date"]}
+        has_passed = {"$lt": ["$lease_until", moment]}
+        # However long ago the moment is, what was renewed since lies ahead of now by a lease at most.
+        is_too_far = {"$gt": ["$lease_until", self._later(FURTHEST_LEASE_S)]}
+        return {"$expr": {"$or": [is_no_time, has_passed, is_too_far]}}
 
     def _upsert(self, collection: str, query: Plain, values: Plain) -> None:
         """Change the document that the query finds, or insert one.

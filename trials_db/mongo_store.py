@@ -35,7 +35,7 @@ from trials_db.mongo_documents import (
 from trials_db.mongo_server import SCHEMA_VERSION
 from trials_db.mongo_studies import MongoStudies
 from trials_db.reading import FINAL_STATES, all_counts, damaged_outcome, is_score, lives_lost
-from trials_db.records import MAX_LIVES, Claim, NewTrial, Trial, TrialState
+from trials_db.records import LONGEST_LEASE_S, MAX_LIVES, Claim, NewTrial, Trial, TrialState
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class MongoStore(MongoStudies):
         return self._insert(study, trial.proposal, restored, trial.created_s)
 
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+        lease_s = min(lease_s, LONGEST_LEASE_S)
         while (found := self._claim_next(study, worker, lease_s)) is not None:
             try:
                 trial = self._reader.trial(study, stored_trial(found))

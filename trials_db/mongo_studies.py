@@ -5,16 +5,16 @@
 
 import uuid
 from collections.abc import Callable, Collection
+from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from search_space.decode import canonical_json
 from trials_db.errors import LeaseLostError
 from trials_db.mongo_connection import MongoConnection
 from trials_db.mongo_documents import as_text, seconds_of
 from trials_db.mongo_server import SCHEMA_VERSION
 from trials_db.reading import Reader
-from trials_db.records import Lead, StudyRecord, WorkerRecord
+from trials_db.records import LONGEST_LEASE_S, Lead, StudyRecord, WorkerRecord
 from trials_db.store import check_same_study, no_such_study
 
 
@@ -41,10 +41,7 @@ class MongoStudies(MongoConnection):
             check_same_study(self.load_study(record.name), record)
 
     def load_study(self, name: str) -> StudyRecord:
-        found = self._server.call(lambda db: db.studies.find_one({"_id": name}))
-        if found is None:
-            raise no_such_study(name, self.list_studies())
-        return self._reader.study(name, found.get("document"))
+        return self._reader.study(name, self._study_text(name))
 
     def list_studies(self) -> list[str]:
         order = [("created", 1), ("_id", 1)]
@@ -53,15 +50,16 @@ class MongoStudies(MongoConnection):
 
     def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
         while True:
-            stored = self.load_study(record.name)
-            check_same_study(stored, record, may_change)
-            unchanged = {"_id": record.name, "document": canonical_json(stored)}
+            text = self._study_text(record.name)
+            check_same_study(self._reader.study(record.name, text), record, may_change)
+            # The text as it is: an earlier version may have written the same study in other words.
+            unchanged = {"_id": record.name, "document": {"$eq": text}}
             if self._update("studies", unchanged, {"document": as_text(record)}):
                 return record
 
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
-        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
-        new = {"owner": {"$literal": owner}, "token": lead.token, "lease_until": self._later(lease_s)}
+        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=min(lease_s, LONGEST_LEASE_S))
+        new = {"owner": {"$literal": owner}, "token": lead.token, "lease_until": self._later(lead.lease_s)}
         if self._update("leads", {"_id": study, **self._is_over}, new):
             return lead
         try:
@@ -100,6 +98,13 @@ class MongoStudies(MongoConnection):
             for each in found
         ]
         return [worker for worker in told if worker is not None]
+
+    def _study_text(self, name: str) -> Any:
+        """What is stored as the study of this name; refuse one that is not there."""
+        found = self._server.call(lambda db: db.studies.find_one({"_id": name}))
+        if found is None:
+            raise no_such_study(name, self.list_studies())
+        return found.get("document")
 
     def _refuse_unknown(self, study: str) -> None:
         """Refuse a study that the store does not hold; one that was found is not looked for again."""

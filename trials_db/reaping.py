@@ -2,6 +2,7 @@
 
 import time
 
+from trials_db.records import LONGEST_LEASE_S
 from trials_db.stopping import AwakeGuard
 from trials_db.store import TrialStore
 
@@ -28,6 +29,7 @@ class Reaper:
 
     def watch(self, study: str, lease_s: float) -> None:
         """Look after a study, whose workers may be silent for so long."""
+        lease_s = min(lease_s, LONGEST_LEASE_S)
         self._guards[study] = AwakeGuard(lease_s)
         self._leases_s[study] = lease_s
         self._look_at_s[study] = 0.0

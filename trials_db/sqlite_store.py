@@ -21,13 +21,15 @@ from trials_db.reading import (
     lives_lost,
 )
 from trials_db.records import (
+    FURTHEST_LEASE_S,
+    LONGEST_LEASE_S,
     MAX_LIVES,
     Claim,
     NewTrial,
     Trial,
     TrialState,
 )
-from trials_db.sqlite_connection import patient
+from trials_db.sqlite_connection import LEASE_HOLDS, patient
 from trials_db.sqlite_studies import SqliteStudies
 from trials_db.store import no_such_study
 
@@ -90,7 +92,7 @@ class SqliteStore(SqliteStudies):
                 candidate=new.candidate,
                 seed=new.seed,
                 attempt=new.attempts + 1,
-                lease_s=lease_s,
+                lease_s=min(lease_s, LONGEST_LEASE_S),
                 task=new.task,
             )
             now = self.now()
@@ -98,7 +100,7 @@ class SqliteStore(SqliteStudies):
                 "UPDATE trials SET state = ?, token = ?, worker = ?, attempts = ?, started_s = ?, lease_until_s = ?,"
                 " changed = ? WHERE study = ? AND number = ?",
                 (
-                    *(TrialState.RUNNING, claim.token, worker, claim.attempt, now, now + lease_s),
+                    *(TrialState.RUNNING, claim.token, worker, claim.attempt, now, now + claim.lease_s),
                     *(self._next_change(study), study, new.number),
                 ),
             )
@@ -249,9 +251,9 @@ class SqliteStore(SqliteStudies):
             # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
-                # What is no time would never have passed.
-                " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number + 0",
-                (study, TrialState.RUNNING, at_s),
+                f" AND NOT {LEASE_HOLDS} ORDER BY number + 0",
+                # However long ago `at_s` is, what was renewed since lies ahead of now by a lease at most.
+                (study, TrialState.RUNNING, at_s, self.now() + FURTHEST_LEASE_S),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from search_space.decode import canonical_json
 from trials_db.errors import LeaseLostError
 from trials_db.reading import Reader
-from trials_db.records import Lead, StudyRecord, WorkerRecord
-from trials_db.sqlite_connection import SqliteConnection, patient
+from trials_db.records import FURTHEST_LEASE_S, LONGEST_LEASE_S, Lead, StudyRecord, WorkerRecord
+from trials_db.sqlite_connection import LEASE_HOLDS, SqliteConnection, patient
 from trials_db.store import check_same_study, no_such_study
 
 
@@ -56,13 +56,13 @@ class SqliteStudies(SqliteConnection):
 
     @patient
     def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
-        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
+        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=min(lease_s, LONGEST_LEASE_S))
         with self.writing() as db:
             if self.leader(study) is not None:
                 return None
             db.execute(
                 "INSERT OR REPLACE INTO leads (study, owner, token, lease_until_s) VALUES (?, ?, ?, ?)",
-                (study, owner, lead.token, self.now() + lease_s),
+                (study, owner, lead.token, self.now() + lead.lease_s),
             )
         return lead
 
@@ -83,8 +83,9 @@ class SqliteStudies(SqliteConnection):
 
     def leader(self, study: str) -> str | None:
         with self.reading() as db:
+            now_s = self.now()
             row = db.execute(
-                "SELECT owner FROM leads WHERE study = ? AND lease_until_s > ?", (study, self.now())
+                f"SELECT owner FROM leads WHERE study = ? AND {LEASE_HOLDS}", (study, now_s, now_s + FURTHEST_LEASE_S)
             ).fetchone()
         return row["owner"] if row else None
 
