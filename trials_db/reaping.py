@@ -52,4 +52,5 @@ class Reaper:
         self._look_at_s[study] = now_s + min(MOST_OFTEN_S, self._leases_s[study] / 10)
         # In this order: what held this process up before the guard is asked, the guard sees.
         at_s = self._store.now()
+        self._guards[study].compare(at_s)
         return self._store.requeue_expired(study, at_s) if self._guards[study].may_judge() else []
