@@ -89,7 +89,11 @@ class Artifacts(ABC):
 
     @abstractmethod
     def drop(self, study: str, artifacts: Iterable[Artifact]) -> None:
-        """Keep files no longer; do nothing about those that are gone."""
+        """Keep files no longer; do nothing about those that are gone.
+
+        Raises:
+            ArtifactError: One cannot be removed.
+        """
 
     @abstractmethod
     def tidy(self, older_than_s: float) -> None:
@@ -165,7 +169,10 @@ class FolderArtifacts(Artifacts):
         """See `Artifacts`."""
         for artifact in artifacts:
             path = self._home(study) / artifact.path
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ArtifactError(f"{path} cannot be removed: {error}", remedy="Check rights there") from error
             with suppress(OSError):
                 # Only those that are empty by now.
                 path.parent.rmdir()
@@ -175,8 +182,10 @@ class FolderArtifacts(Artifacts):
         """See `Artifacts`."""
         oldest_s = time.time() - older_than_s
         for path in (path for file in FILES for path in self.folder.glob(f"**/.*.{file}")):
-            if path.stat().st_mtime < oldest_s:
-                path.unlink(missing_ok=True)
+            # Another worker may be tidying, too; or its writer is through by now.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
 
     def _home(self, study: str) -> Path:
         return self.folder / _checked(study)

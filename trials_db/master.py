@@ -226,8 +226,10 @@ class Master:
         """The workers that were heard of within their lease, and those that were not for a day."""
         workers = self.store.workers(self.study.name)
         now_s = self.store.now() if workers else 0.0
-        live = [worker for worker in workers if worker.last_seen_s >= now_s - self.settings.lease_s]
-        dead = [worker for worker in workers if worker.last_seen_s < now_s - max(FORGET_S, self.settings.lease_s)]
+        lease_s, forget_s = self.settings.lease_s, max(FORGET_S, self.settings.lease_s)
+        # In either direction: heard of in times to come was who told of itself while the store's clock was wrong.
+        live = [worker for worker in workers if abs(now_s - worker.last_seen_s) <= lease_s]
+        dead = [worker for worker in workers if abs(now_s - worker.last_seen_s) > forget_s]
         return live, dead
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
@@ -129,7 +129,8 @@ class Server:
             raise StoreError("The store's URL cannot be read", received=self.place, remedy=_ABOUT_URL)
         try:
             self._client = _client(url)
-            self._db = self._client.get_default_database(DATABASE)
+            # Whatever the URI prefers: what was just written is not yet everywhere, and is asked for.
+            self._db = self._client.get_default_database(DATABASE, read_preference=ReadPreference.PRIMARY)
         except (InvalidURI, InvalidName, ConfigurationError, ValueError, TypeError, UserWarning) as error:
             # Of a password that was written as it is, PyMongo's words may show a part.
             why = _fault_without_user(url) if "@" in url else f" ({self._plain(error)})"

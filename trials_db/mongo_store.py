@@ -7,7 +7,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,11 +32,10 @@ from trials_db.mongo_documents import (
     version_of,
     with_epoch,
 )
-from trials_db.mongo_server import SCHEMA_VERSION, Server
-from trials_db.reading import FINAL_STATES, Reader, all_counts, damaged_outcome, is_score, lives_lost
-from trials_db.records import MAX_LIVES, Claim, Lead, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
-from trials_db.stopping import Stop
-from trials_db.store import TrialStore, check_same_study, no_such_study
+from trials_db.mongo_server import SCHEMA_VERSION
+from trials_db.mongo_studies import MongoStudies
+from trials_db.reading import FINAL_STATES, all_counts, damaged_outcome, is_score, lives_lost
+from trials_db.records import LONGEST_LEASE_S, MAX_LIVES, Claim, NewTrial, Trial, TrialState
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ OVERLAP = timedelta(seconds=10)
 times, and a server that takes over after another may be behind it."""
 
 
-class MongoStore(TrialStore):
+class MongoStore(MongoStudies):
     """See `TrialStore` for what it promises.
 
     A trial is one document, its reports within, and every method one atomic write of one document: so a standalone
@@ -55,64 +54,8 @@ class MongoStore(TrialStore):
     evaluated by the server. Times are the server's, read where it writes (`$$NOW`). What cannot reach the server is
     repeated for minutes; each method may be.
 
-    Args:
-        url: Any URI that PyMongo takes; the database is the one that it names, else `mapgrove`.
-        create: Make the collections where they are missing; else that is an error.
-        clock: Tells seconds since the epoch in place of the server: for tests.
+    Its arguments are those of `MongoConnection`.
     """
-
-    def __init__(self, url: str, *, create: bool = True, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock
-        self._server = Server(url, create=create)
-        # Studies that were found once; no method takes one away.
-        self._known: set[str] = set()
-        self.place = self._server.place
-        self._reader = Reader(self.place, self.now)
-
-    def close(self) -> None:
-        self._server.close()
-
-    def heed(self, stop: Stop) -> None:
-        self._server.stop = stop
-
-    def now(self) -> float:
-        if self._clock is not None:
-            return self._clock()
-        return float(seconds_of(self._server.call(lambda db: db.command("hello")["localTime"])))
-
-    def probe(self) -> None:
-        key = {"_id": uuid.uuid4().hex}
-        self._server.call(lambda db: db.probes.update_one(key, {"$set": {"written": True}}, upsert=True))
-        self._server.call(lambda db: db.probes.delete_one(key))
-
-    def create_study(self, record: StudyRecord) -> None:
-        try:
-            self._upsert(
-                "studies",
-                {"_id": record.name, "document": {"$exists": False}},
-                {"document": as_text(record), "schema": SCHEMA_VERSION, "created": self._now},
-            )
-        except DuplicateKeyError:
-            check_same_study(self.load_study(record.name), record)
-
-    def load_study(self, name: str) -> StudyRecord:
-        found = self._server.call(lambda db: db.studies.find_one({"_id": name}))
-        if found is None:
-            raise no_such_study(name, self.list_studies())
-        return self._reader.study(name, found.get("document"))
-
-    def list_studies(self) -> list[str]:
-        order = [("created", 1), ("_id", 1)]
-        found = self._server.call(lambda db: list(db.studies.find({}, {"_id": 1}).sort(order)))
-        return [each["_id"] for each in found if isinstance(each["_id"], str)]
-
-    def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
-        while True:
-            stored = self.load_study(record.name)
-            check_same_study(stored, record, may_change)
-            unchanged = {"_id": record.name, "document": canonical_json(stored)}
-            if self._update("studies", unchanged, {"document": as_text(record)}):
-                return record
 
     def add_trial(self, study: str, trial: NewTrial) -> bool:
         new = {
@@ -143,6 +86,7 @@ class MongoStore(TrialStore):
         return self._insert(study, trial.proposal, restored, trial.created_s)
 
     def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+        lease_s = min(lease_s, LONGEST_LEASE_S)
         while (found := self._claim_next(study, worker, lease_s)) is not None:
             try:
                 trial = self._reader.trial(study, stored_trial(found))
@@ -253,65 +197,6 @@ class MongoStore(TrialStore):
             self._refuse_missing(study)
         return all_counts(found)
 
-    def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
-        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
-        new = {"owner": {"$literal": owner}, "token": lead.token, "lease_until": self._later(lease_s)}
-        if self._update("leads", {"_id": study, **self._is_over}, new):
-            return lead
-        try:
-            self._upsert("leads", {"_id": study, "owner": {"$exists": False}}, new)
-        except DuplicateKeyError:
-            held = self._server.call(lambda db: db.leads.find_one({"_id": study}))
-            return lead if held is not None and held.get("token") == lead.token else None
-        return lead
-
-    def renew_lead(self, lead: Lead) -> None:
-        held = {"_id": lead.study, "token": lead.token}
-        if not self._update("leads", held, {"lease_until": self._later(lead.lease_s)}):
-            raise LeaseLostError(f"Another master leads the study {lead.study!r}")
-
-    def release_lead(self, lead: Lead) -> None:
-        self._server.call(lambda db: db.leads.delete_one({"_id": lead.study, "token": lead.token}))
-
-    def leader(self, study: str) -> str | None:
-        over = self._is_over["$expr"]
-        query = {"_id": study, "$expr": {"$not": over}}
-        found = self._server.call(lambda db: db.leads.find_one(query))
-        return str(found.get("owner")) if found else None
-
-    def heartbeat(self, worker: WorkerRecord) -> None:
-        key = {"_id": {"study": worker.study, "name": worker.name}}
-        self._upsert("workers", key, {"document": as_text(worker), "last_seen": self._now})
-
-    def forget_worker(self, study: str, name: str) -> None:
-        self._server.call(lambda db: db.workers.delete_one({"_id": {"study": study, "name": name}}))
-
-    def workers(self, study: str) -> list[WorkerRecord]:
-        query = {"_id.study": study}
-        found = self._server.call(lambda db: list(db.workers.find(query).sort("_id.name", 1)))
-        told = [
-            self._reader.worker(study, each.get("document"), last_seen_s=seconds_of(each.get("last_seen")))
-            for each in found
-        ]
-        return [worker for worker in told if worker is not None]
-
-    @property
-    def _now(self) -> Any:
-        """The time at which the server writes, for pipelines."""
-        return "$$NOW" if self._clock is None else moment_of(self._clock())
-
-    def _later(self, seconds: float) -> Plain:
-        return {"$add": [self._now, 1000.0 * seconds]}
-
-    @property
-    def _is_over(self) -> dict[str, Any]:
-        """A query for leases that ran out; what is no time would never have passed."""
-        return self._is_over_at(self._now)
-
-    def _is_over_at(self, moment: Any) -> dict[str, Any]:
-        is_over = {"$or": [{"$ne": [{"$type": "$lease_until"}, "date"]}, {"$lt": ["$lease_until", moment]}]}
-        return {"$expr": is_over}
-
     def _change(self) -> Plain:
         version = {"$cond": [{"$isNumber": "$version"}, "$version", 0]}
         return {"changed": self._now, "version": {"$add": [version, 1]}}
@@ -357,9 +242,7 @@ class MongoStore(TrialStore):
 
     def _insert(self, study: str, proposal: NewTrial, values: Plain, created_s: float | None = None) -> bool:
         """Add a trial; return False where there is one of its number."""
-        if study not in self._known:
-            self._refuse_missing(study)
-            self._known.add(study)
+        self._refuse_unknown(study)
         key = {"study": study, "number": proposal.number, "proposal": {"$exists": False}}
         about = {"proposal": canonical_json(proposal), "priority": proposal.priority, "schema": SCHEMA_VERSION}
         change = self._dated({**about, **values, "version": 1}, {"changed": None, "created": created_s})
@@ -368,18 +251,6 @@ class MongoStore(TrialStore):
         except DuplicateKeyError:
             return False
         return True
-
-    def _upsert(self, collection: str, query: Plain, values: Plain) -> None:
-        """Change the document that the query finds, or insert one.
-
-        Raises:
-            DuplicateKeyError: There is one of this key that the query does not find.
-        """
-        self._server.call(lambda db: db[collection].update_one(query, [{"$set": values}], upsert=True))
-
-    def _update(self, collection: str, query: Plain, values: Plain) -> bool:
-        """Change the document that the query finds; return whether there is one."""
-        return bool(self._server.call(lambda db: db[collection].update_one(query, [{"$set": values}])).matched_count)
 
     def _update_claimed(self, claim: Claim, values: Plain) -> None:
         """Change a trial if, and only if, it still is the claim's."""
@@ -396,21 +267,6 @@ class MongoStore(TrialStore):
         held = {**_held(claim), "version": {"$type": "number"}, **(only_if or {})}
         change = {**self._dated(values, {"changed": None, **times}), "$inc": {"version": 1}}
         return bool(self._server.call(lambda db: db.trials.update_one(held, change)).matched_count)
-
-    def _dated(self, values: Plain, times: Mapping[str, float | None]) -> dict[str, Any]:
-        """A change by plain operators, through which the server is twice as fast as through a pipeline.
-
-        Args:
-            values: What is set.
-            times: In seconds since the epoch; None for now.
-        """
-        now_s = None if self._clock is None else self._clock()
-        moments = {name: now_s if at_s is None else at_s for name, at_s in times.items()}
-        given = {name: moment_of(at_s) for name, at_s in moments.items() if at_s is not None}
-        change: dict[str, Any] = {"$set": {**values, **given}}
-        if len(given) < len(times):
-            change["$currentDate"] = {name: True for name in times if name not in given}
-        return change
 
     def _finished_by(self, claim: Claim) -> bool:
         found = self._server.call(lambda db: db.trials.find_one({**key_of(claim), "token": claim.token}, {"state": 1}))
@@ -430,10 +286,6 @@ class MongoStore(TrialStore):
         """End a trial that was claimed and cannot be read."""
         held = {"_id": {"$eq": found["_id"]}, "token": found["token"]}
         self._update("trials", held, {**self._anew(), **self._ended(damaged_outcome(error))})
-
-    def _refuse_missing(self, study: str) -> None:
-        if self._server.call(lambda db: db.studies.find_one({"_id": study}, {"_id": 1})) is None:
-            raise no_such_study(study, self.list_studies())
 
 
 def _held(claim: Claim) -> dict[str, Any]:

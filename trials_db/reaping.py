@@ -2,6 +2,7 @@
 
 import time
 
+from trials_db.records import LONGEST_LEASE_S
 from trials_db.stopping import AwakeGuard
 from trials_db.store import TrialStore
 
@@ -28,6 +29,7 @@ class Reaper:
 
     def watch(self, study: str, lease_s: float) -> None:
         """Look after a study, whose workers may be silent for so long."""
+        lease_s = min(lease_s, LONGEST_LEASE_S)
         self._guards[study] = AwakeGuard(lease_s)
         self._leases_s[study] = lease_s
         self._look_at_s[study] = 0.0
@@ -50,4 +52,5 @@ class Reaper:
         self._look_at_s[study] = now_s + min(MOST_OFTEN_S, self._leases_s[study] / 10)
         # In this order: what held this process up before the guard is asked, the guard sees.
         at_s = self._store.now()
+        self._guards[study].compare(at_s)
         return self._store.requeue_expired(study, at_s) if self._guards[study].may_judge() else []

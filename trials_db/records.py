@@ -15,6 +15,13 @@ from search_space.task import Task
 MAX_LIVES = 3
 """A trial that loses this many workers has failed."""
 
+LONGEST_LEASE_S = 86_400.0
+"""A lease that is asked for longer is so long: what a dead worker or master held is free again within a day."""
+
+FURTHEST_LEASE_S = 2 * LONGEST_LEASE_S
+"""A lease that ends further ahead was made by a clock that was wrong, or by no store, and has run out. Twice the
+longest: a server that takes over after another may be behind it."""
+
 
 class TrialState(StrEnum):
     """Where a trial is in its life.

@@ -17,6 +17,10 @@ from trials_db.stopping import Stop
 from trials_db.store import TrialStore
 
 Given = ParamSpec("Given")
+LEASE_HOLDS = "(typeof(lease_until_s) = 'real' AND lease_until_s BETWEEN ? AND ?)"
+"""Whether a lease has not run out at one moment and lies no further ahead of another than one can; what is no time
+would never have passed."""
+
 Answer = TypeVar("Answer")
 Connected = TypeVar("Connected", bound="SqliteConnection")
 

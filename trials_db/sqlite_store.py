@@ -5,10 +5,7 @@
 
 import logging
 import sqlite3
-import time
 import uuid
-from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 from search_space.decode import canonical_json
@@ -17,7 +14,6 @@ from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.reading import (
     FINAL_STATES,
-    Reader,
     StoredTrial,
     all_counts,
     damaged_outcome,
@@ -25,17 +21,17 @@ from trials_db.reading import (
     lives_lost,
 )
 from trials_db.records import (
+    FURTHEST_LEASE_S,
+    LONGEST_LEASE_S,
     MAX_LIVES,
     Claim,
-    Lead,
     NewTrial,
-    StudyRecord,
     Trial,
     TrialState,
-    WorkerRecord,
 )
-from trials_db.sqlite_connection import SqliteConnection, patient
-from trials_db.store import check_same_study, no_such_study
+from trials_db.sqlite_connection import LEASE_HOLDS, patient
+from trials_db.sqlite_studies import SqliteStudies
+from trials_db.store import no_such_study
 
 _log = logging.getLogger(__name__)
 
@@ -43,45 +39,13 @@ _TRIAL_FIELDS = ("state", "attempts", "lost_workers", "worker", "created_s", "st
 _TRIAL_COLUMNS = f"number, document, outcome, {', '.join(_TRIAL_FIELDS)}"
 
 
-class SqliteStore(SqliteConnection):
+class SqliteStore(SqliteStudies):
     """See `TrialStore` for what it promises.
 
     Writers take turns: each method is one `BEGIN IMMEDIATE` transaction. Readers never wait (write-ahead log).
 
     Its arguments are those of `SqliteConnection`.
     """
-
-    def __init__(self, path: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(path, create=create, clock=clock)
-        self._reader = Reader(str(path), self.now)
-
-    def create_study(self, record: StudyRecord) -> None:
-        with self.writing() as db:
-            stored = self._find_study(record.name)
-            if stored is None:
-                db.execute(
-                    "INSERT INTO studies (name, document, created_s) VALUES (?, ?, ?)",
-                    (record.name, canonical_json(record), self.now()),
-                )
-            else:
-                check_same_study(stored, record)
-
-    def load_study(self, name: str) -> StudyRecord:
-        with self.reading():
-            stored = self._find_study(name)
-        if stored is None:
-            raise no_such_study(name, self.list_studies())
-        return stored
-
-    def list_studies(self) -> list[str]:
-        with self.reading() as db:
-            return [row["name"] for row in db.execute("SELECT name FROM studies ORDER BY created_s, name")]
-
-    def update_study_settings(self, record: StudyRecord, may_change: Collection[str]) -> StudyRecord:
-        with self.writing() as db:
-            check_same_study(self.load_study(record.name), record, may_change)
-            db.execute("UPDATE studies SET document = ? WHERE name = ?", (canonical_json(record), record.name))
-        return record
 
     @patient
     def add_trial(self, study: str, trial: NewTrial) -> bool:
@@ -128,7 +92,7 @@ class SqliteStore(SqliteConnection):
                 candidate=new.candidate,
                 seed=new.seed,
                 attempt=new.attempts + 1,
-                lease_s=lease_s,
+                lease_s=min(lease_s, LONGEST_LEASE_S),
                 task=new.task,
             )
             now = self.now()
@@ -136,7 +100,7 @@ class SqliteStore(SqliteConnection):
                 "UPDATE trials SET state = ?, token = ?, worker = ?, attempts = ?, started_s = ?, lease_until_s = ?,"
                 " changed = ? WHERE study = ? AND number = ?",
                 (
-                    *(TrialState.RUNNING, claim.token, worker, claim.attempt, now, now + lease_s),
+                    *(TrialState.RUNNING, claim.token, worker, claim.attempt, now, now + claim.lease_s),
                     *(self._next_change(study), study, new.number),
                 ),
             )
@@ -232,64 +196,6 @@ class SqliteStore(SqliteConnection):
                 self._refuse_missing(study)
         return all_counts(found)
 
-    @patient
-    def acquire_lead(self, study: str, owner: str, lease_s: float) -> Lead | None:
-        lead = Lead(study=study, owner=owner, token=uuid.uuid4().hex, lease_s=lease_s)
-        with self.writing() as db:
-            if self.leader(study) is not None:
-                return None
-            db.execute(
-                "INSERT OR REPLACE INTO leads (study, owner, token, lease_until_s) VALUES (?, ?, ?, ?)",
-                (study, owner, lead.token, self.now() + lease_s),
-            )
-        return lead
-
-    @patient
-    def renew_lead(self, lead: Lead) -> None:
-        with self.writing() as db:
-            changed = db.execute(
-                "UPDATE leads SET lease_until_s = ? WHERE study = ? AND token = ?",
-                (self.now() + lead.lease_s, lead.study, lead.token),
-            ).rowcount
-        if not changed:
-            raise LeaseLostError(f"Another master leads the study {lead.study!r}")
-
-    @patient
-    def release_lead(self, lead: Lead) -> None:
-        with self.writing() as db:
-            db.execute("DELETE FROM leads WHERE study = ? AND token = ?", (lead.study, lead.token))
-
-    def leader(self, study: str) -> str | None:
-        with self.reading() as db:
-            row = db.execute(
-                "SELECT owner FROM leads WHERE study = ? AND lease_until_s > ?", (study, self.now())
-            ).fetchone()
-        return row["owner"] if row else None
-
-    @patient
-    def heartbeat(self, worker: WorkerRecord) -> None:
-        seen = worker.model_copy(update={"last_seen_s": self.now()})
-        with self.writing() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO workers (study, name, document) VALUES (?, ?, ?)",
-                (worker.study, worker.name, canonical_json(seen)),
-            )
-
-    @patient
-    def forget_worker(self, study: str, name: str) -> None:
-        with self.writing() as db:
-            db.execute("DELETE FROM workers WHERE study = ? AND name = ?", (study, name))
-
-    def workers(self, study: str) -> list[WorkerRecord]:
-        with self.reading() as db:
-            rows = db.execute("SELECT document FROM workers WHERE study = ? ORDER BY name", (study,)).fetchall()
-        found = [self._reader.worker(study, row["document"]) for row in rows]
-        return [worker for worker in found if worker is not None]
-
-    def _find_study(self, name: str) -> StudyRecord | None:
-        row = self._db.execute("SELECT document FROM studies WHERE name = ?", (name,)).fetchone()
-        return self._reader.study(name, row["document"]) if row else None
-
     def _has(self, study: str, number: int) -> bool:
         row = self._db.execute("SELECT 1 FROM trials WHERE study = ? AND number = ?", (study, number)).fetchone()
         return row is not None
@@ -306,10 +212,6 @@ class SqliteStore(SqliteConnection):
             "INSERT INTO reports (study, number, epoch, jaccard, document) VALUES (?, ?, ?, ?, ?)",
             (study, number, report.epoch, report.mean_jaccard, canonical_json(report)),
         )
-
-    def _refuse_missing(self, study: str) -> None:
-        if not self._db.execute("SELECT 1 FROM studies WHERE name = ?", (study,)).fetchone():
-            raise no_such_study(study, self.list_studies())
 
     def _next_change(self, study: str) -> int:
         """Number the change that the current transaction makes; refuse one of a study that does not exist."""
@@ -349,9 +251,9 @@ class SqliteStore(SqliteConnection):
             # Ordered by a sum, as SQLite would else go through the whole study in the order of its numbers.
             return db.execute(
                 "SELECT number, lost_workers, worker FROM trials WHERE study = ? AND state = ?"
-                # What is no time would never have passed.
-                " AND (typeof(lease_until_s) != 'real' OR lease_until_s < ?) ORDER BY number + 0",
-                (study, TrialState.RUNNING, at_s),
+                f" AND NOT {LEASE_HOLDS} ORDER BY number + 0",
+                # However long ago `at_s` is, what was renewed since lies ahead of now by a lease at most.
+                (study, TrialState.RUNNING, at_s, self.now() + FURTHEST_LEASE_S),
             ).fetchall()
 
     def _take_away(self, study: str, number: int, lost: int) -> None:

@@ -85,6 +85,7 @@ class AwakeGuard:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._last_s = time.time()
+        self._store_ahead_s: float | None = None
         self._blind_until_s = self._last_s + lease_s
 
     def may_judge(self) -> bool:
@@ -97,3 +98,14 @@ class AwakeGuard:
             self._blind_until_s = now_s + self._lease_s
         self._last_s = now_s
         return now_s >= self._blind_until_s
+
+    def compare(self, store_s: float) -> None:
+        """Tell the store's time, at least before `may_judge` is believed.
+
+        A clock of the store's that was set has made leases run out, or lie too far ahead, that are renewed in time: it
+        counts as a gap, too.
+        """
+        now_s = time.time()
+        before_s, self._store_ahead_s = self._store_ahead_s, store_s - now_s
+        if before_s is not None and abs(self._store_ahead_s - before_s) > self._lease_s / 4:
+            self._blind_until_s = now_s + self._lease_s

@@ -38,6 +38,8 @@ class TrialStore(ABC):
       whose trial was taken from it gets `LeaseLostError` and has changed nothing. Finishing twice with the
       token that finished is harmless, so that a doubtful write may be repeated.
     - **A lease that ran out still holds** until `requeue_expired` takes the trial or the worker renews.
+    - **Every lease ends.** None is longer than `LONGEST_LEASE_S`, whatever is asked for; one that ends further ahead
+      than `FURTHEST_LEASE_S` has run out: a clock that was wrong keeps no trial and no lead for ever.
     - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
       that is released loses no life. It keeps its reports: the next attempt goes on after the last checkpoint.
     - **A final state never changes**, and is told by `changed_since` like every change before it.

@@ -22,7 +22,7 @@ from trials_db.errors import LeaseLostError, NoRoomError, StoreError, WorkerErro
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, process_context
 from trials_db.reaping import Reaper
-from trials_db.records import Claim, WorkerRecord
+from trials_db.records import LONGEST_LEASE_S, Claim, WorkerRecord
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study
 from trials_db.watch import POLL_S, Watch
@@ -136,7 +136,7 @@ class Worker:
 
     @property
     def _lease_s(self) -> float:
-        return min(assignment.limits.lease_s for assignment in self._served)
+        return min(LONGEST_LEASE_S, *(assignment.limits.lease_s for assignment in self._served))
 
     def _serve(self, assignment: Assignment) -> None:
         stored = self.store.load_study(assignment.study.name)

@@ -152,7 +152,8 @@ class _Studies:
         self._named = named
         self._names = named.names
         self._opened = opened
-        self._seen: set[str] = set()
+        self._served: set[str] = set()
+        self._refused: dict[str, str] = {}
         self._artifacts: dict[str, Artifacts] = {}
 
     def wait_for_some(self, asked: "Asked", idle_exit_s: float | None) -> "list[Assignment]":
@@ -169,7 +170,7 @@ class _Studies:
             MapgroveError: None of them, or the only one, cannot be served here.
         """
         begun_s, is_told = time.monotonic(), False
-        while not (names := self._unseen()):
+        while not (names := self._not_served()):
             if not is_told:
                 say(f"No study of the store matches {', '.join(self._names)} yet; waiting for one to begin")
                 is_told = True
@@ -184,13 +185,11 @@ class _Studies:
         return found
 
     def find_more(self) -> "list[Assignment]":
-        """Those that have come since: of patterns, and the retrainings of those that are served."""
-        return self._those_served(self._unseen())
+        """Those that have come since, of patterns and as retrainings; and those that could not be served before."""
+        return self._those_served(self._not_served())
 
-    def _unseen(self) -> list[str]:
-        found = [name for name in self._wanted() if name not in self._seen]
-        self._seen.update(found)
-        return found
+    def _not_served(self) -> list[str]:
+        return [name for name in self._wanted() if name not in self._served]
 
     def _wanted(self) -> list[str]:
         """All there are by now, each with its retraining; what was never searched may be retrained all the same."""
@@ -202,13 +201,15 @@ class _Studies:
         return list(dict.fromkeys(found))
 
     def _those_served(self, names: "Sequence[str]") -> "list[Assignment]":
-        """All but those that cannot be served here, which is told: a worker of many does not leave for one."""
+        """All but those that cannot be served here now, told once: a worker of many does not leave for one."""
         found = []
         for name in names:
             try:
                 found.append(self._assignment(name))
             except MapgroveError as error:
-                _log.error("study %s is not served: %s", name, error)
+                if self._refused.get(name) != str(error):
+                    _log.error("study %s is not served: %s", name, error)
+                self._refused[name] = str(error)
         return found
 
     def _assignment(self, name: str) -> "Assignment":
@@ -223,7 +224,9 @@ class _Studies:
         if place not in self._artifacts:
             self._artifacts[place] = self._opened.enter_context(open_study_artifacts(study))
             self._artifacts[place].tidy(TIDY_S)
-        return _assignment(study, record, self._artifacts[place], self._num_devices)
+        made = _assignment(study, record, self._artifacts[place], self._num_devices)
+        self._served.add(name)
+        return made
 
 
 def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:

@@ -428,3 +428,18 @@ def test_what_cannot_be_kept_costs_no_trial(
     )
     assert store.counts("demo")[TrialState.DONE] == 2
     assert "model.keras of trial 0 is not kept" in caplog.text
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    """As a worker takes it: a line in its log, and the next trial."""
+    (tmp_path / "demo" / MODEL.path).mkdir(parents=True)
+    with pytest.raises(ArtifactError, match=r"0007/2/model\.keras cannot be removed: .*Check rights there"):
+        FolderArtifacts(tmp_path, carries_checkpoints=False).drop("demo", [MODEL])
+
+
+def test_what_is_gone_while_a_folder_is_tidied_is_no_fault(tmp_path: Path) -> None:
+    """Workers that start together tidy together; here a name is left whose file is gone."""
+    half = tmp_path / "demo" / "0001" / "1" / ".42.model.keras"
+    half.parent.mkdir(parents=True)
+    half.symlink_to("gone")
+    FolderArtifacts(tmp_path, carries_checkpoints=False).tidy(0.0)

@@ -160,7 +160,7 @@ FAULTS: Sequence[tuple[type[SqliteStore], str]] = (
     (Hasty, "was taken from .* before its lease ran out"),
     (Cruel, "is told with .*'final'.* and has .*'new'|it was the turn of trial"),
     (Costly, "lost workers and epochs"),
-    (Careless, "is told with .*'running'.* and has .*'final'"),
+    (Careless, "is told with .*'running'.* and has .*'final'|was taken from a worker, and it was final"),
     (Unordered, "it was the turn of trial"),
 )
 

@@ -218,7 +218,7 @@ FIELDS: dict[str, list[Any]] = {
     "finished": ["tomorrow"],
     "worker": [b"\xff\xfe", 7.5],
     "token": [b"\x00"],
-    "lease_until": ["never"],
+    "lease_until": ["never", float("inf")],
     "changed": ["now", 2**62],
     "priority": ["high"],
 }
@@ -293,6 +293,18 @@ def test_whatever_field_is_damaged_the_study_goes_on(
         assert damaged.state.is_final, (field, value, damaged.state)
 
 
+@pytest.mark.parametrize("days", [3, 3_000, 2_500_000])
+def test_a_lease_in_times_to_come_keeps_no_trial(
+    store: TrialStore, planter: Planter, new_trial: Maker, days: int
+) -> None:
+    store.add_trial("demo", new_trial(0))
+    store.claim("demo", "first", LEASE_S)
+    until_s = store.now() + days * 86_400
+    planter.set(0, "lease_until", until_s if planter.is_sqlite else datetime.fromtimestamp(until_s, UTC))
+    assert store.requeue_expired("demo") == [0]
+    assert store.claim("demo", "second", LEASE_S) is not None
+
+
 @pytest.mark.parametrize("value", ['{"epoch": 1}', "[]", "[" * 100_000, b"\x80\x04", 5])
 def test_a_damaged_report_costs_one_trial(store: TrialStore, planter: Planter, new_trial: Maker, value: Any) -> None:
     for number in range(3):
@@ -359,6 +371,16 @@ def test_a_damaged_study_is_refused_and_the_others_go_on(
     assert set(store.list_studies()) == {"demo", "other"}
     assert store.load_study("other").name == "other"
     assert store.claim("other", "w", LEASE_S).number == 0
+
+
+def test_a_study_that_an_earlier_version_wrote_takes_other_settings(
+    store: TrialStore, planter: Planter, study: StudyRecord
+) -> None:
+    """Before there was `software`, and with spaces."""
+    planter.set_study(json.dumps({key: value for key, value in encode(study).items() if key != "software"}))
+    raised = study.model_copy(update={"settings": {**study.settings, "limits": {"max_trials": 20}}})
+    assert store.update_study_settings(raised, ["limits.max_trials"]) == raised
+    assert store.load_study("demo") == raised
 
 
 @pytest.mark.parametrize("harness", ["mongodb"], indirect=True)

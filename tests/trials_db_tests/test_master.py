@@ -341,6 +341,21 @@ def test_workers_that_died_long_ago_are_taken_off_the_list(open_sqlite: Any, rec
     assert store.counts("demo")[TrialState.NEW] == 1
 
 
+def test_workers_that_told_of_themselves_in_times_to_come_count_for_none(open_sqlite: Any, record: StudyRecord) -> None:
+    """The clock was wrong, and was put right."""
+    clock = Clock()
+    store = open_sqlite(clock=clock)
+    for name in ("a", "b", "c"):
+        store.heartbeat(WorkerRecord(name=name, host="h", pid=1, study="demo"))
+    clock.now_s -= 10 * 86_400.0
+    master = Master(store, record, SPACE, FOLLOWING, LimitSettings(max_trials=20))
+    with master.leading(threading.Event()):
+        for _ in range(5):
+            master.step()
+    assert store.counts("demo")[TrialState.NEW] == 1
+    assert store.workers("demo") == []
+
+
 def test_workers_that_are_busy_with_another_study_want_nothing_here(open_sqlite: Any, record: StudyRecord) -> None:
     store = open_sqlite()
     for number in range(5):

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -12,6 +13,7 @@ from urllib.parse import quote_plus
 import pymongo
 import pytest
 from pymongo.errors import AutoReconnect
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from search_space.objective import EpochReport, Outcome
 from tests.mongod import MongoServer, database_url
@@ -221,6 +223,15 @@ class TestUrls:
                     pool.appname,
                 ) == expected
 
+    def test_what_was_just_written_is_read_whatever_the_uri_prefers(
+        self, replica_set_url: str, study: StudyRecord
+    ) -> None:
+        """There is no secondary, and of one that lags a worker would not learn what it holds."""
+        url = database_url(replica_set_url, f"mapgrove_test_{uuid.uuid4().hex}")
+        with MongoStore(f"{url}&readPreference=secondary") as store:
+            store.create_study(study)
+            assert store.load_study("demo") == study
+
     def test_a_wrong_password_is_told_and_not_shown(self, tmp_path: Path) -> None:
         """A password with every character that has a meaning in URIs."""
         password = "p@ss:w/o?r#d%&"
@@ -302,6 +313,42 @@ class TestDocumentsOfOthers:
         lead = store.acquire_lead(name, "$owner", 60.0)
         assert lead is not None
         assert store.leader(name) == "$owner"
+
+
+class Commands(CommandListener):
+    """Counts what is sent to a server."""
+
+    num_sent = 0
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.num_sent += 1
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing more."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing more."""
+
+
+def test_each_call_about_a_trial_goes_to_the_server_once(
+    url: str, study: StudyRecord, new_trial: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way there and back, and the wait for the server's disk, are nearly all that a call takes."""
+    sent = Commands()
+    monkeypatch.setattr(mongo_server, "MongoClient", partial(pymongo.MongoClient, event_listeners=[sent]))
+    with MongoStore(url) as store:
+        store.create_study(study)
+        # The first one looks whether there is such a study.
+        store.add_trial("demo", new_trial(0))
+        before, num_calls = sent.num_sent, 9
+        store.add_trial("demo", new_trial(1))
+        for outcome in (None, DONE):
+            claim = store.claim("demo", "w", 60.0)
+            assert claim is not None
+            store.renew(claim)
+            store.report(claim, EpochReport(epoch=1, training_loss=0.5, jaccard={"water": 0.5}))
+            store.finish(claim, outcome) if outcome else store.release(claim)
+        assert sent.num_sent - before == num_calls
 
 
 class TestChanges:

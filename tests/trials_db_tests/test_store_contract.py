@@ -10,7 +10,7 @@ from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.opening import open_store
-from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.records import LONGEST_LEASE_S, Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
@@ -282,6 +282,35 @@ class TestLeases:
         store.renew(claim)
         assert store.requeue_expired("demo") == []
 
+    def test_no_lease_is_longer_than_the_longest(self, harness, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        claim = store.claim("demo", "w", 1e12)
+        assert claim is not None
+        harness.clock.now_s += LONGEST_LEASE_S - 1
+        assert store.requeue_expired("demo") == []
+        store.renew(claim)
+        harness.clock.now_s += LONGEST_LEASE_S - 1
+        assert store.requeue_expired("demo") == []
+        harness.clock.now_s += 2
+        assert store.requeue_expired("demo") == [0]
+
+    def test_a_lease_from_a_clock_that_was_far_ahead_has_run_out(self, harness, store, claim) -> None:
+        harness.clock.now_s -= 3 * LONGEST_LEASE_S
+        assert store.requeue_expired("demo") == [0]
+
+    def test_a_lease_from_a_server_that_was_a_little_ahead_holds(self, harness, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        assert store.claim("demo", "w", LONGEST_LEASE_S)
+        harness.clock.now_s -= LEASE_S
+        assert store.requeue_expired("demo") == []
+
+    def test_who_renewed_long_after_the_moment_in_question_loses_nothing(self, harness, store, claim) -> None:
+        """As after a sleep of days between the looking at the clock and the taking."""
+        before_s = store.now()
+        harness.clock.now_s += 3 * LONGEST_LEASE_S
+        store.renew(claim)
+        assert store.requeue_expired("demo", before_s) == []
+
     @pytest.mark.parametrize("claimed_again", [False, True])
     @pytest.mark.parametrize(
         "write",
@@ -411,6 +440,16 @@ class TestLead:
             store.renew_lead(lead)
         store.release_lead(lead)
         assert store.leader("demo") == "second"
+
+    def test_a_lead_ends_whatever_was_asked_for_and_whatever_the_clock_was(self, harness, store) -> None:
+        assert store.acquire_lead("demo", "first", 1e12) is not None
+        harness.clock.now_s += LONGEST_LEASE_S + 1
+        assert store.leader("demo") is None
+        assert store.acquire_lead("demo", "second", LEASE_S) is not None
+        harness.clock.now_s -= 3 * LONGEST_LEASE_S
+        assert store.leader("demo") is None
+        assert store.acquire_lead("demo", "third", LEASE_S) is not None
+        assert store.leader("demo") == "third"
 
 
 class TestWorkers:

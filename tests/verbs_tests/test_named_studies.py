@@ -184,6 +184,21 @@ def test_a_retraining_is_served_with_its_study_also_when_it_begins_later() -> No
     assert (retraining.limits.trial_s, retraining.limits.stuck_s) == (0.0, 15.0)
 
 
+def test_a_study_that_cannot_be_served_at_first_is_served_when_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    """As where a disk is not mounted yet; told once, not every ten seconds."""
+    named = load_studies(options("own", "more*", store="sqlite:///s.sqlite"))
+    begin(study("prepared"))
+    with open_store(named.store_url) as store, ExitStack() as opened:
+        studies = _Studies(store, named, opened)
+        studies.wait_for_some(Asked(threading.Event(), threading.Event()), idle_exit_s=0.0)
+        begin(study("prepared", "study.name=more"))
+        Path("prepared").rename("away")
+        assert [studies.find_more() for _ in range(3)] == [[], [], []]
+        assert caplog.text.count("study more is not served") == 1
+        Path("away").rename("prepared")
+        assert [[each.study.name for each in studies.find_more()] for _ in range(2)] == [["more"], []]
+
+
 def test_what_was_never_searched_is_retrained_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     begin(study("prepared", "study.folder=at/the/master").retraining)
 
