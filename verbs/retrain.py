@@ -135,7 +135,7 @@ def _retrain(
                 say(f"\nStopped with {num_ended} of {len(wishes)} trainings ended. The same command goes on.")
                 return EXIT_INTERRUPTED
             queue.tidy()
-            _assemble(study, queue, dataset.fingerprint, absent, options)
+            _assemble(study, queue, absent, options)
     return EXIT_OK
 
 
@@ -188,17 +188,16 @@ def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | N
 def _assemble(
     study: Study,
     queue: Queue,
-    data_fingerprint: str,
     absent: "Mapping[str, Sequence[int]]",
     options: argparse.Namespace,
 ) -> None:
-    """Write the model set of all that has ended well, and of the classes that were retrained before.
+    """Write the model set of all that has ended well, and of other classes what was retrained before.
 
     Raises:
         MapgroveError: A class has no model; the others are written.
     """
-    from pipeline.models.earlier_models import earlier_models
-    from pipeline.models.model_set_writing import FinishedTraining, assemble
+    from pipeline.models.finished_training import FinishedTraining
+    from pipeline.models.model_set_writing import assemble
 
     finished = []
     for key, wish in queue.wishes.items():
@@ -210,11 +209,8 @@ def _assemble(
     trained = {each.task.class_name for each in finished}
     failed = [name for name in asked if name not in trained]
     folder = study.folder / MODELS
-    earlier = earlier_models(study, folder, data_fingerprint, asked)
     if trained:
-        models = assemble(
-            study, [*finished, *earlier.finished], folder, absent_folds={**earlier.absent_folds, **absent}
-        )
+        models = assemble(study, finished, folder, absent_folds=absent, keeps_others=True)
         tell_models(models)
         say(f"Model set: {folder}. Next: {study_commands(study, options).map_and_score()[0]}")
     if failed:

@@ -15,8 +15,9 @@ import pytest
 
 from pipeline.files import sha256_of
 from pipeline.models.earlier_models import earlier_models
+from pipeline.models.finished_training import FinishedTraining
 from pipeline.models.model_set import LoadedModelSet
-from pipeline.models.model_set_writing import FinishedTraining, assemble
+from pipeline.models.model_set_writing import assemble
 from pipeline.models.trial_model import read_about
 from pipeline.preparation.prepare import prepare
 from pipeline.preparation.prepared import PreparedDataset
@@ -219,9 +220,7 @@ def test_classes_that_were_retrained_before_stay_in_the_set_while_they_may(
     models = tmp_path / "models"
 
     def retrained(wish: Task, tried: Candidate, folder: Path) -> ModelSet:
-        finished, class_name = FinishedTraining(wish, tried, folder / MODEL_FILE), wish.class_name
-        earlier = earlier_models(searched, models, fingerprint, [class_name])
-        return assemble(searched, [finished, *earlier.finished], models, absent_folds=earlier.absent_folds)
+        return assemble(searched, [FinishedTraining(wish, tried, folder / MODEL_FILE)], models, keeps_others=True)
 
     assert earlier_models(searched, models, fingerprint, []).finished == (), "there is no set"
     flips = PredictionSettings(symmetries="flips")
