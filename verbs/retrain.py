@@ -129,6 +129,10 @@ def _retrain(
             queue = Queue(store, artifacts, study.retraining, wishes, models, files)
             with stop_on_signals() as stop:
                 store.heed(stop)
+                artifacts.heed(stop)
+                if not queue.fill(stop):
+                    say("\nStopped before every training was added. The same command goes on.")
+                    return EXIT_INTERRUPTED
                 _train(store, study, queue, options.workers, stop)
             if queue.open:
                 num_ended = len(wishes) - len(queue.open)
@@ -167,10 +171,9 @@ def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> Non
 
 
 def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | None, stop: "Stop") -> None:
-    """Add what is missing, and see all of it through."""
+    """See all trainings through."""
     from results.phrases import counted
 
-    queue.fill()
     trials, wishes = list(queue.trials.values()), list(queue.wishes.values())
     num_open = len(queue.open)
     if num_open < len(trials):
