@@ -61,7 +61,9 @@ MAY_CHANGE = (
     *("data", "folds", "budget", "retrain", "limits", "search", "pruning", "prediction", "space"),
     *("data_fingerprint", "seed", "software"),
 )
-"""What may change between two calls: all that a training depends on is told by its task and its seed."""
+"""What may change between two calls: all but the name. A training is known by its candidate, its task and its seed, so
+with other data, folds, precision, budget or seed it is another one. What else there is to compute with, such as
+`limits.patches_on` or the software, asks for no training anew: what is done is kept, and says what made it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

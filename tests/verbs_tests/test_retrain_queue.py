@@ -292,6 +292,43 @@ def test_everything_but_the_name_may_change_between_two_calls(world: World) -> N
     assert sections >= set(Study.model_fields), "a new section may change too"
 
 
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        ("study.seed=9", True),
+        ("folds.seed=3", True),
+        ("retrain.epochs=1", True),
+        ("retrain.steps_per_epoch=1", True),
+        ("limits.precision=float32", True),
+        ("limits.patches_on=processor", False),
+        ("limits.trial_threads=1", False),
+        ("budget.epochs=9", False),
+        ("search.lease_s=9", False),
+        ("prediction.overlap=0.3", False),
+    ],
+)
+def test_what_a_training_depends_on_makes_it_another_one(
+    monkeypatch: pytest.MonkeyPatch, change: str, is_another: bool
+) -> None:
+    from pipeline.folds.folds import Fold
+    from verbs import retrain_wishes
+
+    class Data:
+        fingerprint = "d"
+        input_bands = ()
+
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: {0: Fold((), ())})
+    monkeypatch.setattr(retrain_wishes, "check_cost", lambda *_: None)
+
+    def key(*assignments: str) -> str:
+        study = read_study(ROOT / "configs" / "demo.toml", assignments)
+        chosen = {study.classes[0]: [Chosen(candidate=CANDIDATES[0], trial=4)]}
+        [wish], _ = retrain_wishes.wishes_for(study, Data(), chosen, 0, 1)  # type: ignore[arg-type]
+        return wish.key
+
+    assert (key(change) != key()) == is_another
+
+
 def test_trainings_are_seen_to_their_end_and_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     wishes = [wish(), wish(seed=1), wish(rank=1)]
     queue = world.queue(*wishes)
