@@ -6,14 +6,17 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from search_space.errors import MapgroveError
 
 LOCK_FILE = ".lock"
+
+_POLL_S = 0.2
 
 
 @contextmanager
@@ -40,24 +43,37 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Keep every other process that asks out of a folder; the lock goes with the process, however it ends.
 
     Args:
         folder: It is made where it is missing; an empty lock file stays in it.
+        wait_s: So long another process that writes to it is waited for.
 
     Raises:
-        MapgroveError: Another process writes to it now.
+        MapgroveError: Another process writes to it, and did not end in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + wait_s
     with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MapgroveError(
-                "another process is writing to the folder", received=str(folder), remedy="Wait for it, or stop it first"
-            ) from None
+        while not _is_locked(file):
+            if time.monotonic() >= deadline_s:
+                raise MapgroveError(
+                    "another process is writing to the folder",
+                    received=str(folder),
+                    remedy="Wait for it, or stop it first",
+                )
+            time.sleep(_POLL_S)
         yield
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Lock a file, if nobody else has; return whether this process has now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
 from search_space.objective import EpochReport
 from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
+from search_space.task import origin_in_words
 
 Names = Annotated[tuple[str, ...], ListAsTuple]
 Numbers = Annotated[tuple[float, ...], ListAsTuple]
@@ -104,7 +105,8 @@ class Chosen(Frozen):
     Attributes:
         candidate: Its network and how to train it.
         trial: Number of the trial that found it; None for a recipe.
-        study: Name of the study of that trial, where it is not the one that is retrained.
+        study: Name of the study of that trial, or of the model of a recipe that training starts from, where it is not
+            the one that is retrained.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
     """
@@ -169,9 +171,7 @@ class ModelMember(Frozen):
     @property
     def origin(self) -> str:
         """Where the candidate is from, in words."""
-        if self.trial is None:
-            return self.recipe
-        return f"trial {self.trial} of {self.study}" if self.study else f"trial {self.trial}"
+        return origin_in_words(self.trial, self.recipe, self.study)
 
     @property
     def begun_elsewhere(self) -> bool:
@@ -189,7 +189,9 @@ class TrialModel(Frozen):
 
     Attributes:
         study: Name of the study.
-        trial: Number of the trial.
+        trial: Number of the trial; None where nobody wrote it down, and for a recipe's.
+        recipe: Name or file of the recipe that it was made by; empty where a search found the candidate.
+        prediction: How tiles become a map, where the recipe says so; else the study does.
         classes: What it maps, in the order of its channels.
         bands: The bands of the imagery that it reads, in order.
         indices: The spectral indices computed from them, which follow the bands.
@@ -200,11 +202,14 @@ class TrialModel(Frozen):
         counts: Per class and scene of the validation ground, its pixels by level; empty where nobody wrote it down.
         same_ground: Groups of these scenes that show the same ground.
         data_fingerprint: Fingerprint of the prepared data set it was trained on; empty where nobody wrote it down.
+        validation_fingerprint: Fingerprint of the ground that it was validated on; empty where nobody wrote it down.
         made_with: What it was trained by, to its version, such as "keras" to "3.12.0".
     """
 
     study: str
-    trial: Number
+    trial: Number | None
+    recipe: str = ""
+    prediction: PredictionSettings | None = None
     classes: Annotated[Names, Field(min_length=1)]
     bands: Annotated[Names, Field(min_length=1)]
     indices: Names = ()
@@ -215,6 +220,7 @@ class TrialModel(Frozen):
     counts: dict[str, dict[str, Histogram]] = {}
     same_ground: Annotated[tuple[Names, ...], ListAsTuple] = ()
     data_fingerprint: str = ""
+    validation_fingerprint: str = ""
     made_with: dict[str, str] = {}
 
 

@@ -15,6 +15,12 @@ Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 _ORIGIN = ("rank", "trial", "study", "recipe", "prediction")
 
 
+def origin_in_words(trial: int | None, recipe: str, study: str) -> str:
+    """Where a candidate is from: a trial or a recipe, and of which study where that is another one."""
+    what = recipe if trial is None else f"trial {trial}"
+    return f"{what} of {study}" if study else what
+
+
 class Task(Frozen):
     """What a trial of a retraining does with its candidate: it trains the network of one class against the rest.
 
@@ -69,6 +75,11 @@ class Task(Frozen):
         """A study's for this training; a precision that was left open is as the study settled it."""
         limits = of_study.of_one_network
         return limits if self.precision == "auto" else limits.model_copy(update={"precision": self.precision})
+
+    @property
+    def origin(self) -> str:
+        """Where the candidate is from, in words."""
+        return origin_in_words(self.trial, self.recipe, self.study)
 
     @property
     def essence(self) -> dict[str, Any]:

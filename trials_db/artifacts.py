@@ -19,6 +19,9 @@ from trials_db.stopping import Stop
 FILES = (CHECKPOINT_FILE, MODEL_FILE, START_FILE)
 """Names of files that may be kept."""
 
+MOST_TRIES = 20
+"""So often a file is written whose folder others remove meanwhile."""
+
 _SHOWN = re.compile(r"([0-9]{4,9})/([0-9]{1,9})/([a-z]+\.[a-z]+)", re.ASCII)
 
 
@@ -147,22 +150,41 @@ class FolderArtifacts(Artifacts):
 
     def put(self, study: str, artifact: Artifact, source: Path) -> None:
         """See `Artifacts`."""
-        self._copy(source, self._home(study) / artifact.path, "kept")
+        target = self._home(study) / artifact.path
+        for _ in range(MOST_TRIES - 1):
+            try:
+                return self._copy(source, target, "kept")
+            except ArtifactError as error:
+                # Whoever drops the last file of a folder removes it, perhaps just when another is to come there.
+                if not (isinstance(error.__cause__, FileNotFoundError) and source.is_file()):
+                    raise
+        return self._copy(source, target, "kept")
 
     def fetch(self, study: str, artifact: Artifact, target: Path) -> bool:
         """See `Artifacts`."""
         source = self._home(study) / artifact.path
         if not source.is_file():
             return False
-        self._copy(source, target, "fetched")
+        try:
+            self._copy(source, target, "fetched")
+        except ArtifactError:
+            if source.is_file():
+                raise
+            # Dropped in between.
+            return False
         return True
 
     def held(self, study: str, number: int | None = None) -> list[Artifact]:
         """See `Artifacts`."""
         home = self._home(study)
         # Those of the studies of single classes lie below that of the whole; they are no numbers.
-        trial = "[0-9]*" if number is None else f"{number:04d}"
-        paths = (path.relative_to(home).as_posix() for path in home.glob(f"{trial}/*/*"))
+        trials = [f"{number:04d}"] if number is not None else [name for name in _names(home) if name[:1].isdecimal()]
+        paths = (
+            f"{trial}/{attempt}/{file}"
+            for trial in trials
+            for attempt in _names(home / trial)
+            for file in _names(home / trial / attempt)
+        )
         return sorted(found for path in paths if (found := parse_artifact(path)) is not None)
 
     def drop(self, study: str, artifacts: Iterable[Artifact]) -> None:
@@ -171,6 +193,8 @@ class FolderArtifacts(Artifacts):
             path = self._home(study) / artifact.path
             try:
                 path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
             except OSError as error:
                 raise ArtifactError(f"{path} cannot be removed: {error}", remedy="Check rights there") from error
             with suppress(OSError):
@@ -181,11 +205,12 @@ class FolderArtifacts(Artifacts):
     def tidy(self, older_than_s: float) -> None:
         """See `Artifacts`."""
         oldest_s = time.time() - older_than_s
-        for path in (path for file in FILES for path in self.folder.glob(f"**/.*.{file}")):
-            # Another worker may be tidying, too; or its writer is through by now.
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest_s:
-                    path.unlink()
+        endings = tuple(f".{file}" for file in FILES)
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder, name) for name in names if name.startswith(".") and name.endswith(endings)):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < oldest_s:
+                        path.unlink()
 
     def _home(self, study: str) -> Path:
         return self.folder / _checked(study)
@@ -219,6 +244,18 @@ def whole_file(target: Path, otherwise: str) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise ArtifactError(f"{otherwise}: {error}", remedy="Check free space and rights") from error
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where there is none, as others may remove it at any time."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder} cannot be read: {error}", remedy="Check rights, and that it is mounted"
+        ) from error
 
 
 def _checked(study: str) -> str:

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,20 +39,33 @@ class Keeping:
     checkpoint_s: float = 300.0
 
     def sweep(self, store: TrialStore, study: str, *, is_over: bool = False) -> None:
-        """Drop the models of all but the best trials; when the study is over, all checkpoints too."""
+        """Drop the models of all but the best trials; when the study is over, all checkpoints too.
+
+        A trial that has not ended keeps its files, as it may be about to become one of the best. Any number of
+        processes may sweep at once, each as slowly as it likes.
+        """
         if self.num_models is None and not is_over:
             return
-        best = self.best(store, study)
-        gone = [
-            each
-            for each in self.artifacts.held(study)
-            if (best is not None and each.number not in best if each.file == MODEL_FILE else is_over)
-        ]
-        self.artifacts.drop(study, gone)
+        held = self.artifacts.held(study)
+        if not self._surplus(held, store, study, is_over=is_over):
+            return
+        going_on = {trial.number for trial in store.trials(study) if not trial.state.is_final}
+        # In this order: a trial that had ended before it was found not to be among the best will never be.
+        gone = self._surplus(held, store, study, is_over=is_over)
+        self.artifacts.drop(study, [each for each in gone if each.number not in going_on])
 
     def best(self, store: TrialStore, study: str) -> dict[int, float] | None:
         """Numbers and losses of the trials whose models are kept, the best first; None for all."""
         return None if self.num_models is None else dict(store.best(study, self.num_models))
+
+    def _surplus(self, held: Sequence[Artifact], store: TrialStore, study: str, *, is_over: bool) -> list[Artifact]:
+        """The models of trials that are not among the best; when the study is over, all that is no model too."""
+        best = self.best(store, study)
+        return [
+            each
+            for each in held
+            if (best is not None and each.number not in best if each.file == MODEL_FILE else is_over)
+        ]
 
 
 @dataclass
@@ -71,7 +85,6 @@ class Keeper:
     folder: Path
     _under_way: "_UnderWay | None" = field(default=None, init=False)
     _sent_at_s: float = field(default_factory=time.monotonic, init=False)
-    _was_refused: bool = field(default=False, init=False)
 
     def begin(self, renew: Callable[[], None]) -> None:
         """Fetch the model that the trial starts from, and the checkpoint of an attempt on another machine.
@@ -135,8 +148,7 @@ class Keeper:
         if self._is_among_best(outcome):
             sent = self._send(MODEL_FILE)
             self._wait(float("inf"), renew)
-            self._was_refused = sent is not None and sent.has_failed
-            if self._was_refused and self.keeping.num_models is None:
+            if sent is not None and sent.has_failed and self.keeping.num_models is None:
                 raise NoRoomError(f"The model of trial {self.claim.number} cannot be kept; its line is above")
 
     def after_end(self) -> None:
@@ -148,12 +160,6 @@ class Keeper:
         if self.keeping.num_models == 0 and not self._carries:
             return
         try:
-            best = self.keeping.best(self.store, study)
-            is_wanted = best is not None and number in best
-            if not self._was_refused and is_wanted and ours not in self.keeping.artifacts.held(study, number):
-                # Between its sending and the end of the trial, another worker saw a model of no trial that has ended.
-                self._send(MODEL_FILE)
-                self._wait(float("inf"), lambda: None)
             earlier = [each for each in self.keeping.artifacts.held(study, number) if each != ours]
             self.keeping.artifacts.drop(study, earlier)
             self.keeping.sweep(self.store, study)
@@ -210,7 +216,9 @@ class Keeper:
         best = self.keeping.best(self.store, self.claim.study)
         if best is None or self.keeping.num_models is None:
             return True
-        return len(best) < self.keeping.num_models or outcome.loss < max(best.values())
+        # Of equals the older is the better, as the store has it.
+        worst = max((loss, number) for number, loss in best.items()) if best else (math.inf, 0)
+        return len(best) < self.keeping.num_models or (outcome.loss, self.claim.number) < worst
 
     def _send(self, file: str) -> "_UnderWay | None":
         source, artifacts = self.folder / file, self.keeping.artifacts

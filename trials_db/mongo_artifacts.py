@@ -56,7 +56,8 @@ class MongoArtifacts(Artifacts):
             made = self._server.call(upload)
         except OSError as error:
             raise ArtifactError(f"{source.name} cannot be read: {error}") from error
-        self._delete({**_key(study, artifact), "_id": {"$ne": made}})
+        # Those with a lower id alone: of two that put it at once, neither then removes the last there is.
+        self._delete({**_key(study, artifact), "_id": {"$lt": made}})
 
     def fetch(self, study: str, artifact: Artifact, target: Path) -> bool:
         query = _key(study, artifact)

@@ -61,7 +61,9 @@ MAY_CHANGE = (
     *("data", "folds", "budget", "retrain", "limits", "search", "pruning", "prediction", "space"),
     *("data_fingerprint", "seed", "software"),
 )
-"""What may change between two calls: all that a training depends on is told by its task and its seed."""
+"""What may change between two calls: all but the name. A training is known by its candidate, its task and its seed, so
+with other data, folds, precision, budget or seed it is another one. What else there is to compute with, such as
+`limits.patches_on` or the software, asks for no training anew: what is done is kept, and says what made it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,13 +131,17 @@ def _retrain(
             queue = Queue(store, artifacts, study.retraining, wishes, models, files)
             with stop_on_signals() as stop:
                 store.heed(stop)
+                artifacts.heed(stop)
+                if not queue.fill(stop):
+                    say("\nStopped before every training was added. The same command goes on.")
+                    return EXIT_INTERRUPTED
                 _train(store, study, queue, options.workers, stop)
             if queue.open:
                 num_ended = len(wishes) - len(queue.open)
                 say(f"\nStopped with {num_ended} of {len(wishes)} trainings ended. The same command goes on.")
                 return EXIT_INTERRUPTED
             queue.tidy()
-            _assemble(study, queue, dataset.fingerprint, absent, options)
+            _assemble(study, queue, absent, options)
     return EXIT_OK
 
 
@@ -167,10 +173,9 @@ def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> Non
 
 
 def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | None, stop: "Stop") -> None:
-    """Add what is missing, and see all of it through."""
+    """See all trainings through."""
     from results.phrases import counted
 
-    queue.fill()
     trials, wishes = list(queue.trials.values()), list(queue.wishes.values())
     num_open = len(queue.open)
     if num_open < len(trials):
@@ -188,17 +193,16 @@ def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | N
 def _assemble(
     study: Study,
     queue: Queue,
-    data_fingerprint: str,
     absent: "Mapping[str, Sequence[int]]",
     options: argparse.Namespace,
 ) -> None:
-    """Write the model set of all that has ended well, and of the classes that were retrained before.
+    """Write the model set of all that has ended well, and of other classes what was retrained before.
 
     Raises:
         MapgroveError: A class has no model; the others are written.
     """
-    from pipeline.models.earlier_models import earlier_models
-    from pipeline.models.model_set_writing import FinishedTraining, assemble
+    from pipeline.models.finished_training import FinishedTraining
+    from pipeline.models.model_set_writing import assemble
 
     finished = []
     for key, wish in queue.wishes.items():
@@ -210,11 +214,8 @@ def _assemble(
     trained = {each.task.class_name for each in finished}
     failed = [name for name in asked if name not in trained]
     folder = study.folder / MODELS
-    earlier = earlier_models(study, folder, data_fingerprint, asked)
     if trained:
-        models = assemble(
-            study, [*finished, *earlier.finished], folder, absent_folds={**earlier.absent_folds, **absent}
-        )
+        models = assemble(study, finished, folder, absent_folds=absent, keeps_others=True)
         tell_models(models)
         say(f"Model set: {folder}. Next: {study_commands(study, options).map_and_score()[0]}")
     if failed:

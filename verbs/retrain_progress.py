@@ -61,16 +61,8 @@ def told_of(wish: Wish, wishes: Sequence[Wish]) -> str:
     task = wish.task
     fold = f", fold {task.fold} of {task.num_folds}" if task.num_folds else ""
     seed = f", seed {task.seed}" if any(each.task.seed for each in wishes) else ""
-    where_from = f", {origin_of(wish)}" if any(each.task.rank for each in wishes) else ""
+    where_from = f", {task.origin}" if any(each.task.rank for each in wishes) else ""
     return f"{task.class_name}{fold}{where_from}{seed}"
-
-
-def origin_of(wish: Wish) -> str:
-    """Where the candidate is from, in words."""
-    task = wish.task
-    if task.trial is None:
-        return task.recipe
-    return f"trial {task.trial} of {task.study}" if task.study else f"trial {task.trial}"
 
 
 def tell_models(models: "ModelSet") -> None:

@@ -1,11 +1,11 @@
 """The trainings of a retraining as trials of a study: what is kept, what is added, how all are seen to their end."""
 
-import os
-import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,18 +16,18 @@ from search_space.names import searched_name
 from search_space.objective import MODEL_FILE, START_FILE, Outcome
 from search_space.study import Study
 from verbs.common import STORE_VARIABLE, say
+from verbs.retrain_lead import LEASE_S, Leading, StoppedError, leading
 from verbs.retrain_wishes import Wish
 
 if TYPE_CHECKING:
     from trials_db.artifacts import Artifacts
     from trials_db.local_workers import LocalWorkers
-    from trials_db.records import Lead, NewTrial, Trial
+    from trials_db.records import NewTrial, Trial
     from trials_db.stopping import Stop
     from trials_db.store import TrialStore
 
 ENTRY = Path(__file__).parents[1] / "run_search.py"
 
-_LEASE_S = 30.0
 _POLL_S = 0.3
 _LOOK_S = 5.0
 _FIND_S = 30.0
@@ -64,34 +64,56 @@ class Queue:
         self.trials: dict[str, Trial] = {}
         """The trial of each wish, by its key, as it was last seen."""
 
-    def fill(self) -> None:
+    def fill(self, stop: "Stop | None" = None) -> bool:
         """Find what is done or under way already, and add the rest; one process at a time does so.
 
         What is added comes before what others, or an earlier call, left waiting.
+
+        Args:
+            stop: Asks to stop.
+
+        Returns:
+            Whether all of it is there; False where somebody asked to stop before.
         """
+        from trials_db.errors import LeaseLostError
+
+        stop = stop or threading.Event()
         for trial in self._store.trials(self._study.name):
-            # Large models take their time, which the lead does not have.
+            if stop.is_set():
+                return False
+            # Large models take their time, for which others should not wait.
             if key_of(trial) in self.wishes:
                 self.model(trial)
-        lead = self._lead()
-        try:
-            trials = self._store.trials(self._study.name)
-            self._end_strays(trials)
-            known: dict[str, int] = {}
-            for trial in trials:
-                key = key_of(trial)
-                if key in self.wishes and (not trial.state.is_final or self.model(trial) is not None):
-                    known.setdefault(key, trial.number)
-            number = max((trial.number for trial in trials), default=-1)
-            waiting = [trial for trial in trials if trial.state == "new" and key_of(trial) not in self.wishes]
-            priority = max((trial.priority for trial in waiting), default=-1) + 1
-            for key, wish in self.wishes.items():
-                if key not in known:
-                    known[key] = number = self._add(wish, number + 1, priority)
-            found = {trial.number: trial for trial in self._store.trials(self._study.name)}
-            self.trials = {key: found[known[key]] for key in self.wishes}
-        finally:
-            self._store.release_lead(lead)
+        while True:
+            try:
+                with leading(self._store, self._study.name, stop) as lead:
+                    self._fill(lead)
+                return True
+            except StoppedError:
+                return False
+            except LeaseLostError:
+                # What was added is found by the next attempt.
+                continue
+
+    def _fill(self, lead: Leading) -> None:
+        trials = self._store.trials(self._study.name)
+        self._end_strays(trials)
+        known: dict[str, int] = {}
+        for trial in trials:
+            key = key_of(trial)
+            if key in self.wishes and key not in known and (not trial.state.is_final or self._has_model(trial, lead)):
+                known[key] = trial.number
+        number = max((trial.number for trial in trials), default=-1)
+        waiting = [trial for trial in trials if trial.state == "new" and key_of(trial) not in self.wishes]
+        priority = max((trial.priority for trial in waiting), default=-1) + 1
+        for key, wish in self.wishes.items():
+            if key not in known:
+                known[key] = number = self._add(wish, number + 1, priority, lead)
+        found = {trial.number: trial for trial in self._store.trials(self._study.name)}
+        self.trials = {key: found[known[key]] for key in self.wishes}
+
+    def _has_model(self, trial: "Trial", lead: Leading) -> bool:
+        return trial.state == "done" and lead.carry(lambda: self.model(trial)) is not None
 
     @property
     def open(self) -> "list[Trial]":
@@ -131,14 +153,7 @@ class Queue:
         gone = [each for each in held if each.file != MODEL_FILE and each.number in ended]
         self._artifacts.drop(self._study.name, gone)
 
-    def _lead(self) -> "Lead":
-        """Be the only one who adds trainings."""
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        while (lead := self._store.acquire_lead(self._study.name, owner, _LEASE_S)) is None:
-            time.sleep(_POLL_S)
-        return lead
-
-    def _add(self, wish: Wish, number: int, priority: int) -> int:
+    def _add(self, wish: Wish, number: int, priority: int, lead: Leading) -> int:
         """Add a training under the next free number, what it starts from first; return the number."""
         from trials_db.artifacts import Artifact
 
@@ -146,7 +161,7 @@ class Queue:
         while True:
             start = Artifact(number, 1, START_FILE)
             if source is not None:
-                self._artifacts.put(self._study.name, start, source)
+                lead.carry(partial(self._artifacts.put, self._study.name, start, source))
             if self._store.add_trial(self._study.name, _as_new(wish, number, priority)):
                 return number
             if source is not None:
@@ -159,7 +174,7 @@ class Queue:
         if not any(trial.state == "new" and _ground(trial.task) not in ground for trial in trials):
             return
         claims = []
-        while (claim := self._store.claim(self._study.name, "retrain", _LEASE_S)) is not None:
+        while (claim := self._store.claim(self._study.name, "retrain", LEASE_S)) is not None:
             claims.append(claim)
         for claim in claims:
             if _ground(claim.task) in ground:

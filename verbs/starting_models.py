@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from trials_db.store import TrialStore
 
 OF_TRIAL, OF_STUDY = "trial:", "study:"
+
+_NEAR = ("models", "*/models", "runs/*/models")
+"""Where model sets lie below folders that are named in their place."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +126,16 @@ def _check_unseen(source: "Source", study: Study, dataset: "PreparedDataset", nu
             received=f"--folds {num_folds}",
             remedy="Leave out --folds, and have several models by --seeds",
         )
+    fold = make_fold(study.folds, dataset)
     held_out = {scene for scenes in about.counts.values() for scene in scenes}
-    validating = {part.id for part in make_fold(study.folds, dataset).validation}
-    if held_out and held_out != validating:
+    validating = {part.id for part in fold.validation}
+    is_other = about.validation_fingerprint not in ("", fold.validation_fingerprint)
+    if is_other or (held_out and held_out != validating):
+        # Where scenes are cut, both may have some ground of the same ones.
+        blocks = "other blocks of " if held_out == validating else ""
         raise MapgroveError(
             f"{source.origin} was trained on this very data, and saw ground that validates now, which would flatter",
-            received={"held out then": sorted(held_out), "validates now": sorted(validating)},
+            received={f"{blocks}held out then": sorted(held_out), "validates now": sorted(validating)},
             remedy="Start from a model with the same [folds], such as trial:N of this study",
         )
 
@@ -148,8 +156,10 @@ def _paths(study: Study, classes: Sequence[str], word: str, folder: Path) -> dic
 
 def _of_set(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
     """Of each class the model whose candidate was the best, and of these the one that validated best."""
-    from pipeline.models.model_set import read_model_set
+    from pipeline.models.model_set import MODEL_SET_FILE, read_model_set
 
+    if not (folder / MODEL_SET_FILE).is_file():
+        raise _no_set(folder, MODEL_SET_FILE)
     models = read_model_set(folder)
     found = {}
     for name in classes:
@@ -163,6 +173,20 @@ def _of_set(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
         best = min(members, key=lambda each: (each.rank, -(each.validation_jaccard or 0.0)))
         found[name] = folder / best.file
     return found
+
+
+def _no_set(folder: Path, file: str) -> MapgroveError:
+    """The error for a folder that is none of a model set; it names those near it."""
+    below = (found.parent for pattern in _NEAR for found in sorted(folder.glob(f"{pattern}/{file}")))
+    above = (each for each in folder.resolve().parents[:2] if (each / file).is_file())
+    near = " or ".join(f"--from {each}" for each in islice((*below, *above), 3))
+    return MapgroveError(
+        f"the folder {folder.resolve()} is no model set: it has no {file}",
+        received=f"--from {folder}",
+        remedy=f"Name the set itself: {near}"
+        if near
+        else "Name a folder that `retrain` has written, such as runs/NAME/models, a .keras file, trial:N or study:NAME",
+    )
 
 
 def _kept(
@@ -205,13 +229,19 @@ def _fetched(artifacts: "Artifacts", study: str, number: int, folder: Path) -> P
 
 def _chosen(source: "Source", candidate: Candidate, study: Study) -> Chosen:
     about = source.about
-    return Chosen(candidate=candidate, trial=about.trial, study="" if about.study == study.name else about.study)
+    return Chosen(
+        candidate=candidate,
+        trial=about.trial,
+        study="" if about.study == study.name else about.study,
+        recipe=about.recipe,
+        prediction=about.prediction,
+    )
 
 
 def _told(source: "Source", bands: Collection[str]) -> str:
     read = source.candidate.architecture.bands or source.bands
     ours = continued(source.candidate, bands).architecture.bands or tuple(bands)
-    parts = [f"{source.origin}, trial {source.about.trial}"]
+    parts = [source.text]
     for what, names in (
         ("bands new to it", [name for name in ours if name not in read]),
         ("bands no longer read", [name for name in read if name not in ours]),

@@ -59,6 +59,11 @@ class Fold:
         uses = (self.training, self.validation, self.test)
         return fingerprint([{part.id: _corners_px(part) for part in parts} for parts in uses])
 
+    @property
+    def validation_fingerprint(self) -> str:
+        """16 hexadecimal digits: equal exactly where the same ground validates."""
+        return fingerprint({part.id: _corners_px(part) for part in self.validation})
+
     def scene_ids(self, name: str) -> tuple[str, ...]:
         """The scenes of "training", "validation", "test" or "unlabelled": those that have some ground of it."""
         return self.unlabelled if name == "unlabelled" else tuple(part.id for part in getattr(self, name))

@@ -4,45 +4,25 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.files import sha256_of, sole_writer, written_beside
+from pipeline.models.earlier_models import EarlierModels, earlier_models
+from pipeline.models.finished_training import AGAIN, FinishedTraining
 from pipeline.models.model_card import CARD_FILE, model_card
 from pipeline.models.model_set import MODEL_SET_FILE, STUDY_FILE
-from pipeline.models.trial_model import read_about
 from pipeline.preparation.same_ground import joined_groups
 from pipeline.validation.thresholds import Counted, class_map
-from search_space.candidate import Candidate
 from search_space.decode import encode
 from search_space.errors import MapgroveError
-from search_space.objective import EpochReport
 from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
 from search_space.study import Study
-from search_space.task import Task
 from search_space.version import VERSION
 
-AGAIN = "Run `retrain` again"
 OUR_MODELS = "rank*_fold*_seed*-????????.keras"
 
-
-@dataclass(frozen=True)
-class FinishedTraining:
-    """A training of a retraining that has ended well.
-
-    Attributes:
-        task: What it was to do.
-        candidate: What it trained.
-        model_file: The `.keras` file that `write_trial_model` made of it.
-        reports: One per epoch.
-        figures: Further numbers with their unit in the name.
-    """
-
-    task: Task
-    candidate: Candidate
-    model_file: Path
-    reports: Sequence[EpochReport] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
+WAIT_S = 120.0
+"""So long whoever writes to the folder is waited for: models are copied in seconds, after hours of training."""
 
 
 def assemble(
@@ -51,18 +31,22 @@ def assemble(
     folder: Path,
     *,
     absent_folds: Mapping[str, Iterable[int]] | None = None,
+    keeps_others: bool = False,
 ) -> ModelSet:
     """Gather models into a set: `model_set.json`, `study.json`, `MODEL_CARD.md`, and a folder of models per class.
 
-    The set holds these models and no others. It is there whole or not at all: models are copied, under names that tell
-    their contents, beside those of an earlier set; `model_set.json`, written last, names the new ones in one stroke;
-    then those that it no longer names are removed. Whatever fails before leaves the earlier set as it was.
+    The set holds these models, and of other classes those of before or none. It is there whole or not at all: models
+    are copied, under names that tell their contents, beside those of an earlier set; `model_set.json`, written last,
+    names the new ones in one stroke; then those that it no longer names are removed. Whatever fails before leaves the
+    earlier set as it was.
 
     Args:
         study: Whose retraining it is.
         finished: At least one; of one class all of one split.
-        folder: Where the set goes; one process may write to it at a time.
+        folder: Where the set goes; whoever else writes to it is waited for a while.
         absent_folds: Per class the folds that were not trained, as their ground lacks it.
+        keeps_others: Whether models of an earlier set stay, of classes of which nothing is finished, where
+            `earlier_models` finds them fit. Nobody else changes the set meanwhile.
 
     Returns:
         The set.
@@ -73,44 +57,40 @@ def assemble(
     """
     if not finished:
         raise MapgroveError("no training has ended with a model, so there is no model set", remedy="`status` says why")
-    place = {name: number for number, name in enumerate(study.data.classes)}
-    in_order = sorted(finished, key=lambda f: (place.get(f.task.class_name, -1), f.task.fold, f.task.rank, f.task.seed))
-    with sole_writer(folder):
-        abouts = [_read(each) for each in in_order]
-        _check_alike(abouts)
-        members = [_member(each, about) for each, about in zip(in_order, abouts, strict=True)]
-        first = abouts[0]
-        models = ModelSet(
-            study=study.name,
-            data_fingerprint=first.data_fingerprint,
-            classes=study.data.classes,
-            bands=first.bands,
-            indices=first.indices,
-            members=tuple(members),
-            maps=_maps(study, members, abouts, absent_folds or {}),
-            version=VERSION,
-        )
+    new = {each.task.class_name for each in finished}
+    absent = {name: numbers for name, numbers in (absent_folds or {}).items() if name in new}
+    with sole_writer(folder, WAIT_S):
+        data_fingerprint = finished[0].about().data_fingerprint
+        earlier = earlier_models(study, folder, data_fingerprint, new) if keeps_others else EarlierModels()
+        in_order = _in_order(study, [*finished, *earlier.finished])
+        models = _model_set(study, in_order, {**earlier.absent_folds, **absent})
         _write(folder, study, models, [each.model_file for each in in_order])
         _remove_others(folder, models)
     return models
 
 
-def _read(training: FinishedTraining) -> TrialModel:
-    """What a model says of itself, if it is what its training was to make."""
-    about = read_about(training.model_file)
-    task = training.task
-    if about.classes != (task.class_name,) or about.candidate != training.candidate:
-        raise MapgroveError(
-            f"{training.model_file} is not the model that a training of {task.class_name} was to make",
-            received=", ".join(about.classes),
-            remedy=AGAIN,
-        )
-    if not about.counts.get(task.class_name):
-        raise MapgroveError(
-            f"{training.model_file} does not say what was counted in its validation, so no threshold can be chosen",
-            remedy=AGAIN,
-        )
-    return about
+def _in_order(study: Study, finished: Iterable[FinishedTraining]) -> list[FinishedTraining]:
+    place = {name: number for number, name in enumerate(study.data.classes)}
+    return sorted(finished, key=lambda f: (place.get(f.task.class_name, -1), f.task.fold, f.task.rank, f.task.seed))
+
+
+def _model_set(
+    study: Study, finished: Sequence[FinishedTraining], absent_folds: Mapping[str, Iterable[int]]
+) -> ModelSet:
+    abouts = [each.about() for each in finished]
+    _check_alike(abouts)
+    members = [_member(each, about) for each, about in zip(finished, abouts, strict=True)]
+    first = abouts[0]
+    return ModelSet(
+        study=study.name,
+        data_fingerprint=first.data_fingerprint,
+        classes=study.data.classes,
+        bands=first.bands,
+        indices=first.indices,
+        members=tuple(members),
+        maps=_maps(study, members, abouts, absent_folds),
+        version=VERSION,
+    )
 
 
 def _check_alike(abouts: Sequence[TrialModel]) -> None:
@@ -201,9 +181,12 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
 
 
 def _remove_others(folder: Path, models: ModelSet) -> None:
-    """Remove the models that the set does not name, ours alone: other files in the folder are not ours."""
+    """Remove the models that the set does not name, ours alone: other files in the folder are not ours.
+
+    What a process that was killed has left of a copy goes too.
+    """
     named = {folder / member.file for member in models.members}
-    for path in sorted(folder.glob(f"*/{OUR_MODELS}")):
+    for path in sorted([*folder.glob(f"*/{OUR_MODELS}"), *folder.glob(f"*/.*.{OUR_MODELS}")]):
         if path not in named:
             path.unlink()
             if not any(path.parent.iterdir()):

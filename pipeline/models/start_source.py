@@ -1,14 +1,15 @@
 """What a file says of the model in it that another is to start from; nothing here needs Keras."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.models.model_set import MODEL_SET_FILE, read_model_set
 from pipeline.models.trial_model import holds_about, read_about, write_told
 from search_space.candidate import Candidate
-from search_space.errors import UnableError
-from search_space.records import TrialModel
+from search_space.errors import MapgroveError, UnableError
+from search_space.records import ModelMember, ModelSet, TrialModel
 
 LEVELS = 3
 """So many folders above a model's file, its model set is looked for."""
@@ -47,6 +48,13 @@ class Source:
         what = self.classes[0] if len(self.classes) == 1 else f"{len(self.classes)} classes"
         return f"{what} of study {self.about.study}"
 
+    @property
+    def text(self) -> str:
+        """Whose it is, and by which trial or recipe, in words."""
+        trial = "" if self.about.trial is None else f"trial {self.about.trial}"
+        recipe = self.about.recipe and f"recipe {self.about.recipe}"
+        return ", ".join(part for part in (self.origin, trial, recipe) if part)
+
 
 def read_source(path: Path) -> Source:
     """Read what there is to know of a trained model: of a trial, or of a member of a model set.
@@ -64,39 +72,59 @@ def read_source(path: Path) -> Source:
             received=str(path),
             remedy="Name a model set, a .keras file of one, trial:N or study:NAME",
         )
+    folders = [folder for folder in path.resolve().parents[:LEVELS] if (folder / MODEL_SET_FILE).is_file()]
     if holds_about(path):
-        return Source(path, read_about(path))
-    for folder in path.resolve().parents[:LEVELS]:
-        if (folder / MODEL_SET_FILE).is_file():
-            return _member(path, folder)
-    raise UnableError(
-        "nothing is known of this model: no trial or retraining has written it, and no model set lies above it",
-        received=str(path),
-        remedy="Name it where it was made; a published encoder's weights belong into architecture.encoder.weights",
-    )
+        return Source(path, _with_recipe(read_about(path), path, folders))
+    if not folders:
+        raise UnableError(
+            "nothing is known of this model: no trial or retraining has written it, and no model set lies above it",
+            received=str(path),
+            remedy="Name it where it was made; a published encoder's weights belong into architecture.encoder.weights",
+        )
+    models = read_model_set(folders[0])
+    if (member := _member_of(models, path, folders[0])) is None:
+        raise UnableError(
+            f"the model set in {folders[0]} does not know this model",
+            received=str(path),
+            remedy=f"Name one of its own: {json.dumps([each.file for each in models.members])}",
+        )
+    return Source(path, _about_member(member, models))
 
 
-def _member(path: Path, folder: Path) -> Source:
-    models = read_model_set(folder)
-    for member in models.members:
-        if (folder / member.file).resolve() == path.resolve():
-            name, reached = member.class_name, member.validation_jaccard
-            about = TrialModel(
-                study=member.study or models.study,
-                trial=member.trial or 0,
-                classes=(name,),
-                bands=models.bands,
-                indices=models.indices,
-                candidate=member.candidate,
-                numbers=member.numbers,
-                thresholds={name: member.threshold},
-                jaccard={} if reached is None else {name: reached},
-            )
-            return Source(path, about)
-    raise UnableError(
-        f"the model set in {folder} does not know this model",
-        received=str(path),
-        remedy=f"Name one of its own: {json.dumps([member.file for member in models.members])}",
+def _with_recipe(about: TrialModel, path: Path, folders: Sequence[Path]) -> TrialModel:
+    """With the recipe that a model set above names, where the model itself is of before it was written down."""
+    if about.recipe or about.prediction is not None:
+        return about
+    for folder in folders:
+        try:
+            member = _member_of(read_model_set(folder), path, folder)
+        except MapgroveError:
+            # The model says enough by itself.
+            continue
+        if member is not None:
+            return about.model_copy(update={"recipe": member.recipe, "prediction": member.prediction})
+    return about
+
+
+def _member_of(models: ModelSet, path: Path, folder: Path) -> ModelMember | None:
+    return next((each for each in models.members if (folder / each.file).resolve() == path.resolve()), None)
+
+
+def _about_member(member: ModelMember, models: ModelSet) -> TrialModel:
+    name, reached = member.class_name, member.validation_jaccard
+    return TrialModel(
+        study=member.study or models.study,
+        trial=member.trial,
+        recipe=member.recipe,
+        prediction=member.prediction,
+        classes=(name,),
+        bands=models.bands,
+        indices=models.indices,
+        candidate=member.candidate,
+        numbers=member.numbers,
+        thresholds={name: member.threshold},
+        jaccard={} if reached is None else {name: reached},
+        data_fingerprint=models.data_fingerprint,
     )
 
 

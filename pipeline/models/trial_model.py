@@ -15,6 +15,7 @@ from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UnableError
 from search_space.records import BandNumbers, TrialModel
 from search_space.study import Study
+from search_space.task import Task
 
 if TYPE_CHECKING:
     from pipeline.study_data import StudyData
@@ -35,6 +36,7 @@ def about_trial(
     numbers: BandNumbers | None,
     data: "StudyData",
     validation: "Validation",
+    task: Task | None = None,
 ) -> TrialModel:
     """What is to be said of the model that a trial has trained.
 
@@ -46,12 +48,15 @@ def about_trial(
         numbers: What scales its bands.
         data: What it was trained and validated on.
         validation: What it reached at its best epoch.
+        task: What a retraining does with the candidate; None in a search.
     """
     scenes = {part.id for part in data.fold.validation}
     groups = [tuple(name for name in group if name in scenes) for group in data.fold.split.same_ground]
     return TrialModel(
         study=study.name,
         trial=trial,
+        recipe=task.recipe if task else "",
+        prediction=task.prediction if task else None,
         classes=tuple(classes),
         bands=tuple(band for band in data.dataset.bands if band not in study.data.indices),
         indices=study.data.indices,
@@ -65,6 +70,7 @@ def about_trial(
         },
         same_ground=tuple(group for group in groups if len(group) > 1),
         data_fingerprint=data.dataset.fingerprint,
+        validation_fingerprint=data.fold.validation_fingerprint,
         made_with=versions(),
     )
 

@@ -80,7 +80,7 @@ class TrialTraining:
         reached = trained.validation
         if self.keeps_model:
             numbers = normalisation.numbers
-            about = about_trial(self.study, trial.number, candidate, self.classes, numbers, data, reached)
+            about = about_trial(self.study, trial.number, candidate, self.classes, numbers, data, reached, trial.task)
             write_trial_model(trial.folder / MODEL_FILE, trained.model, about)
         return Outcome(
             state="done",

@@ -32,6 +32,11 @@ class Counted:
     fold: int
     scenes: Mapping[str, ArrayLike]
 
+    @property
+    def num_labelled(self) -> int:
+        """Pixels that are labelled with the class."""
+        return sum(int(np.asarray(counts)[1].sum()) for counts in self.scenes.values())
+
 
 @dataclass(frozen=True)
 class _Tally:
@@ -66,7 +71,7 @@ def class_map(
     Raises:
         MapgroveError: No ground has a pixel of the class.
     """
-    labelled = [each for each in models if _num_labelled(each)]
+    labelled = [each for each in models if each.num_labelled]
     if not labelled:
         raise MapgroveError(
             f"no validation ground has {class_name}, so no threshold can be chosen",
@@ -98,10 +103,6 @@ def class_map(
         spread_over="" if spread is None else over,
         absent_folds=tuple(sorted(absent)),
     )
-
-
-def _num_labelled(model: Counted) -> int:
-    return sum(int(np.asarray(counts)[1].sum()) for counts in model.scenes.values())
 
 
 def _tallied(models: Sequence[Counted], same_ground: SameGround) -> list[_Tally]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import threading
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it_free(tmp_path):
 
     with sole_writer(tmp_path / "new"):
         pass
+
+
+def test_who_waits_for_a_folder_writes_when_the_other_has_ended(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path / "new", held, release))
+    other.start()
+    assert held.wait(60)
+    with pytest.raises(MapgroveError, match="another process"), sole_writer(tmp_path / "new", 0.3):
+        pass
+    threading.Timer(0.5, release.set).start()
+
+    with sole_writer(tmp_path / "new", 60.0):
+        assert release.is_set()
+
+    other.join(60)
 
 
 def test_a_passing_folder_goes_with_its_block_and_one_of_a_killed_process_with_the_next(tmp_path):

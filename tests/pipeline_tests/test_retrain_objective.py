@@ -15,8 +15,9 @@ import pytest
 
 from pipeline.files import sha256_of
 from pipeline.models.earlier_models import earlier_models
+from pipeline.models.finished_training import FinishedTraining
 from pipeline.models.model_set import LoadedModelSet
-from pipeline.models.model_set_writing import FinishedTraining, assemble
+from pipeline.models.model_set_writing import assemble
 from pipeline.models.trial_model import read_about
 from pipeline.preparation.prepare import prepare
 from pipeline.preparation.prepared import PreparedDataset
@@ -118,7 +119,8 @@ def first(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A training of the bright class on the study's own split, by a search whose limits it is far beyond."""
     folder = tmp_path_factory.mktemp("first")
     limits = study.limits.model_copy(update={"max_parameters": 10, "epoch_s": 1e-9, "device_gflops": 1e-3})
-    return folder, *trained(study.model_copy(update={"limits": limits}), folder, task(epochs=2))
+    wish = task(epochs=2, recipe="vooban", prediction=PredictionSettings(symmetries="none"))
+    return folder, *trained(study.model_copy(update={"limits": limits}), folder, wish)
 
 
 @pytest.mark.slow
@@ -127,6 +129,8 @@ def test_a_training_does_as_its_task_says(study: Study, first: Trained) -> None:
     assert [report.epoch for report in context.reports] == [1, 2], "the task's budget, not the study's"
     about = read_about(folder / MODEL_FILE)
     assert (about.study, about.trial, about.classes, about.candidate) == ("tiny@retrain", 3, ("bright",), candidate())
+    assert (about.recipe, about.prediction) == ("vooban", PredictionSettings(symmetries="none"))
+    assert about.validation_fingerprint == StudyData.open(study).fold.validation_fingerprint
     assert outcome.jaccard == about.jaccard
     assert outcome.loss == pytest.approx(1.0 - outcome.jaccard["bright"])
     assert outcome.figures["num_parameters"] > 10
@@ -219,9 +223,7 @@ def test_classes_that_were_retrained_before_stay_in_the_set_while_they_may(
     models = tmp_path / "models"
 
     def retrained(wish: Task, tried: Candidate, folder: Path) -> ModelSet:
-        finished, class_name = FinishedTraining(wish, tried, folder / MODEL_FILE), wish.class_name
-        earlier = earlier_models(searched, models, fingerprint, [class_name])
-        return assemble(searched, [finished, *earlier.finished], models, absent_folds=earlier.absent_folds)
+        return assemble(searched, [FinishedTraining(wish, tried, folder / MODEL_FILE)], models, keeps_others=True)
 
     assert earlier_models(searched, models, fingerprint, []).finished == (), "there is no set"
     flips = PredictionSettings(symmetries="flips")

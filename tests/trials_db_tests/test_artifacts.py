@@ -1,6 +1,8 @@
 """Large files: the same promises in a folder and in MongoDB, and what is kept of trials for how long."""
 
+import errno
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -108,6 +110,21 @@ class TestContract:
         assert place.artifacts.held("demo") == []
         assert not place.artifacts.fetch("demo", MODEL, tmp_path / "other")
 
+    def test_of_two_that_keep_the_same_file_at_once_one_stays(self, place: Place, tmp_path: Path) -> None:
+        source = written(tmp_path, "x")
+
+        def put() -> None:
+            for _ in range(20):
+                place.artifacts.put("demo", MODEL, source)
+
+        putting = [threading.Thread(target=put) for _ in range(4)]
+        for thread in putting:
+            thread.start()
+        for thread in putting:
+            thread.join()
+        assert place.artifacts.held("demo") == [MODEL]
+        assert place.artifacts.fetch("demo", MODEL, tmp_path / "target")
+
     def test_what_is_held_is_told_in_order_and_by_study(self, place: Place, tmp_path: Path) -> None:
         source = written(tmp_path, "x")
         several = [
@@ -166,6 +183,67 @@ class TestContract:
         time.sleep(1.1)
         place.artifacts.tidy(0.0)
         assert _everything(place) == before
+
+
+def test_a_file_is_kept_though_its_folder_is_removed_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever drops the last file of a trial removes its folder, which another has just made."""
+    artifacts = FolderArtifacts(tmp_path / "shared", carries_checkpoints=True)
+    source, copy, removed = written(tmp_path, "x"), shutil.copyfile, []
+
+    def copied(one: Path, other: Path) -> None:
+        if not removed:
+            removed.append(other.parent)
+            artifacts.drop("demo", [MODEL])
+        copy(one, other)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    artifacts.put("demo", MODEL, source)
+    assert removed
+    assert artifacts.held("demo") == [MODEL]
+
+
+def test_folders_that_go_while_they_are_looked_through_hold_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, listed = FolderArtifacts(tmp_path / "shared", carries_checkpoints=True), os.listdir
+    artifacts.put("demo", MODEL, written(tmp_path, "x"))
+
+    def found(folder: Path) -> list[str]:
+        names = listed(folder)
+        artifacts.drop("demo", [MODEL])
+        return names
+
+    monkeypatch.setattr(os, "listdir", found)
+    assert artifacts.held("demo") == []
+
+
+def test_a_place_that_cannot_be_looked_through_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts = FolderArtifacts(tmp_path / "shared", carries_checkpoints=True)
+
+    def stale(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", stale)
+    with pytest.raises(ArtifactError, match=r"demo cannot be read: .*Stale"):
+        artifacts.held("demo")
+    monkeypatch.setattr(Path, "unlink", stale)
+    with pytest.raises(ArtifactError, match=r"model\.keras cannot be removed: .*Stale"):
+        artifacts.drop("demo", [MODEL])
+
+
+def test_a_file_that_is_dropped_as_it_is_fetched_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts, copy = FolderArtifacts(tmp_path / "shared", carries_checkpoints=True), shutil.copyfile
+    artifacts.put("demo", MODEL, written(tmp_path, "x"))
+
+    def copied(one: Path, other: Path) -> None:
+        artifacts.drop("demo", [MODEL])
+        copy(one, other)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    assert not artifacts.fetch("demo", MODEL, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
 
 
 def _everything(place: Place) -> list[Any]:
@@ -243,6 +321,32 @@ def test_the_best_models_are_kept_and_those_they_supersede_go(
     assert (tmp_path / "model").read_text() == "model 4"
     left = {path.name for number in range(6) for path in (tmp_path / "trials" / f"{number:04d}").iterdir()}
     assert left == {"candidate.json", "log.txt"}
+
+
+def test_whoever_ends_and_sweeps_at_once_the_best_models_stay(
+    place: Place, store: SqliteStore, new_trial: Maker, tmp_path: Path
+) -> None:
+    for number in range(6, 24):
+        store.add_trial("demo", new_trial(number))
+
+    def work(name: str) -> None:
+        keeping = Keeping(place.artifacts, num_models=2)
+        with SqliteStore(tmp_path / "trials.sqlite") as own:
+            while (claim := own.claim("demo", name, 60.0)) is not None:
+                folder = tmp_path / f"{name}{claim.number}"
+                folder.mkdir()
+                (folder / MODEL_FILE).write_text("a model")
+                keeper, done = Keeper(keeping, own, claim, folder), Outcome(state="done", loss=1.0 / (claim.number + 1))
+                keeper.before_end(done, lambda: None)
+                own.finish(claim, done)
+                keeper.after_end()
+
+    working = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in working:
+        thread.start()
+    for thread in working:
+        thread.join()
+    assert kept_models(place.artifacts) == [22, 23]
 
 
 def test_no_model_is_kept_where_none_is_wanted(
@@ -326,19 +430,63 @@ class TestKeeper:
         assert (tmp_path / "a" / CHECKPOINT_FILE).read_text() == expected
         assert (tmp_path / "a" / "attempt").read_text() == "3"
 
-    def test_a_model_that_another_worker_swept_too_early_is_kept_again(
+    @pytest.mark.parametrize("when", ["held", "best", "trials", "best again", "drop"])
+    def test_a_model_that_becomes_the_best_while_another_worker_sweeps_stays(
+        self, place: Place, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    ) -> None:
+        keepers = [self.keeper(place, store, tmp_path / name) for name in "abc"]
+        for keeper, loss in zip(keepers, (0.5, 0.4, 0.3), strict=True):
+            (keeper.folder / MODEL_FILE).write_text("mine")
+            keeper.before_end(Outcome(state="done", loss=loss), lambda: None)
+        store.finish(keepers[0].claim, Outcome(state="done", loss=0.5))
+        store.finish(keepers[1].claim, Outcome(state="done", loss=0.4))
+        calls = []
+
+        def ends_after(owner: Any, name: str, nth: int) -> None:
+            method = getattr(owner, name)
+
+            def called(*words: Any) -> Any:
+                # What is to be dropped is known before, so the others end meanwhile.
+                found = None if name == "drop" else method(*words)
+                calls.append(name)
+                if len(calls) == nth:
+                    store.finish(keepers[2].claim, Outcome(state="done", loss=0.3))
+                    keepers[2].after_end()
+                return method(*words) if name == "drop" else found
+
+            monkeypatch.setattr(owner, name, called)
+
+        method, _, again = when.partition(" ")
+        ends_after(store if method in ("best", "trials") else place.artifacts, method, 2 if again else 1)
+        keepers[1].keeping.sweep(store, "demo")
+        monkeypatch.undo()
+        assert 2 in kept_models(place.artifacts)
+        keepers[1].keeping.sweep(store, "demo")
+        assert kept_models(place.artifacts) == [2]
+
+    def test_of_trials_that_are_equally_good_the_older_ones_model_is_kept(
         self, place: Place, store: SqliteStore, tmp_path: Path
     ) -> None:
-        keeper = self.keeper(place, store, tmp_path / "a")
-        (tmp_path / "a" / MODEL_FILE).write_text("mine")
+        older, newer = (self.keeper(place, store, tmp_path / name) for name in "ab")
         done = Outcome(state="done", loss=0.5)
-        keeper.before_end(done, lambda: None)
-        assert kept_models(place.artifacts) == [0]
-        keeper.keeping.sweep(store, "demo")
-        assert kept_models(place.artifacts) == [], "the trial has not ended"
-        store.finish(keeper.claim, done)
-        keeper.after_end()
-        assert kept_models(place.artifacts) == [0]
+        for keeper in (newer, older):
+            (keeper.folder / MODEL_FILE).write_text("mine")
+            keeper.before_end(done, lambda: None)
+            store.finish(keeper.claim, done)
+            keeper.after_end()
+        assert kept_models(place.artifacts) == [0] == [number for number, _ in store.best("demo", 1)]
+
+    def test_what_a_trial_that_goes_on_has_sent_outlives_the_sweep_at_the_end_of_a_search(
+        self, place: Place, store: SqliteStore, tmp_path: Path
+    ) -> None:
+        """Somebody raised limits.max_trials, and another master goes on already."""
+        ended, going_on = (self.keeper(place, store, tmp_path / name) for name in "ab")
+        for keeper in (ended, going_on):
+            (keeper.folder / CHECKPOINT_FILE).write_text("mine")
+            keeper.hand_back(10.0, lambda: None)
+        store.finish(ended.claim, Outcome(state="failed", reason="planted"))
+        ended.keeping.sweep(store, "demo", is_over=True)
+        assert place.artifacts.held("demo") == [Artifact(1, 1, CHECKPOINT_FILE)]
 
     def test_a_worker_that_lost_its_trial_takes_its_files_away(
         self, place: Place, store: SqliteStore, tmp_path: Path

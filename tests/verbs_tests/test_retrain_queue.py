@@ -3,6 +3,7 @@
 import argparse
 import json
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from search_space.study import Study
 from search_space.study_file import read_study
 from search_space.task import Task
 from trials_db.artifacts import Artifact, FolderArtifacts
+from trials_db.errors import ArtifactError
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, Trial, WorkerRecord
 from trials_db.store import TrialStore
@@ -167,6 +169,108 @@ def test_two_that_ask_for_the_same_at_once_get_it_once(world: World) -> None:
     assert world.store.leader(world.study.name) is None
 
 
+class Uploads(FolderArtifacts):
+    """Takes as long for each file as `during` does, which is called from the thread that sends."""
+
+    def __init__(self, folder: Path, during: Callable[[], Any]) -> None:
+        super().__init__(folder, carries_checkpoints=False)
+        self.during = during
+
+    def put(self, study: str, artifact: Artifact, source: Path) -> None:
+        self.during()
+        super().put(study, artifact, source)
+
+
+def started_from(world: World, artifacts: FolderArtifacts, source: Path, *seeds: int) -> Queue:
+    source.write_text("a model")
+    sha256 = "a" * 64
+    wishes = [wish(seed=seed, start=sha256) for seed in seeds]
+    return Queue(world.store, artifacts, world.study, wishes, world.models, {sha256: source})
+
+
+def test_who_sends_what_trainings_start_from_leads_as_long_as_it_takes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times as long as a lease, while another one waits for the lead."""
+    monkeypatch.setattr("verbs.retrain_lead.LEASE_S", 0.5)
+    monkeypatch.setattr("verbs.retrain_lead._RENEW_S", 0.1)
+    monkeypatch.setattr("verbs.retrain_lead._POLL_S", 0.05)
+    intruders = []
+
+    def during() -> None:
+        with open_store(world.study.store_url) as store:
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                intruders.append(store.acquire_lead(world.study.name, "another", 30.0))
+                time.sleep(0.05)
+
+    artifacts = Uploads(tmp_path / "kept", during)
+    assert started_from(world, artifacts, tmp_path / "start", 0).fill()
+    assert len(intruders) > 1
+    assert not any(intruders)
+    assert [trial.number for trial in world.trials()] == [0]
+    assert artifacts.held(world.study.name) == [Artifact(0, 1, START_FILE)]
+    assert world.store.leader(world.study.name) is None
+
+
+def test_who_lost_the_lead_while_asleep_begins_anew(world: World, tmp_path: Path) -> None:
+    """Another one has added a training meanwhile that is wanted here too, under the number that was meant for it."""
+    source, slept = tmp_path / "start", []
+
+    def during() -> None:
+        if slept:
+            return
+        slept.append(True)
+        with open_store(world.study.store_url) as store:
+            store._db.execute("DELETE FROM leads")  # type: ignore[attr-defined]
+            theirs = FolderArtifacts(tmp_path / "kept", carries_checkpoints=False)
+            queue = Queue(store, theirs, world.study, wishes[:1], world.models, {"a" * 64: source})
+            assert queue.fill()
+
+    queue = started_from(world, Uploads(tmp_path / "kept", during), source, 0, 1)
+    wishes = list(queue.wishes.values())
+    assert queue.fill()
+    assert [trial.number for trial in queue.trials.values()] == [0, 1]
+    assert len(world.trials()) == 2
+    held = queue._artifacts.held(world.study.name)
+    assert held == [Artifact(number, 1, START_FILE) for number in (0, 1)]
+
+
+@pytest.mark.parametrize("when", ["before", "waiting", "sending"])
+def test_who_is_asked_to_stop_does_not_go_on_adding(
+    world: World, tmp_path: Path, when: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop, gate = threading.Event(), threading.Event()
+
+    def during() -> None:
+        stop.set()
+        gate.wait(30.0)
+
+    if when == "waiting":
+        assert world.store.acquire_lead(world.study.name, "another", 600.0)
+        threading.Timer(0.5, stop.set).start()
+    elif when == "before":
+        stop.set()
+        world.queue(wish(seed=5))
+    queue = started_from(world, Uploads(tmp_path / "kept", during), tmp_path / "start", 0, 1)
+    assert not queue.fill(stop)
+    gate.set()
+    assert [trial for trial in world.trials() if (trial.task or {}).get("start")] == []
+    assert world.store.leader(world.study.name) == ("another" if when == "waiting" else None)
+    assert ("Another `retrain` adds its trainings" in capsys.readouterr().out) == (when == "waiting")
+
+
+def test_what_cannot_be_sent_is_told_and_the_lead_is_free(world: World, tmp_path: Path) -> None:
+    def during() -> None:
+        raise ArtifactError("there is no room")
+
+    queue = started_from(world, Uploads(tmp_path / "kept", during), tmp_path / "start", 0)
+    with pytest.raises(ArtifactError, match="there is no room"):
+        queue.fill()
+    assert world.trials() == []
+    assert world.store.leader(world.study.name) is None
+
+
 def test_only_models_are_left_when_all_have_ended(world: World, tmp_path: Path) -> None:
     queue = world.queue(wish(), wish(seed=1))
     (tmp_path / "start").touch()
@@ -186,6 +290,43 @@ def test_everything_but_the_name_may_change_between_two_calls(world: World) -> N
     assert world.store.open_study(changed, MAY_CHANGE) == changed
     sections = {path.partition(".")[0] for path in MAY_CHANGE}
     assert sections >= set(Study.model_fields), "a new section may change too"
+
+
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        ("study.seed=9", True),
+        ("folds.seed=3", True),
+        ("retrain.epochs=1", True),
+        ("retrain.steps_per_epoch=1", True),
+        ("limits.precision=float32", True),
+        ("limits.patches_on=processor", False),
+        ("limits.trial_threads=1", False),
+        ("budget.epochs=9", False),
+        ("search.lease_s=9", False),
+        ("prediction.overlap=0.3", False),
+    ],
+)
+def test_what_a_training_depends_on_makes_it_another_one(
+    monkeypatch: pytest.MonkeyPatch, change: str, is_another: bool
+) -> None:
+    from pipeline.folds.folds import Fold
+    from verbs import retrain_wishes
+
+    class Data:
+        fingerprint = "d"
+        input_bands = ()
+
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: {0: Fold((), ())})
+    monkeypatch.setattr(retrain_wishes, "check_cost", lambda *_: None)
+
+    def key(*assignments: str) -> str:
+        study = read_study(ROOT / "configs" / "demo.toml", assignments)
+        chosen = {study.classes[0]: [Chosen(candidate=CANDIDATES[0], trial=4)]}
+        [wish], _ = retrain_wishes.wishes_for(study, Data(), chosen, 0, 1)  # type: ignore[arg-type]
+        return wish.key
+
+    assert (key(change) != key()) == is_another
 
 
 def test_trainings_are_seen_to_their_end_and_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:

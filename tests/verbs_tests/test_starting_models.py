@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UnableError, UsageError
 from search_space.objective import MODEL_FILE, START_FILE, Outcome
+from search_space.prediction import PredictionSettings
 from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
 from search_space.study import Study
 from search_space.study_file import read_study
@@ -93,12 +95,17 @@ def test_a_file_begins_every_class_with_its_own_candidate_for_the_bands_that_the
 def test_a_model_that_saw_the_ground_it_would_be_judged_on_is_refused(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validating = [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
-    monkeypatch.setattr("pipeline.folds.folds.make_fold", lambda *_: SimpleNamespace(validation=validating))
+    fold = SimpleNamespace(
+        validation=[SimpleNamespace(id="a"), SimpleNamespace(id="b")], validation_fingerprint="this ground"
+    )
+    monkeypatch.setattr("pipeline.folds.folds.make_fold", lambda *_: fold)
     counted = ((0,) * 256, (0,) * 256)
-    for number, (data, scenes, words, refused) in enumerate(
+    for number, (data, scenes, words, refused, *ground) in enumerate(
         (
             ("ours", "ab", (), ""),
+            ("ours", "ab", (), "", "this ground"),
+            ("ours", "ab", (), "'other blocks of held out then': ['a', 'b']", "other ground"),
+            ("theirs", "ab", (), "", "other ground"),
             ("ours", "a", (), "'held out then': ['a'], 'validates now': ['a', 'b']"),
             ("ours", "abc", (), "saw ground that validates now"),
             ("ours", "ab", ("--folds", "3"), "saw the ground of most folds, which would flatter"),
@@ -106,7 +113,8 @@ def test_a_model_that_saw_the_ground_it_would_be_judged_on_is_refused(
         )
     ):
         counts = {"trees": dict.fromkeys(scenes, counted)}
-        path = write_model(tmp_path / f"{number}.keras", ("trees",), data_fingerprint=data, counts=counts)
+        told = {"data_fingerprint": data, "counts": counts, "validation_fingerprint": "".join(ground)}
+        path = write_model(tmp_path / f"{number}.keras", ("trees",), **told)
         if refused:
             with pytest.raises(MapgroveError, match=re.escape(refused)):
                 starts(study, tmp_path / "f", "--from", str(path), *words)
@@ -151,8 +159,82 @@ def test_of_a_model_set_each_class_takes_its_best_member(study: Study, tmp_path:
         MapgroveError, match=r"has no model of crops\. Received \['roads', 'trees'\].*or name one model's"
     ):
         starts(study, tmp_path / "f", "--from", str(tmp_path / "set"), classes=("crops",))
-    with pytest.raises(MapgroveError, match="no model set in"):
-        starts(study, tmp_path / "f", "--from", str(tmp_path))
+
+
+def write_set(folder: Path, study: str = "old", data: str = "d", **member: Any) -> Path:
+    """A set of one model, which says nothing of itself; return the model's file."""
+    path = folder / "trees" / "model.keras"
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    made = ModelMember(class_name="trees", file="trees/model.keras", candidate=CANDIDATE, threshold=0.5, **member)
+    models = ModelSet(
+        study=study,
+        data_fingerprint=data,
+        classes=("trees",),
+        bands=("red", "swir"),
+        members=(made,),
+        maps=(ClassMap(class_name="trees", threshold=0.5),),
+    )
+    (folder / MODEL_SET_FILE).write_text(json.dumps(encode(models)), encoding="utf-8")
+    return path
+
+
+PREDICTION = PredictionSettings(tile_px=512, symmetries="none")
+
+
+def test_a_recipes_model_is_told_by_its_name_and_maps_as_the_recipe_says(study: Study, tmp_path: Path) -> None:
+    path = write_set(tmp_path / "set", recipe="vooban", prediction=PREDICTION)
+    for word in (tmp_path / "set", path):
+        start = starts(study, tmp_path / "f", "--from", str(word))["trees"]
+        assert start.text.startswith("trees of study old, recipe vooban; ")
+        chosen = start.chosen
+        assert (chosen.trial, chosen.recipe, chosen.study, chosen.prediction) == (None, "vooban", "old", PREDICTION)
+    # The copy that says so by itself, wherever it is moved.
+    moved = shutil.copy(start.file, tmp_path / "moved.keras")
+    assert starts(study, tmp_path / "g", "--from", str(moved))["trees"].chosen == chosen
+    ours = write_set(tmp_path / "ours", study.name, recipe="vooban")
+    assert starts(study, tmp_path / "h", "--from", str(ours))["trees"].chosen.study == ""
+
+
+def test_a_recipes_model_that_says_of_itself_which_training_it_is_keeps_the_recipe(
+    study: Study, tmp_path: Path
+) -> None:
+    """One of this version says it; of one of before the set around it does, damaged sets apart."""
+    new = write_model(
+        tmp_path / "new.keras", ("trees",), 3, study="old@retrain", recipe="vooban", prediction=PREDICTION
+    )
+    before = write_set(tmp_path / "set", recipe="vooban", prediction=PREDICTION)
+    write_model(before, ("trees",), 3, study="old@retrain")
+    for path in (new, before):
+        start = starts(study, tmp_path / "f", "--from", str(path))["trees"]
+        assert start.text.startswith("trees of study old@retrain, trial 3, recipe vooban; ")
+        assert (start.chosen.trial, start.chosen.recipe, start.chosen.prediction) == (3, "vooban", PREDICTION)
+    (tmp_path / "set" / MODEL_SET_FILE).write_text("{")
+    start = starts(study, tmp_path / "f", "--from", str(before))["trees"]
+    assert (start.chosen.trial, start.chosen.recipe, start.chosen.prediction) == (3, "", None)
+
+
+def test_a_model_that_only_its_set_knows_does_not_begin_folds_of_the_same_data(study: Study, tmp_path: Path) -> None:
+    write_set(tmp_path / "set", data="ours")
+    with pytest.raises(MapgroveError, match="saw the ground of most folds, which would flatter"):
+        starts(study, tmp_path / "f", "--from", str(tmp_path / "set"), "--folds", "3")
+
+
+def test_a_folder_that_is_no_model_set_is_told_with_those_near_it(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told = re.escape(f"the folder {tmp_path} is no model set: it has no model_set.json. Received '--from .'. ")
+    with pytest.raises(MapgroveError, match=f"{told}Name a folder that `retrain` has written, such as runs/NAME/mod"):
+        starts(study, tmp_path / "f", "--from", ".")
+    write_set(tmp_path / "runs" / "old" / "models")
+    for word, near in ((".", "runs/old/models"), ("runs", "runs/old/models"), ("runs/old", "runs/old/models")):
+        with pytest.raises(MapgroveError, match=rf"Received '--from {word}'. Name the set itself: --from {near}\.$"):
+            starts(study, tmp_path / "f", "--from", word)
+    with pytest.raises(MapgroveError, match=f"Name the set itself: --from {tmp_path / 'runs' / 'old' / 'models'}"):
+        starts(study, tmp_path / "f", "--from", "runs/old/models/trees")
 
 
 def fill_store(study: Study, tmp_path: Path) -> None:

@@ -64,6 +64,17 @@ def test_folds_share_out_the_known_pixels(
             )
 
 
+def test_ground_that_validates_is_known_by_its_blocks(scenes: Make) -> None:
+    dataset = scenes({"a": (80, 64)})
+    first, again, with_test, other = (
+        make_fold(settings, dataset)
+        for settings in (blocks(4, 2), blocks(4, 2), blocks(4, 2, test_fold=3), blocks(4, 1))
+    )
+    assert first.validation_fingerprint == again.validation_fingerprint == with_test.validation_fingerprint
+    assert first.scene_ids("validation") == other.scene_ids("validation")
+    assert first.validation_fingerprint != other.validation_fingerprint
+
+
 def test_what_is_held_out_of_a_training_scene_is_that_of_all_other_uses(scenes: Make) -> None:
     dataset = scenes({"a": (80, 64)})
     fold = make_fold(blocks(4, 2, test_fold=3), dataset)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 from pipeline.files import sha256_of, sole_writer
 from pipeline.maps.scene_maps import ImageScene
 from pipeline.models import model_set_writing
+from pipeline.models.earlier_models import earlier_models
+from pipeline.models.finished_training import FinishedTraining
 from pipeline.models.model_card import model_card
 from pipeline.models.model_set import LoadedModelSet, read_model_set, read_model_set_study
-from pipeline.models.model_set_writing import FinishedTraining, assemble
+from pipeline.models.model_set_writing import assemble
 from pipeline.models.trial_model import ABOUT, holds_about, read_about, write_trial_model
 from pipeline.networks.builder import build_model
 from pipeline.scene import Georeference
@@ -261,8 +264,118 @@ def test_models_that_do_not_belong_in_the_set_are_told(
     assert files(tmp_path / "models") == set()
 
 
-def test_what_cannot_be_a_set_is_told(finish: Finish, tmp_path: Path) -> None:
+def test_models_of_other_classes_stay_where_they_are_wanted(finish: Finish, tmp_path: Path) -> None:
     folder = tmp_path / "models"
+    trainings = [finish("road", num_folds=3, fold=fold) for fold in (1, 2)]
+    before = assemble(STUDY, trainings, folder, absent_folds={"road": [3]})
+
+    # Of road a training was asked for too, which failed: its folds tell nothing of the models that stay.
+    after = assemble(STUDY, [finish("pond")], folder, absent_folds={"road": [1, 2]}, keeps_others=True)
+
+    assert after.members_of("road") == before.members_of("road")
+    assert after.map_of("road") == before.map_of("road")
+    assert after.map_of("pond") is not None
+    again = assemble(STUDY, [finish("road")], folder, keeps_others=True)
+    assert [each.num_folds for each in again.members_of("road")] == [0], "what is trained anew takes their place"
+    assert again.members_of("pond") == after.members_of("pond")
+
+
+def test_a_damaged_model_of_several_leaves_its_class_to_the_others(
+    finish: Finish, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "models"
+    before = assemble(STUDY, [finish("road", num_folds=3, fold=fold) for fold in (1, 2, 3)], folder)
+    first, lost, last = before.members
+    (folder / lost.file).write_bytes(b"damaged")
+
+    after = assemble(STUDY, [finish("pond")], folder, keeps_others=True)
+
+    assert after.members_of("road") == (first, last)
+    counted = [Counted(fold, {f"scene{n}": histogram(n)}) for n, fold in ((0, 1), (2, 3))]
+    assert after.map_of("road") == class_map("road", counted)
+    assert after.map_of("road") != before.map_of("road")
+    assert not (folder / lost.file).exists()
+    [line] = [record.message for record in caplog.records]
+    told = "left out, damaged or of before; the class is mapped by the 2 of its 3 models that are sound"
+    assert line == f"road: {lost.file} {told}"
+    assert LoadedModelSet.open(folder).classes == ("road", "pond")
+    for member in after.members_of("road"):
+        (folder / member.file).unlink()
+    caplog.clear()
+    none = assemble(STUDY, [finish("pond")], folder, keeps_others=True)
+    assert none.map_of("road") is None
+    assert [record.message for record in caplog.records] == [
+        "road: not used: a model is damaged, or of before; retrain it too"
+    ]
+
+
+@pytest.mark.parametrize("about", [{"counts": {}}, {"counts": {"road": {"s": histogram(1, num_labelled=0)}}}])
+def test_what_no_threshold_can_be_chosen_by_any_more_does_not_keep_others_from_the_set(
+    finish: Finish, tmp_path: Path, caplog: pytest.LogCaptureFixture, about: dict[str, Any]
+) -> None:
+    """Such as of an earlier version; or the model that was validated on the class is the one that is damaged."""
+    folder = tmp_path / "models"
+    sound, other = (
+        finish("road"),
+        finish("road", about={"counts": {"road": {"s": histogram(1, num_labelled=0)}}}, seed=1),
+    )
+    before = assemble(STUDY, [sound, other], folder)
+    changed = finish("road", about=about, seed=1)
+    (folder / before.members[0].file).unlink()
+    member = json.loads((folder / "model_set.json").read_text())
+    shutil.copy(changed.model_file, folder / before.members[1].file)
+    member["members"][1]["sha256"] = sha256_of(changed.model_file)
+    (folder / "model_set.json").write_text(json.dumps(member))
+
+    after = assemble(STUDY, [finish("pond")], folder, keeps_others=True)
+
+    assert [each.class_name for each in after.members] == ["pond"]
+    assert "road: not used" in caplog.text
+
+
+def test_of_two_retrainings_that_end_at_once_neither_loses_its_models(
+    finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    finished = {name: finish(name) for name in STUDY.data.classes}
+
+    def read(*words: Any) -> Any:
+        with pytest.raises(MapgroveError, match="another process is writing"), sole_writer(folder):
+            pass
+        return earlier_models(*words)
+
+    monkeypatch.setattr(model_set_writing, "earlier_models", read)
+    told: list[BaseException] = []
+
+    def gather(name: str) -> None:
+        try:
+            assemble(STUDY, [finished[name]], folder, keeps_others=True)
+        except BaseException as error:  # noqa: BLE001
+            told.append(error)
+
+    gathering = [threading.Thread(target=gather, args=(name,)) for name in finished]
+    for thread in gathering:
+        thread.start()
+    for thread in gathering:
+        thread.join()
+    assert not told
+    assert [each.class_name for each in read_model_set(folder).members] == list(STUDY.data.classes)
+
+
+def test_what_was_left_of_a_copy_that_was_killed_goes_with_the_next_set(finish: Finish, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "road").mkdir(parents=True)
+    (folder / "pond").mkdir()
+    for name in ("road/.123.rank0_fold0_seed0-0123abcd.keras", "pond/.123.rank0_fold0_seed0-0123abcd.keras"):
+        (folder / name).write_bytes(b"half of a mod")
+    models = assemble(STUDY, [finish("road")], folder)
+    assert [path.name for path in folder.rglob("*.keras")] == [Path(models.members[0].file).name]
+    assert not (folder / "pond").exists()
+
+
+def test_what_cannot_be_a_set_is_told(finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "models"
+    monkeypatch.setattr(model_set_writing, "WAIT_S", 0.0)
     with pytest.raises(MapgroveError, match="no training has ended with a model"):
         assemble(STUDY, [], folder)
     with pytest.raises(ValueError, match=r"the models of road are of different splits"):
