@@ -61,7 +61,7 @@ def malformed(
         case "rule":
             what, advice = f"{subject}{' ' if problem.rule.startswith('must ') else ': '}{problem.rule}", ""
             # A rule of many keys names those that matter; the whole table would bury them.
-            received = None if isinstance(received, (dict, list)) else received
+            received = received if _is_short(received) else None
         case "limit":
             what = f"{subject} {_range(model, problem.path, data) or problem.rule}"
             advice = _conversion(_in_words(_expected(model, problem.path, data)), received)
@@ -277,6 +277,12 @@ def _conversion(words: Sequence[str], received: Any) -> str:
         return "Write it without quotes" if _is_bare(received) and set(words) & set(KINDS.values()) else ""
     quoted = json.dumps(str(received).lower())
     return f"Write {quoted}, with quotes" if {quoted, KINDS[str]} & set(words) else ""
+
+
+def _is_short(received: Any) -> bool:
+    """Whether a value is told in a line: no table, nor a list of such or of lists."""
+    parts = received if isinstance(received, list) else [received]
+    return not any(isinstance(each, (dict, list)) for each in parts)
 
 
 def _is_bare(text: str) -> bool:

@@ -70,7 +70,7 @@ def count_polygons(
 
     Where only some ground is known, or counts, polygons are cut to it before they are compared. One of which less than
     half lies there is neither right nor wrong, nor is what is matched with a true one of that kind: what is a thing
-    there, other ground decides.
+    there, other ground decides. One without an area, such as an empty one, is no thing.
 
     Args:
         found: In pixel coordinates.
@@ -78,8 +78,9 @@ def count_polygons(
         known: Bool `(H, W)`, True on ground that counts; all ground where None.
         least_iou: See `match_polygons`.
     """
-    counted_found, counted_truth = np.ones(len(found), bool), np.ones(len(truth), bool)
-    if known is not None:
+    if known is None:
+        counted_found, counted_truth = (shapely.area(np.array(each, object)) > 0 for each in (found, truth))
+    else:
         found, counted_found = _cut(found, known)
         truth, counted_truth = _cut(truth, known)
     pairs = match_polygons(found, truth, least_iou)
@@ -106,7 +107,9 @@ def _cut(polygons: Polygons, known: npt.NDArray[np.bool_]) -> tuple[list[BaseGeo
 
 
 def _cut_one(polygon: BaseGeometry, known: npt.NDArray[np.bool_]) -> BaseGeometry:
-    """Only what is known around the polygon is traced."""
+    """What of a polygon lies on known ground, maybe nothing; only what is known around it is traced."""
+    if polygon.is_empty:
+        return polygon
     left, top, right, bottom = polygon.bounds
     first_row, last_row = max(0, math.floor(top)), max(0, math.ceil(bottom))
     first_column, last_column = max(0, math.floor(left)), max(0, math.ceil(right))

@@ -169,12 +169,48 @@ class EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         """The validation, if there is one after this epoch, and how long it took; the best is kept."""
         if not self._course.is_validated(epoch):
             return None, None
-        started, best = time.monotonic(), self._progress.best
-        with averaged(self._network, self.model.optimizer):
-            validation = self._validated()
-            if best is None or validation.mean_jaccard > best.validation.mean_jaccard:
-                self._progress.best = Best(epoch, validation, self._network.get_weights())
-        return validation, round(time.monotonic() - started, 3)
+        return _validate(epoch, self._network, self.model.optimizer, self._progress, self._validated)
+
+
+def _validate(
+    epoch: int,
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    progress: Progress,
+    validated: Callable[[], Validation],
+) -> tuple[Validation, float]:
+    """Validate the network after an epoch; how long it took, in seconds. The best is kept."""
+    started, best = time.monotonic(), progress.best
+    with averaged(network, optimizer):
+        validation = validated()
+        if best is None or validation.mean_jaccard > best.validation.mean_jaccard:
+            progress.best = Best(epoch, validation, network.get_weights())
+    return validation, round(time.monotonic() - started, 3)
+
+
+def validate_last(
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    progress: Progress,
+    validated: Callable[[], Validation],
+) -> None:
+    """Validate the last epoch of a training that went on only to find that it has ended, unless it was validated.
+
+    It was trained as one of more epochs, of which another would have been the last.
+
+    Args:
+        network: As it is after this epoch.
+        optimizer: What has trained it.
+        progress: What is reported of the epoch, and the best one, change.
+        validated: Validates the network as it is.
+    """
+    last = progress.reports[-1]
+    if last.jaccard:
+        return
+    validation, validation_s = _validate(last.epoch, network, optimizer, progress, validated)
+    seconds = round(last.seconds + validation_s, 3)
+    known = {"jaccard": validation.jaccard, "validation_s": validation_s, "seconds": seconds}
+    progress.reports[-1] = last.model_copy(update=known)
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]

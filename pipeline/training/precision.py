@@ -1,17 +1,31 @@
 """What networks compute in: Keras's policies, by the hardware or as a study has it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
 
 from pipeline.backend import fast_precision
-from search_space.study import Precision
+from search_space.study import MIXED, Precision
+
+_log = logging.getLogger(__name__)
 
 
 def chosen_policy(precision: Precision) -> str:
-    """The name of Keras's policy; "auto" takes what is fast on the device of the backend."""
-    return fast_precision() if precision == "auto" else precision
+    """The name of Keras's policy; "auto" takes what is fast on the device of the backend.
+
+    Half precision is kept to where it is asked for and nothing here is fast in it, such as on a processor: so every
+    worker of a study computes alike. The log says that it is slow.
+    """
+    fast = fast_precision()
+    if precision in MIXED and fast == "float32":
+        _log.warning(
+            "limits.precision = %s: trains, but slowly, as no device here is fast in half precision; "
+            "a new study with limits.precision = auto takes float32 here",
+            precision,
+        )
+    return fast if precision == "auto" else precision
 
 
 @contextmanager

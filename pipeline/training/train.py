@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -21,7 +21,7 @@ from pipeline.patches.scenes import TrainingScene
 from pipeline.training.averaging import Snapshots
 from pipeline.training.batches import Batches, Feeder, fed, maker
 from pipeline.training.checkpoint import Checkpoint, Snapshot
-from pipeline.training.course import Course, DivergedError, EpochWatcher, Keeper, Progress, restore
+from pipeline.training.course import Course, DivergedError, EpochWatcher, Keeper, Progress, restore, validate_last
 from pipeline.training.event_log import EventLog
 from pipeline.training.losses import MixedLoss
 from pipeline.training.optimisation import make_optimizer
@@ -39,6 +39,8 @@ from search_space.study import MIXED, Budget, LimitSettings
 __all__ = ["DivergedError", "Trained", "train"]
 
 _log = logging.getLogger(__name__)
+
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def train(
         events: A folder for what TensorBoard shows; None for none.
 
     Returns:
-        The model of the best epoch: highest mean validation Jaccard.
+        The model of the best epoch: highest mean validation Jaccard. Or the mean of snapshots, where that has a
+        higher one and there is the memory to find out.
 
     Raises:
         InfeasibleError: The network has too many parameters, the patch does not fit it, held-out ground leaves no
@@ -107,10 +110,10 @@ def train(
     candidate.check_feasible()
     check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
     policy = chosen_policy(limits.precision)
-    every = epochs_per_validation(candidate, validation, budget.steps_per_epoch)
+    every = epochs_per_validation(candidate, validation, budget)
     cuts_on_device = _cuts_on_device(training, limits.patches_on)
     if checkpoint is not None:
-        about = _essence(candidate, class_names, bands, budget, seed)
+        about = _essence(candidate, class_names, bands, budget, every, seed)
         # Where "auto" cuts patches depends on what else the accelerator holds now: no reason to lose epochs.
         checkpoint = checkpoint.with_more({**about, "patches_on": limits.patches_on, "policy": policy})
     attempt = _Attempt(
@@ -136,7 +139,11 @@ def train(
             log.add(report)
             on_epoch(report)
 
-        return _with_memory(replace(attempt, on_epoch=told))
+        def told_again(reports: Sequence[EpochReport]) -> None:
+            log.restore(reports)
+            on_restored(reports)
+
+        return _with_memory(replace(attempt, on_epoch=told, on_restored=told_again))
 
 
 def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
@@ -144,19 +151,36 @@ def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
 
 
 def _essence(
-    candidate: Candidate, class_names: Sequence[str], bands: Sequence[InputBand], budget: Budget, seed: int
+    candidate: Candidate, class_names: Sequence[str], bands: Sequence[InputBand], budget: Budget, every: int, seed: int
 ) -> dict[str, Any]:
-    """What the weights depend on, beside the scenes; the number of epochs only where the plan counts in shares."""
+    """What the weights depend on, beside the scenes.
+
+    The number of epochs is part of it where the plan counts in shares. And where validations steer the plan and only
+    some epochs have one: which these are follows from it.
+    """
+    plan = candidate.plan
+    is_steered = every > 1 and (plan.patience > 0 or plan.schedule.kind == "plateau")
     return {
         "candidate": candidate.fingerprint,
         "classes": list(class_names),
         "bands": [[band.name, band.level] for band in bands],
         "steps_per_epoch": budget.steps_per_epoch,
-        "epochs": budget.epochs if candidate.plan.depends_on_length else None,
+        "epochs": budget.epochs if plan.depends_on_length or is_steered else None,
         "seed": seed,
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
+
+
+def _unless_memory_runs_out(done: Callable[[], _Done], instead: str) -> _Done | None:
+    """What is done; None where it takes more memory than there is, which is told with what is so instead."""
+    try:
+        return done()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    _log.warning("out of memory at the end of the training: %s", instead)
+    return None
 
 
 def _with_memory(attempt: "_Attempt") -> Trained:
@@ -217,6 +241,8 @@ class _Attempt:
             progress.reports, progress.best, progress.before_s = list(kept.reports), kept.best, kept.train_s
             progress.snapshots.restore(kept.collected)
             sampler.seen_losses = kept.patch_losses
+            if course.has_ended(progress.reports):
+                validate_last(network, trainee.optimizer, progress, partial(self._validated, masks_only(network)))
             self.on_restored(progress.reports)
         started = time.monotonic()
         if not course.has_ended(progress.reports):
@@ -288,6 +314,11 @@ class _Attempt:
         plan, margin_px = self.candidate.plan, self.candidate.architecture.margin_px
         return validate(model, self.validation, self.class_names, tile_px=plan.patch_px, margin_px=margin_px)
 
+    def _mean(self, network: keras.Model, snapshots: Snapshots) -> tuple[keras.Model, Validation] | None:
+        """The one model of all snapshots, and what it reaches; None where there are none."""
+        model = snapshots.model(network)
+        return None if model is None else (model, self._validated(model))
+
     def _finished(self, network: keras.Model, progress: Progress, seconds: float, num_parts: int) -> Trained:
         """The best epoch, or the mean of several snapshots where that is better."""
         best, num_averaged = progress.best, 0
@@ -298,12 +329,13 @@ class _Attempt:
         if self.policy in MIXED:
             model = build_model(self.candidate.architecture, self.bands, len(self.class_names))
             model.set_weights(best.weights)
-            validation = self._validated(model)
-        mean = progress.snapshots.model(network)
-        if mean is not None:
-            of_mean = self._validated(mean)
-            if of_mean.mean_jaccard > validation.mean_jaccard:
-                model, validation, num_averaged = mean, of_mean, len(progress.snapshots.taken)
+            in_single = _unless_memory_runs_out(partial(self._validated, model), "its score is that in half precision")
+            validation = in_single or validation
+        mean = _unless_memory_runs_out(
+            partial(self._mean, network, progress.snapshots), f"epoch {best.epoch} is kept, and no mean of snapshots"
+        )
+        if mean is not None and mean[1].mean_jaccard > validation.mean_jaccard:
+            model, validation, num_averaged = *mean, len(progress.snapshots.taken)
         plan, budget = self.candidate.plan, self.course.budget
         num_patches = len(progress.reports) * budget.steps_per_epoch * plan.batch_size
         figures = {

@@ -1,5 +1,6 @@
 """How often a training is validated: by counted operations, not by a clock, so that every machine agrees."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,25 +9,34 @@ from pipeline.patches.scenes import TrainingScene
 from pipeline.validation.whole_ground import OVERLAP, TILES_PER_BATCH
 from search_space.candidate import Candidate
 from search_space.network.cost import PASSES
+from search_space.study import Budget
 from smoothing.blending import num_tiles
 
 MOST_SHARE = 0.15
-"""Validations together cost less than this share of the training."""
+"""All validations of a training, that after its last epoch too, cost less than this share of it.
+
+One there always is: a training that is too short for it ends with it all the same.
+"""
 
 
-def epochs_per_validation(candidate: Candidate, scenes: Sequence[TrainingScene], steps_per_epoch: int) -> int:
-    """After how many epochs a validation is due: the fewest with which it costs less than `MOST_SHARE`.
+def epochs_per_validation(candidate: Candidate, scenes: Sequence[TrainingScene], budget: Budget) -> int:
+    """After how many epochs a validation is due: the fewest with which all together cost less than `MOST_SHARE`.
 
     Tiles are as large as patches, so that what one costs makes no difference.
 
     Args:
         candidate: What is trained.
         scenes: Held-out scenes, or parts of them.
-        steps_per_epoch: Of the training.
+        budget: Of the training, whose last epoch is validated whatever its number is.
+
+    Returns:
+        From 1, for every epoch, to the number of epochs, for the last alone.
     """
-    plan = candidate.plan
+    plan, epochs = candidate.plan, budget.epochs
     num_tiles = num_validated_tiles(scenes, plan.patch_px, candidate.architecture.margin_px)
-    return int(num_tiles / (MOST_SHARE * PASSES * steps_per_epoch * plan.batch_size)) + 1
+    allowed = MOST_SHARE * PASSES * budget.steps_per_epoch * plan.batch_size * epochs
+    most = math.ceil(allowed / max(1, num_tiles)) - 1
+    return math.ceil(epochs / max(1, most))
 
 
 def num_validated_tiles(scenes: Sequence[TrainingScene], tile_px: int, margin_px: int) -> int:

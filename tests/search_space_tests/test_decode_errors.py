@@ -123,6 +123,12 @@ def test_a_rule_over_many_keys_does_not_print_their_table() -> None:
     assert message == "f.toml: 'plan.loss': at least one loss must have a positive weight, such as bce = 1.0."
 
 
+def test_a_rule_over_a_list_prints_it() -> None:
+    message = told({"plan": {"schedule": {"kind": "steps", "at": [0.75, 0.5]}}}, Candidate)
+
+    assert message == "f.toml: 'plan.schedule.at' must rise, such as [0.5, 0.75]. Received [0.75, 0.5]."
+
+
 @pytest.mark.parametrize("plain", [{}, [], {"fold": 3}, {"fold": "test", "scenes": [], "jaccard": {}, "extra": 1}])
 def test_a_remedy_of_the_caller_stands_for_every_problem(plain: Any) -> None:
     message = told(plain, ScoreRecord, remedy="Run `score` again")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hyperopt import space_eval
 
-from search_space.architecture import Resnet34
+from search_space.architecture import L2Regularisation, Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, MapgroveError
@@ -128,6 +128,8 @@ def residual_inception_skip(graph: Graph) -> None:
 def nnunet(graph: Graph) -> None:
     assert channels(graph) == [32, 64, 128, 256, 512, 512, 512]
     assert set(graph.outputs) == {"masks", *(f"masks{level}" for level in range(1, 6))}
+    # The gradient of an L2 is twice its weight times what it weighs: a decay of 0.00003.
+    assert read_recipe("nnunet-2d").architecture.regularisation == L2Regularisation(weight=1.5e-5)
 
 
 FACTS: dict[str, tuple[int, Callable[[Graph], None]]] = {

@@ -121,6 +121,26 @@ def test_ground_beyond_the_image_is_not_known() -> None:
     assert count_polygons([MultiPolygon([box(0, 0, 10, 4), box(0, 6, 10, 10)])], [SQUARE], holed) == counts(1, 0, 0)
 
 
+def test_a_polygon_without_an_area_is_no_thing() -> None:
+    known = np.ones((10, 10), bool)
+    known[:, 8:] = False
+    nothing = [Polygon(), MultiPolygon(), Polygon([(1, 1), (5, 5), (1, 1)])]
+    for ground in (None, known, ~known):
+        assert count_polygons(nothing, [], ground) == counts(0, 0, 0)
+        assert count_polygons([], nothing, ground) == counts(0, 0, 0)
+        assert count_polygons(nothing, nothing, ground) == counts(0, 0, 0)
+    assert count_polygons([*nothing, SQUARE], [*nothing, SQUARE], known) == counts(1, 0, 0)
+
+
+def test_a_polygon_that_only_touches_known_ground_is_none_of_it() -> None:
+    known = np.zeros((10, 10), bool)
+    known[:, 5:] = True
+    assert count_polygons([box(0, 0, 5, 5)], [box(0.5, 0, 5, 5)], known) == counts(0, 0, 0)
+    # Beside a corner, and along a side of what it is cut to.
+    touching = MultiPolygon([box(0, 0, 5, 5), box(7, 7, 9, 9)])
+    assert count_polygons([touching], [box(7, 7, 9, 9)], known) == counts(1, 0, 0)
+
+
 def test_scenes_count_by_their_polygons() -> None:
     assert total([counts(1, 2, 3), counts(4, 0, 1)]) == counts(5, 2, 4)
     assert total([]) == counts(0, 0, 0)

@@ -92,11 +92,17 @@ def test_as_many_tiles_are_counted_as_are_predicted(tile_px: int, margin_px: int
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 9, 17, 50])
-def test_validations_cost_less_than_15_percent_and_are_no_rarer_than_that_needs(steps: int) -> None:
+@pytest.mark.parametrize("epochs", [1, 2, 5, 7, 30, 200])
+def test_validations_cost_less_than_15_percent_and_are_no_rarer_than_that_needs(steps: int, epochs: int) -> None:
     candidate = decode(Candidate, {"plan": {"patch_px": 64, "batch_size": 4}}, where="test")
-    held_out = [scene(200, 200, 200)]
-    # 4 tiles of 64 px along each side, at most 48 px apart. Training costs three passes per patch.
-    passes_per_epoch, passes_per_validation = 3 * 4 * steps, 16
-    every = epochs_per_validation(candidate, held_out, steps)
-    assert passes_per_validation / (every * passes_per_epoch) < 0.15
-    assert every == 1 or passes_per_validation / ((every - 1) * passes_per_epoch) >= 0.15
+    held_out, budget = [scene(200, 200, 200)], Budget(epochs=epochs, steps_per_epoch=steps)
+    every = epochs_per_validation(candidate, held_out, budget)
+
+    def share(validate_every: int) -> float:
+        """4 tiles of 64 px along each side, at most 48 px apart. Training costs three passes per patch."""
+        planned = Course(candidate.plan, budget, validate_every)
+        num_validations = sum(planned.is_validated(epoch) for epoch in range(1, epochs + 1))
+        return num_validations * 16 / (epochs * 3 * 4 * steps)
+
+    assert share(every) < 0.15 or every == epochs, "only the last, which is never left out"
+    assert all(share(oftener) >= 0.15 for oftener in range(1, every))

@@ -140,6 +140,39 @@ def test_a_checkpoint_with_other_weights_than_it_says_is_left_alone(
     assert again.reports[0].training_loss == first.reports[0].training_loss
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_memory_that_runs_out_at_the_end_leaves_the_best_epoch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    ended: list[bool] = []
+
+    def limited(model: keras.Model, *scenes: Any, **more: Any) -> Any:
+        if len(ended) == 3:
+            raise ResourceExhaustedError("OOM when allocating tensor with shape[8,16,16,4]")
+        return validate(model, *scenes, **more)
+
+    monkeypatch.setattr("pipeline.training.train.validate", limited)
+    plan = {**SMALL["plan"], "averaging": {"kind": "snapshots", "num": 2}}
+    with caplog.at_level(logging.WARNING):
+        trained = run(
+            {**SMALL, "plan": plan},
+            precision=policy,
+            more={"on_epoch": lambda report: ended.append(bool(report.jaccard))},
+        )
+    assert ended == [True] * 3, "no epoch is trained again"
+    best = int(trained.figures["best_epoch"])
+    assert trained.validation.jaccard == trained.reports[best - 1].jaccard
+    assert "num_averaged" not in trained.figures
+    assert {layer.compute_dtype for layer in trained.model.layers} == {"float32"}
+    told = [each.getMessage() for each in caplog.records if "out of memory at the end" in each.getMessage()]
+    assert told[-1].endswith(f": epoch {best} is kept, and no mean of snapshots")
+    assert len(told) == (1 if policy == "float32" else 2)
+    monkeypatch.undo()
+    if policy == "float32":
+        again = validate(trained.model, [make_scene(2)], ["square", "stripe"], tile_px=16)
+        assert again.jaccard == trained.validation.jaccard
+
+
 EVERY_LOSS = {"loss": dict.fromkeys(encode(LossMix(bce=1.0)), 1.0)}
 
 
@@ -217,9 +250,12 @@ def test_half_precision_is_for_the_way_through_the_network_alone(policy: str) ->
     assert np.isfinite(trained.reports[0].training_loss)
 
 
-def test_a_processor_computes_in_single_precision_unless_told_otherwise() -> None:
+def test_a_processor_computes_in_single_precision_unless_told_otherwise(caplog: pytest.LogCaptureFixture) -> None:
     assert chosen_policy("auto") == "float32"
+    assert not caplog.text
     assert chosen_policy("mixed_bfloat16") == "mixed_bfloat16"
+    [told] = caplog.messages
+    assert told.startswith("limits.precision = mixed_bfloat16: trains, but slowly")
     before = keras.config.dtype_policy().name
     with computing_in("mixed_float16"):
         assert keras.layers.Dense(1).compute_dtype == "float16"
@@ -236,10 +272,34 @@ def test_patience_ends_a_training_and_a_resumed_one_agrees(tmp_path: Path) -> No
 
 
 def test_short_epochs_are_validated_now_and_then_and_the_last_always() -> None:
-    # 16 tiles of 16 px are predicted, which costs 0.44 of 3 steps with 4 patches.
-    trained = run(epochs=5, steps=3)
-    assert [bool(report.jaccard) for report in trained.reports] == [False, False, True, False, True]
-    assert [report.validation_s is not None for report in trained.reports] == [False, False, True, False, True]
+    # 16 tiles of 16 px are predicted, which costs 0.44 of 3 steps with 4 patches: there is time for two in 7 epochs.
+    trained = run(epochs=7, steps=3)
+    validated = [False, False, False, True, False, False, True]
+    assert [bool(report.jaccard) for report in trained.reports] == validated
+    assert [report.validation_s is not None for report in trained.reports] == validated
+
+
+def test_a_shorter_budget_does_not_end_with_an_epoch_that_was_not_validated(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+
+    class CutOffError(Exception):
+        pass
+
+    def cut(report: EpochReport) -> None:
+        if report.epoch == 3:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        run(epochs=7, steps=3, more={"checkpoint": checkpoint, "on_epoch": cut})
+    told: list[EpochReport] = []
+    trained = run(epochs=2, steps=3, more={"checkpoint": checkpoint, "on_restored": told.extend})
+    assert [bool(report.jaccard) for report in trained.reports] == [False, True]
+    assert told == list(trained.reports)
+    assert trained.reports[-1].jaccard == trained.validation.jaccard
+    whole = run(epochs=2, steps=3)
+    assert whole.validation == trained.validation
+    for ours, theirs in zip(trained.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_new_network_can_be_given_its_first_weights() -> None:
