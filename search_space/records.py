@@ -332,6 +332,8 @@ class ModelSet(Frozen):
     def _a_map_for_each_class(self) -> Self:
         mapped = [each.class_name for each in self.maps]
         wanted = [name for name in self.classes if self.members_of(name)]
+        if mapped and not wanted:
+            raise ValueError("`maps` must be empty, as there is no model")
         if mapped != wanted:
             raise ValueError(f"`maps` must have one entry for each class with a model, in order: {', '.join(wanted)}")
         return self

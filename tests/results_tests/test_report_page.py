@@ -324,6 +324,8 @@ def test_records_survive_their_files_and_refuse_contradictions(models, score):
     for maps in ([], encode(models)["maps"][:1], encode(models)["maps"][::-1]):
         with pytest.raises(MalformedError, match="one entry for each class with a model, in order: Water, Roads"):
             decode(ModelSet, {**encode(models), "maps": maps}, where="t")
+    with pytest.raises(MalformedError, match=r"`maps` must be empty, as there is no model\.$"):
+        decode(ModelSet, {**encode(models), "members": []}, where="t")
     with pytest.raises(MalformedError, match="does not have: Water"):
         decode(ModelSet, {**encode(models), "classes": ["Roads"]}, where="t")
 
