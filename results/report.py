@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from results import page
-from results.commands import StudyCommands
+from results.commands import StudyCommands, again_phrases
 from results.curve_figures import best_learning_curves, retraining_curves
 from results.effect_figures import what_mattered
 from results.facts import FINISHED, mean_jaccard, ranked, training_s
@@ -33,6 +33,7 @@ from results.scores import (
     scored_ground_phrase,
     things_phrase,
     thresholds_phrase,
+    validated_phrase,
 )
 from results.splits import held_out_phrase, split_notes, split_table
 from results.tables import all_trials, candidate_details, leader_board
@@ -58,6 +59,8 @@ class ReportInput:
         made_s: When the page is made, in seconds since the epoch; left out where None.
         options: Further words that every command needs, such as `--store URL` or `--set KEY=VALUE`.
         split: How the ground was split; None where the prepared data are not at hand.
+        retrained: The study as the models were retrained for it; None where nobody knows.
+        damaged: What could not be shown as its file is damaged, one line each.
     """
 
     study: Study
@@ -71,6 +74,8 @@ class ReportInput:
     made_s: float | None = None
     options: Sequence[str] = ()
     split: Split | None = None
+    retrained: Study | None = None
+    damaged: Sequence[str] = ()
 
     @property
     def best(self) -> Trial | None:
@@ -150,6 +155,7 @@ def _headline(given: ReportInput) -> list[str]:
         page.paragraph("Mapgrove", "brand"),
         page.study_title(study.name),
         page.paragraph(_summary(given), "lead"),
+        *(page.paragraph(line, "warning") for line in given.damaged),
         page.tiles(values),
         page.facts(known),
     ]
@@ -315,9 +321,8 @@ def _budgets_phrase(given: ReportInput) -> str:
     known = [(each.epochs, each.steps_per_epoch) for each in given.members if each.epochs and each.steps_per_epoch]
     budgets = dict.fromkeys(Budget(epochs=epochs, steps_per_epoch=steps) for epochs, steps in known)
     several = " or ".join(map(_budget_phrase, budgets or [given.study.retrain]))
-    validation = f" Its validation ground: {held_out_phrase(given.study.folds, 'validation')}."
-    own_split = any(not each.num_folds for each in given.members)
-    return f"The budget of each was {several}.{validation if own_split else ''}"
+    own_split = held_out_phrase(given.study.folds, "validation")
+    return f"The budget of each was {several}. {validated_phrase(given.members, own_split)}"
 
 
 def _scores(given: ReportInput) -> list[str]:
@@ -378,12 +383,11 @@ def _trials(given: ReportInput) -> list[str]:
 
 def _again(given: ReportInput) -> list[str]:
     fold = given.score.fold if given.score else ""
+    lines = given.commands or given.lines.everything(given.best, given.model_set, fold, given.retrained)
     return [
         page.heading("Do it again"),
-        page.paragraph(
-            "The same study, seed and data give the same proposals; on one machine also the same losses.", "quiet"
-        ),
-        page.commands(given.commands or given.lines.everything(given.best, given.model_set, fold)),
+        page.paragraph(" ".join(again_phrases(given.study, given.members, lines)), "quiet"),
+        page.commands(lines),
     ]
 
 

@@ -98,24 +98,6 @@ class BandNumbers(Frozen):
         return self
 
 
-class Chosen(Frozen):
-    """What a class is retrained from.
-
-    Attributes:
-        candidate: Its network and how to train it.
-        trial: Number of the trial that found it; None for a recipe.
-        study: Name of the study of that trial, where it is not the one that is retrained.
-        recipe: Name or file of the recipe; empty for a trial.
-        prediction: How tiles become a map, where the recipe says so; else the study does.
-    """
-
-    candidate: Candidate
-    trial: Number | None = None
-    study: str = ""
-    recipe: str = ""
-    prediction: PredictionSettings | None = None
-
-
 class ModelMember(Frozen):
     """One retrained model, which maps one class; the map of the class is the mean of those of all its members.
 
@@ -137,6 +119,8 @@ class ModelMember(Frozen):
         study: Name of the study of that trial, where it is not the one of the set.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
+        start_from: What `start` was, as `retrain --from` named it; empty where nobody wrote it down.
+        fine_tuned: Whether it was trained as `retrain --fine-tune` does.
         validation_jaccard: Jaccard on its validation ground at `threshold`, which that ground chose; None where the
             class is absent there.
         reports: One report per epoch of the retraining.
@@ -161,6 +145,8 @@ class ModelMember(Frozen):
     study: str = ""
     recipe: str = ""
     prediction: PredictionSettings | None = None
+    start_from: str = ""
+    fine_tuned: bool = False
     validation_jaccard: Share | None = None
     reports: Annotated[tuple[EpochReport, ...], ListAsTuple] = ()
     figures: dict[str, float] = {}

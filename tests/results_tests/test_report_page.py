@@ -9,7 +9,7 @@ import pytest
 from results.figure_files import left_out_line, write_figures
 from results.page import PictureError
 from results.report import ReportInput, report_html, write_report
-from results.scores import independence_phrase, model_table, score_table, thresholds_phrase
+from results.scores import independence_phrase, model_table, score_table, thresholds_phrase, validated_phrase
 from results.text import render_table
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
@@ -303,8 +303,18 @@ def test_the_page_warns_of_scores_on_ground_that_trained(study, ensembles, score
     assert "Neither the search nor the retraining looked at these" not in text
     assert (
         "5 models of 2 classes, on 3 folds, 2 seeds. A class is mapped by the mean of its models. "
-        "The budget of each was 40 epochs of 30 steps." in text
+        "The budget of each was 40 epochs of 30 steps. "
+        "Validation ground: for Water of the 3 folds, each model's the one that it did not see; for Roads scene_03."
+    ) in text
+    assert validated_phrase(ensembles.members_of("Water"), "scene_03") == (
+        "Validation ground: of the 3 folds, each model's the one that it did not see."
     )
+    assert validated_phrase(ensembles.members_of("Roads"), "scene_03") == "Validation ground: scene_03."
+
+
+def test_what_is_damaged_is_warned_of_on_the_page(study, trials):
+    html = report_html(ReportInput(study, trials, damaged=["score.json is <damaged>"]))
+    assert '<p class="warning">score.json is &lt;damaged&gt;</p>' in html
 
 
 def test_records_survive_their_files_and_refuse_contradictions(models, score):
