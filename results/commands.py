@@ -139,8 +139,8 @@ def again_phrases(study: Study, members: Sequence[ModelMember], lines: Sequence[
     told = [
         f"The same study, seed and data give the same proposals; {on_one_machine}."
         if study.search.lookahead
-        else "With search.lookahead = 0 proposals follow the results that are there at their time, and so the pace of the "
-        f"workers; with a single worker the same study, seed and data give the same ones, {on_one_machine}."
+        else "With search.lookahead = 0 proposals follow the results that are there at their time, and so the pace "
+        f"of the workers; with a single worker the same study, seed and data give the same ones, {on_one_machine}."
     ]
     if SOME_FILE in words:
         told.append(f"{SOME_FILE} stands for the study's file, in which --set replaces values.")

@@ -8,7 +8,10 @@ from search_space.candidate import Candidate
 from search_space.decode import Frozen, Whole
 from search_space.prediction import PredictionSettings
 
-ORIGIN = ("trial", "study", "recipe", "prediction", "start_from", "fine_tuned")
+HOW_ASKED = ("start_from", "fine_tuned")
+"""How a retraining was asked for a model; maps and scores do not depend on it."""
+
+ORIGIN = ("trial", "study", "recipe", "prediction", *HOW_ASKED)
 """What is told of a model from its choice on, and does not make it another model."""
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
-from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
+from search_space.chosen import HOW_ASKED
+from search_space.decode import Frozen, ListAsTuple, Whole, encode, fingerprint
 from search_space.objective import EpochReport
 from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
@@ -327,7 +328,11 @@ class ModelSet(Frozen):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits by which maps and scores know the models that made them."""
-        return fingerprint(self)
+        plain = encode(self)
+        for member in plain["members"]:
+            for name in HOW_ASKED:
+                del member[name]
+        return fingerprint(plain)
 
     def members_of(self, class_name: str) -> tuple[ModelMember, ...]:
         """The models of a class, none where it has not been retrained."""

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
     named = load_study(options)
     refuse_retraining(named)
     from results.figure_files import left_out_line, write_figures
-    from results.report import ReportInput, write_report
+    from results.report import write_report
+    from results.report_input import ReportInput
     from results.settings import OF_SEARCH, settings_set
 
     with open_study_store(named) as store:
@@ -174,7 +175,7 @@ def _pictures(study: Study, models: ModelSet | None, damage: Damage) -> list[tup
             continue
         for name, what in (("comparison.png", "imagery, labels and the map"), ("overlay.png", "the map")):
             path, caption = folder / name, f"Scene {folder.name}: {what}"
-            if path.is_file() and damage.kept(path, picture, path, caption):
+            if path.is_file() and damage.kept(path, picture, path, caption) is not None:
                 pictures.append((path, caption))
                 break
     return pictures
