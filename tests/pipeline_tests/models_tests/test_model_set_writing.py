@@ -16,6 +16,7 @@ import pytest
 from pipeline.files import sha256_of, sole_writer
 from pipeline.maps.scene_maps import ImageScene
 from pipeline.models import model_set_writing
+from pipeline.models.earlier_models import earlier_models
 from pipeline.models.model_card import model_card
 from pipeline.models.model_set import LoadedModelSet, read_model_set, read_model_set_study
 from pipeline.models.model_set_writing import FinishedTraining, assemble
@@ -178,6 +179,15 @@ def test_models_that_are_no_longer_wanted_leave_and_other_files_stay(finish: Fin
     assert not (folder / "pond").exists()
     assert kept.stat().st_ino == inode, "what is there already is not copied again"
     assert after.fingerprint != before.fingerprint
+
+
+def test_how_a_model_was_asked_for_is_kept_with_it(finish: Finish, tmp_path: Path) -> None:
+    asked = {"start": "0" * 64, "start_from": "runs/old/models", "fine_tuned": True, "trial": 3, "study": "old"}
+    [member] = assemble(STUDY, [finish("road", **asked)], tmp_path / "models").members
+
+    assert {name: getattr(member, name) for name in asked} == asked
+    kept = earlier_models(STUDY, tmp_path / "models", "f00d", without=("water",))
+    assert [(each.task.start_from, each.task.fine_tuned) for each in kept.finished] == [("runs/old/models", True)]
 
 
 @pytest.mark.parametrize("when", ["copy", "card"])
