@@ -84,13 +84,15 @@ def _stop_on_hang_up() -> None:
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of all verbs; only the chosen one's file is imported, so that `--help` answers at once."""
-    parser = argparse.ArgumentParser(
+    from verbs.parser import VERB, OneLineParser
+
+    parser = OneLineParser(
         prog="run_search.py",
         description="Mapgrove grows a U-Net for every class on a map.",
         epilog="Each verb has its own help: run_search.py VERB --help",
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    verbs = parser.add_subparsers(dest="verb", metavar=VERB, required=True, title="verbs")
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:

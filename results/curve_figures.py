@@ -1,7 +1,6 @@
 """The figures of how networks learned: one line per run, labelled at its end."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 from results.facts import ranked, trial_title
 from results.style import LIGHT, TEXT_PT, Theme, new_figure, plain_text, style_axes, title
 from search_space.objective import EpochReport
-from search_space.records import ModelMember
 from trials_db.records import Trial
 
 HEIGHT_IN = 3.9
@@ -25,43 +23,10 @@ def best_learning_curves(trials: Iterable[Trial], top: int = 5, theme: Theme = L
     return learning_curves({trial_title(trial): trial.reports for trial in best}, theme=theme)
 
 
-def retraining_curves(members: Iterable[ModelMember], theme: Theme = LIGHT) -> Figure | None:
-    """Learning curves of retrained models, one line per class; None where no epoch is known.
-
-    Of several models of a class the line is their mean, epoch by epoch over those that came so far, with each of them
-    as a faint line beneath.
-    """
-    runs: dict[str, list[Sequence[EpochReport]]] = {}
-    for member in members:
-        if member.reports:
-            runs.setdefault(member.class_name, []).append(member.reports)
-    if not runs:
-        return None
-    means = {name: _mean_run(name, several) for name, several in runs.items()}
-    beneath = {name: several for name, several in runs.items() if len(several) > 1}
-    return learning_curves(means, "Validation Jaccard per class", theme, beneath)
-
-
-def _mean_run(class_name: str, runs: Sequence[Sequence[EpochReport]]) -> Sequence[EpochReport]:
-    if len(runs) == 1:
-        return runs[0]
-    by_epoch: dict[int, list[EpochReport]] = {}
-    for report in (report for run in runs for report in run):
-        by_epoch.setdefault(report.epoch, []).append(report)
-    means = []
-    for epoch, reports in sorted(by_epoch.items()):
-        known = [value for report in reports if (value := report.mean_jaccard) is not None]
-        loss = fmean(report.training_loss for report in reports)
-        jaccard = {class_name: fmean(known)} if known else {}
-        means.append(EpochReport(epoch=epoch, training_loss=loss, jaccard=jaccard))
-    return means
-
-
 def learning_curves(
     curves: Mapping[str, Sequence[EpochReport]],
     measure: str = "Mean validation Jaccard",
     theme: Theme = LIGHT,
-    beneath: Mapping[str, Sequence[Sequence[EpochReport]]] | None = None,
 ) -> Figure:
     """Validation Jaccard and training loss per epoch, one line per run.
 
@@ -69,7 +34,6 @@ def learning_curves(
         curves: Name of the run to its epochs; runs without epochs are left out. The first is drawn strongest.
         measure: What the Jaccard of a run is: the mean over its classes, or that of one class.
         theme: Colours.
-        beneath: Name of a run to those that it is the mean of: faint lines in its colour.
     """
     runs = {name: list(reports) for name, reports in curves.items() if reports}
     scores = {name: [report.mean_jaccard for report in reports] for name, reports in runs.items()}
@@ -79,15 +43,9 @@ def learning_curves(
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_curves(left, measure, scores, runs, theme)
     _draw_curves(right, "Training loss", losses, runs, theme)
-    for place, name in enumerate(runs):
-        for reports in (beneath or {}).get(name, ()):
-            epochs = [report.epoch for report in reports]
-            _draw_faint(left, epochs, [report.mean_jaccard for report in reports], place, theme)
-            _draw_faint(right, epochs, [report.training_loss for report in reports], place, theme)
     if len(runs) > 1:
         _remark_below(right, "each run minimises its own loss: compare shapes, not heights", theme)
-    every = [[report.mean_jaccard for report in reports] for several in (beneath or {}).values() for reports in several]
-    _frame_scores(left, [*scores.values(), *every])
+    _frame_scores(left, scores.values())
     _label_ends(left, scores, runs, LABEL_IN / (height_in - AROUND_IN), theme)
     return figure
 
@@ -118,11 +76,6 @@ def _draw_curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None
         marker="o",
         markersize=3.5 if len(known[0]) <= 12 else 0.0,
     )
-
-
-def _draw_faint(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], place: int, theme: Theme) -> None:
-    colour = theme.series[place % len(theme.series)]
-    axes.plot(*_validated(epochs, values), color=colour, linewidth=0.8, alpha=0.35, zorder=1)
 
 
 def _validated(epochs: Sequence[int], values: Sequence[float | None]) -> tuple[list[int], list[float]]:

@@ -14,6 +14,7 @@ from trials_db.records import Trial
 
 WORTH_A_PANEL = 0.01
 MIN_PANELS = 2
+REMARK = "dot: a trial; bar: the median of its group, of numbers a third of the trials; grey: may be chance"
 
 
 def what_mattered(trials: Iterable[Trial], top: int = 6, theme: Theme = LIGHT) -> Figure | None:
@@ -38,7 +39,7 @@ def what_mattered(trials: Iterable[Trial], top: int = 6, theme: Theme = LIGHT) -
         return None
     num_columns = min(2, len(effects))
     num_rows = -(-len(effects) // num_columns)
-    figure = new_figure(4.3 * num_columns, 2.6 * num_rows, theme)
+    figure = new_figure(4.3 * num_columns, 2.6 * num_rows + 0.3, theme)
     panels = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
     for axes, effect in zip(panels.flat, effects, strict=False):
         _draw_effect(axes, effect, theme)
@@ -46,6 +47,7 @@ def what_mattered(trials: Iterable[Trial], top: int = 6, theme: Theme = LIGHT) -
         axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("mean validation Jaccard", **plain_text(theme))
+    figure.supxlabel(REMARK, **plain_text(theme))
     return figure
 
 

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from results.curve_figures import best_learning_curves, retraining_curves
+from results.curve_figures import best_learning_curves
 from results.effect_figures import what_mattered
 from results.figures import jaccard_per_class, search_progress
 from results.importance import effects_missing
-from results.report import ReportInput, jaccard_of_folds, spreads_of
+from results.report_input import ReportInput, jaccard_of_folds, spreads_of
+from results.retraining_figure import retraining_curves
 from results.style import save_png
 
 _DRAWN: Mapping[str, Callable[[ReportInput], Figure | None]] = {
-    "search_progress": lambda given: search_progress(given.trials, given.study.search.startup_trials),
+    "search_progress": lambda given: search_progress(
+        given.trials, given.study.search.startup_trials, algorithm=given.study.search.algorithm
+    ),
     "learning_curves": lambda given: best_learning_curves(given.trials, 4),
     "what_mattered": lambda given: what_mattered(given.trials),
     "retraining": lambda given: retraining_curves(given.members),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,13 +16,20 @@ from trials_db.records import Trial
 MARKS = {"pruned": ("v", "stopped early"), "infeasible": ("s", "infeasible"), "failed": ("X", "failed")}
 
 
-def search_progress(trials: Iterable[Trial], startup_trials: int = 0, theme: Theme = LIGHT) -> Figure:
+PROPOSERS = {"tpe": "TPE", "anneal": "annealing", "mix": "TPE, annealing and chance", "rand": "chance"}
+"""What proposes after the start-up, by `search.algorithm`."""
+
+
+def search_progress(
+    trials: Iterable[Trial], startup_trials: int = 0, theme: Theme = LIGHT, algorithm: str = "tpe"
+) -> Figure:
     """Mean validation Jaccard of every trial in order, with the best so far.
 
     Args:
         trials: All trials of a study, in any order.
         startup_trials: Trials before this number were drawn from the prior; their region is shaded.
         theme: Colours.
+        algorithm: What proposed the others; random search has no start-up.
     """
     trials = sorted(trials, key=lambda trial: trial.number)
     figure = new_figure(8.6, 4.2, theme)
@@ -32,8 +40,8 @@ def search_progress(trials: Iterable[Trial], startup_trials: int = 0, theme: The
     axes.set_xlim(-0.7, last + 0.7)
     low, high = _frame([value for _, value in done])
     axes.set_ylim(low - 0.13 * (high - low), high)
-    if startup_trials:
-        _shade_startup(axes, min(startup_trials, last + 1), theme)
+    if startup_trials and algorithm != "rand":
+        _shade_startup(axes, min(startup_trials, last + 1), PROPOSERS[algorithm], theme)
     if done:
         _draw_progress(axes, done, last, theme)
     else:
@@ -66,14 +74,17 @@ def _draw_progress(axes: Axes, done: Sequence[tuple[int, float]], last: int, the
     numbers = [number for number, _ in done]
     values = [value for _, value in done]
     best = list(accumulate(values, max))
-    axes.step([*numbers, last], [*best, best[-1]], where="post", color=theme.series[0], linewidth=2.0, zorder=2)
-    axes.scatter(numbers, values, s=30, color=theme.series[1], edgecolor=theme.paper, linewidth=0.8, zorder=3)
+    line: dict[str, Any] = {"where": "post", "color": theme.series[0], "linewidth": 2.0, "zorder": 2}
+    axes.step([*numbers, last], [*best, best[-1]], label="best so far", **line)
+    dots: dict[str, Any] = {"s": 30, "color": theme.series[1], "edgecolor": theme.paper, "linewidth": 0.8, "zorder": 3}
+    axes.scatter(numbers, values, label="a trial", **dots)
     first = next(index for index, value in enumerate(values) if value == best[-1])
     axes.scatter([numbers[first]], [values[first]], s=75, color=theme.series[0], edgecolor=theme.paper, zorder=4)
     axes.annotate(
         f"best {best[-1]:.3f}\ntrial {numbers[first]}",
-        (last, best[-1]),
-        xytext=(12, 0),
+        (1.0, best[-1]),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(6, 0),
         textcoords="offset points",
         va="center",
         annotation_clip=False,
@@ -82,9 +93,10 @@ def _draw_progress(axes: Axes, done: Sequence[tuple[int, float]], last: int, the
     )
 
 
-def _shade_startup(axes: Axes, count: int, theme: Theme) -> None:
+def _shade_startup(axes: Axes, count: int, proposer: str, theme: Theme) -> None:
     axes.axvspan(-0.7, count - 0.5, color=theme.faint, alpha=0.55, linewidth=0, zorder=0)
-    axes.text(-0.5, 0.985, "start-up, before TPE", transform=axes.get_xaxis_transform(), va="top", **plain_text(theme))
+    said = f"start-up, before {proposer}"
+    axes.text(-0.5, 0.985, said, transform=axes.get_xaxis_transform(), va="top", **plain_text(theme))
 
 
 def _mark_unfinished(axes: Axes, trials: Sequence[Trial], height: float, theme: Theme) -> None:
@@ -107,11 +119,11 @@ def _mark_unfinished(axes: Axes, trials: Sequence[Trial], height: float, theme: 
     if axes.get_legend_handles_labels()[0]:
         legend = axes.legend(
             loc="upper right",
-            bbox_to_anchor=(1.0, -0.04),
-            ncols=3,
+            bbox_to_anchor=(1.0, -0.1),
+            ncols=5,
             frameon=False,
             fontsize=SMALL_PT,
-            handletextpad=0.2,
+            handletextpad=0.5,
             columnspacing=1.2,
         )
         for text in legend.get_texts():
@@ -136,7 +148,7 @@ def jaccard_per_class(
     series = [("validation ground", validation, theme.series[1])]
     if test is not None:
         series.append(("held-out test ground", test, theme.series[0]))
-    figure = new_figure(8.6, 0.9 + 0.27 * (len(classes) * (len(series) + 0.6)), theme)
+    figure = new_figure(8.6, 1.1 + 0.27 * (len(classes) * (len(series) + 0.6)), theme)
     axes = figure.add_subplot()
     style_axes(axes, theme, grid=None)
     thickness = 0.8 / len(series)
@@ -149,9 +161,11 @@ def jaccard_per_class(
     axes.set_yticks(range(len(classes)), classes, **plain_text(theme, TEXT_PT, strong=True))
     axes.set_ylim(len(classes) - 0.45, -0.55)
     axes.set_xlim(0.0, 1.0)
-    axes.set_xticks([])
+    axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
     title(axes, "Jaccard per class", theme)
-    legend = axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=SMALL_PT)
+    if any(spread for spread in (spreads or {}).values()):
+        axes.plot([], [], color=theme.ink, linewidth=1.2, label="± one standard deviation")
+    legend = axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=SMALL_PT)
     for text in legend.get_texts():
         text.set_color(theme.quiet)
     return figure

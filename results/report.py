@@ -1,19 +1,17 @@
 """The report: one page that shows a study, its best networks, and how well they map."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from results import page
-from results.commands import StudyCommands
-from results.curve_figures import best_learning_curves, retraining_curves
+from results.commands import again_phrases
+from results.curve_figures import best_learning_curves
 from results.effect_figures import what_mattered
-from results.facts import FINISHED, mean_jaccard, ranked, training_s
-from results.figures import jaccard_per_class, search_progress
+from results.facts import mean_jaccard, ranked, training_s
+from results.figures import PROPOSERS, jaccard_per_class, search_progress
 from results.files import write_text
-from results.importance import effects_missing
+from results.importance import dimension_effects, effects_missing
 from results.phrases import (
     architecture_phrase,
     count_text,
@@ -23,6 +21,8 @@ from results.phrases import (
     failures_line,
     jaccard_text,
 )
+from results.report_input import ReportInput, jaccard_of_folds, spreads_of
+from results.retraining_figure import retraining_curves
 from results.scores import (
     absent_phrase,
     independence_phrase,
@@ -33,69 +33,12 @@ from results.scores import (
     scored_ground_phrase,
     things_phrase,
     thresholds_phrase,
+    validated_phrase,
 )
 from results.splits import held_out_phrase, split_notes, split_table
 from results.tables import all_trials, candidate_details, leader_board
 from search_space.decode import encode
-from search_space.records import ModelMember, ModelSet, ScoreRecord, Split
-from search_space.study import Budget, Study
-from trials_db.records import Trial
-
-
-@dataclass(frozen=True)
-class ReportInput:
-    """All that the page shows.
-
-    Attributes:
-        study: The resolved study.
-        trials: All its trials.
-        data_fingerprint: Fingerprint of the prepared data set.
-        model_set: The retrained models, None before `retrain`.
-        score: The score of their maps, None before `score`.
-        pictures: PNG files with a caption each, such as maps beside labels.
-        config_file: The study as the user named it, for the commands.
-        commands: How to do it all again; the usual verbs in order where empty.
-        made_s: When the page is made, in seconds since the epoch; left out where None.
-        options: Further words that every command needs, such as `--store URL` or `--set KEY=VALUE`.
-        split: How the ground was split; None where the prepared data are not at hand.
-    """
-
-    study: Study
-    trials: Sequence[Trial]
-    data_fingerprint: str = ""
-    model_set: ModelSet | None = None
-    score: ScoreRecord | None = None
-    pictures: Sequence[tuple[Path, str]] = ()
-    config_file: str = ""
-    commands: Sequence[str] = field(default=())
-    made_s: float | None = None
-    options: Sequence[str] = ()
-    split: Split | None = None
-
-    @property
-    def best(self) -> Trial | None:
-        """The best trial that is done, None where none is."""
-        return next(iter(ranked(self.trials)), None)
-
-    @property
-    def members(self) -> tuple[ModelMember, ...]:
-        """The retrained models, none before `retrain`."""
-        return self.model_set.members if self.model_set else ()
-
-    @property
-    def ended(self) -> list[Trial]:
-        """The trials that have ended, however."""
-        return [trial for trial in self.trials if trial.state in FINISHED]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the search has nothing left to try."""
-        return len(self.ended) >= self.study.limits.max_trials
-
-    @property
-    def lines(self) -> StudyCommands:
-        """The command lines of the study."""
-        return StudyCommands(self.study, self.config_file, self.options)
+from search_space.study import Budget, SearchSettings
 
 
 def write_report(path: Path, given: ReportInput) -> Path:
@@ -128,11 +71,11 @@ def report_html(given: ReportInput) -> str:
 def _headline(given: ReportInput) -> list[str]:
     study, best = given.study, given.best
     score = given.score
-    where = _scored_phrase(given)
+    where, over = _scored_phrase(given), _over_phrase(given)
     spent_s = sum(training_s(trial) or 0.0 for trial in given.ended)
     values = [
         (jaccard_text(mean_jaccard(best)) if best else "–", f"best mean Jaccard of the search, {_validation(given)}"),
-        (jaccard_text(score.mean_jaccard if score else None), f"mean Jaccard of the retrained models, {where}"),
+        (jaccard_text(score.mean_jaccard if score else None), f"mean Jaccard of the retrained models{over}, {where}"),
         _ended_tile(given),
         (duration_text(spent_s), "spent in trials, all workers together"),
     ]
@@ -150,6 +93,7 @@ def _headline(given: ReportInput) -> list[str]:
         page.paragraph("Mapgrove", "brand"),
         page.study_title(study.name),
         page.paragraph(_summary(given), "lead"),
+        *(page.paragraph(line, "warning") for line in given.damaged),
         page.tiles(values),
         page.facts(known),
     ]
@@ -177,9 +121,15 @@ def _summary(given: ReportInput) -> str:
     text = f"{standing} is trial {best.number}: {architecture_phrase(best.decoded().architecture)}."
     score = given.score
     if score is not None and score.mean_jaccard is not None:
-        reached = f"a mean Jaccard of {score.mean_jaccard:.3f} on {_scored_phrase(given)}"
+        reached = f"a mean Jaccard of {score.mean_jaccard:.3f}{_over_phrase(given)} on {_scored_phrase(given)}"
         text += f" The retrained models reach {reached}."
     return text
+
+
+def _over_phrase(given: ReportInput) -> str:
+    """Which classes the mean score is of, where it is not of all that were searched for; else nothing."""
+    scored = [name for name, value in given.score.jaccard.items() if value is not None] if given.score else []
+    return f" over {', '.join(scored)}" if 0 < len(scored) < len(given.study.classes) else ""
 
 
 def _scored_phrase(given: ReportInput) -> str:
@@ -229,16 +179,14 @@ def _search_step(given: ReportInput) -> str:
 def _progress(given: ReportInput) -> list[str]:
     if not given.trials:
         return []
-    startup = given.study.search.startup_trials
-    first = "The first trial was" if startup == 1 else f"The first {startup} trials were"
-    how = "known beforehand or drawn at random" if given.study.search.start_from else "drawn at random"
+    search = given.study.search
     return [
         page.heading("The search"),
         page.chart(
-            lambda theme: search_progress(given.trials, startup, theme),
+            lambda theme: search_progress(given.trials, search.startup_trials, theme, search.algorithm),
             "Mean validation Jaccard of every trial in order, with the best so far",
-            f"Each dot is a trial, the line the best so far. {first} {how}; after them TPE "
-            "proposed. Trials without a result lie on the strip below.",
+            f"Each dot is a trial, the line the best so far. {_proposed_phrase(search)} "
+            "Trials without a result lie on the strip below.",
         ),
         page.chart(
             lambda theme: best_learning_curves(given.trials, 4, theme) if given.best else None,
@@ -248,14 +196,25 @@ def _progress(given: ReportInput) -> list[str]:
     ]
 
 
+def _proposed_phrase(search: SearchSettings) -> str:
+    """Who proposed which trials."""
+    how = "known beforehand or drawn at random" if search.start_from else "drawn at random"
+    if search.algorithm == "rand":
+        return f"All trials were {how}."
+    startup = search.startup_trials
+    first = "The first trial was" if startup == 1 else f"The first {startup} trials were"
+    return f"{first} {how}; after them {PROPOSERS[search.algorithm]} proposed."
+
+
 def _effects(given: ReportInput) -> list[str]:
-    num_done = len(ranked(given.trials))
+    num_done, effects = len(ranked(given.trials)), dimension_effects(given.trials)
     figure = page.chart(
         lambda theme: what_mattered(given.trials, theme=theme),
         "Jaccard against the value of the most telling dimensions",
         f"From {counted(num_done, 'trial')}. Each dimension is looked at by itself: the share of the trials' ranking "
         "that goes with it, corrected for its number of values. What chance reaches in more than one of twenty "
-        "shuffles is grey. Interplay is not seen, and the search tried what went well more often.",
+        f"shuffles is grey; of the {counted(len(effects), 'dimension')} looked at about one in twenty would pass by "
+        "chance alone. Interplay is not seen, and the search tried what went well more often.",
     )
     if not figure:
         reason = effects_missing(given.trials)
@@ -306,7 +265,11 @@ def _retrained(given: ReportInput) -> list[str]:
         page.paragraph(f"{models_phrase(models)} {_budgets_phrase(given)}", "quiet"),
         page.paragraph(thresholds_phrase(models), "quiet"),
         page.table(model_table(models, given.score, given.study.folds.places)),
-        page.chart(lambda theme: retraining_curves(models.members, theme), "Learning curves of retraining"),
+        page.chart(
+            lambda theme: retraining_curves(models.members, theme),
+            "Validation Jaccard and training loss of every retrained model, epoch by epoch, a row of panels per class",
+            "How the models learned, a row per class, a line per model.",
+        ),
     ]
 
 
@@ -315,9 +278,8 @@ def _budgets_phrase(given: ReportInput) -> str:
     known = [(each.epochs, each.steps_per_epoch) for each in given.members if each.epochs and each.steps_per_epoch]
     budgets = dict.fromkeys(Budget(epochs=epochs, steps_per_epoch=steps) for epochs, steps in known)
     several = " or ".join(map(_budget_phrase, budgets or [given.study.retrain]))
-    validation = f" Its validation ground: {held_out_phrase(given.study.folds, 'validation')}."
-    own_split = any(not each.num_folds for each in given.members)
-    return f"The budget of each was {several}.{validation if own_split else ''}"
+    own_split = held_out_phrase(given.study.folds, "validation")
+    return f"The budget of each was {several}. {validated_phrase(given.members, own_split)}"
 
 
 def _scores(given: ReportInput) -> list[str]:
@@ -329,7 +291,8 @@ def _scores(given: ReportInput) -> list[str]:
         step = page.next_step(text, given.lines.map_and_score())
         return [page.heading(f"Scores on {_scored_phrase(given)}"), step]
     honest = f"Neither the search nor the retraining looked at these {score.places}."
-    where = f"Scored: {scored_ground_phrase(score)}. {honest if score.models_saw == 'nothing' else ''} {score.rule}"
+    saw = honest if score.models_saw == "nothing" else ""
+    where = f"Scored: {scored_ground_phrase(score)}. {saw} {_sentence(score.rule)}"
     independence = independence_phrase(score)
     return [
         page.heading(f"Scores on {_scored_phrase(given)}"),
@@ -345,16 +308,8 @@ def _scores(given: ReportInput) -> list[str]:
     ]
 
 
-def jaccard_of_folds(given: ReportInput) -> tuple[dict[str, float | None], dict[str, float | None] | None]:
-    """Jaccard per class of the retrained models on validation, and on what is held out for the test where known."""
-    validation = {each.class_name: each.jaccard for each in given.model_set.maps} if given.model_set else {}
-    score = given.score
-    return validation, dict(score.jaccard) if score is not None and score.fold == "test" else None
-
-
-def spreads_of(given: ReportInput) -> dict[str, float | None]:
-    """How far the Jaccard of the retrained models spreads over folds or models, per class."""
-    return {each.class_name: each.spread for each in given.model_set.maps} if given.model_set else {}
+def _sentence(text: str) -> str:
+    return text if not text or text.endswith(".") else f"{text}."
 
 
 def _pictures(given: ReportInput) -> list[str]:
@@ -378,12 +333,11 @@ def _trials(given: ReportInput) -> list[str]:
 
 def _again(given: ReportInput) -> list[str]:
     fold = given.score.fold if given.score else ""
+    lines = given.commands or given.lines.everything(given.best, given.model_set, fold, given.retrained)
     return [
         page.heading("Do it again"),
-        page.paragraph(
-            "The same study, seed and data give the same proposals; on one machine also the same losses.", "quiet"
-        ),
-        page.commands(given.commands or given.lines.everything(given.best, given.model_set, fold)),
+        page.paragraph(" ".join(again_phrases(given.study, given.members, lines)), "quiet"),
+        page.commands(lines),
     ]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from results.phrases import NOTHING, counted
 from results.splits import share_text
 from results.tables import jaccard_column
-from search_space.records import GROUND_WORDS, ModelSet, ScoreRecord
+from search_space.records import GROUND_WORDS, ModelMember, ModelSet, ScoreRecord
 
 _TRUTHS = {
     "polygons": "the labels' polygons",
@@ -69,6 +69,28 @@ def models_phrase(models: ModelSet) -> str:
 
 def _each(noun: str, numbers: Sequence[int]) -> str:
     return f"{max(numbers) + 1} {noun}s" if any(numbers) else ""
+
+
+def validated_phrase(members: Sequence[ModelMember], own_split: str) -> str:
+    """What ground each model was validated on, class by class where they differ.
+
+    Args:
+        members: The models.
+        own_split: The study's own validation ground, in words.
+
+    Returns:
+        Such as "Validation ground: scene_03.", or "Validation ground: of the 5 folds, each model's the one that it did
+        not see."
+    """
+    by_ground: dict[str, list[str]] = {}
+    for each in members:
+        ground = f"of the {each.num_folds} folds, each model's the one that it did not see"
+        names = by_ground.setdefault(ground if each.num_folds else own_split, [])
+        if each.class_name not in names:
+            names.append(each.class_name)
+    alike = len(by_ground) == 1
+    told = [ground if alike else f"for {', '.join(names)} {ground}" for ground, names in by_ground.items()]
+    return f"Validation ground: {'; '.join(told)}."
 
 
 def thresholds_phrase(models: ModelSet) -> str:

@@ -82,6 +82,6 @@ def read_recipe_file(path: Path) -> Recipe:
     except (OSError, ValueError) as error:
         raise MalformedError(
             f"{path} cannot be read as TOML ({error})",
-            remedy=f"Mend what it names; {FOLDER.name}/ holds examples",
+            remedy=f"Mend what it names; examples lie in {FOLDER}/",
         ) from None
     return decode(Recipe, plain, where=str(path))

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_space.candidate import Candidate
-from search_space.decode import Frozen, ListAsTuple, Whole, fingerprint
+from search_space.chosen import HOW_ASKED
+from search_space.decode import Frozen, ListAsTuple, Whole, encode, fingerprint
 from search_space.objective import EpochReport
 from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
@@ -99,25 +100,6 @@ class BandNumbers(Frozen):
         return self
 
 
-class Chosen(Frozen):
-    """What a class is retrained from.
-
-    Attributes:
-        candidate: Its network and how to train it.
-        trial: Number of the trial that found it; None for a recipe.
-        study: Name of the study of that trial, or of the model of a recipe that training starts from, where it is not
-            the one that is retrained.
-        recipe: Name or file of the recipe; empty for a trial.
-        prediction: How tiles become a map, where the recipe says so; else the study does.
-    """
-
-    candidate: Candidate
-    trial: Number | None = None
-    study: str = ""
-    recipe: str = ""
-    prediction: PredictionSettings | None = None
-
-
 class ModelMember(Frozen):
     """One retrained model, which maps one class; the map of the class is the mean of those of all its members.
 
@@ -139,6 +121,8 @@ class ModelMember(Frozen):
         study: Name of the study of that trial, where it is not the one of the set.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
+        start_from: What `start` was, as `retrain --from` named it; empty where nobody wrote it down.
+        fine_tuned: Whether it was trained as `retrain --fine-tune` does.
         validation_jaccard: Jaccard on its validation ground at `threshold`, which that ground chose; None where the
             class is absent there.
         reports: One report per epoch of the retraining.
@@ -163,6 +147,8 @@ class ModelMember(Frozen):
     study: str = ""
     recipe: str = ""
     prediction: PredictionSettings | None = None
+    start_from: str = ""
+    fine_tuned: bool = False
     validation_jaccard: Share | None = None
     reports: Annotated[tuple[EpochReport, ...], ListAsTuple] = ()
     figures: dict[str, float] = {}
@@ -338,6 +324,8 @@ class ModelSet(Frozen):
     def _a_map_for_each_class(self) -> Self:
         mapped = [each.class_name for each in self.maps]
         wanted = [name for name in self.classes if self.members_of(name)]
+        if mapped and not wanted:
+            raise ValueError("`maps` must be empty, as there is no model")
         if mapped != wanted:
             raise ValueError(f"`maps` must have one entry for each class with a model, in order: {', '.join(wanted)}")
         return self
@@ -345,7 +333,11 @@ class ModelSet(Frozen):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits by which maps and scores know the models that made them."""
-        return fingerprint(self)
+        plain = encode(self)
+        for member in plain["members"]:
+            for name in HOW_ASKED:
+                del member[name]
+        return fingerprint(plain)
 
     def members_of(self, class_name: str) -> tuple[ModelMember, ...]:
         """The models of a class, none where it has not been retrained."""

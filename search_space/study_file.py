@@ -11,6 +11,8 @@ from search_space.errors import MalformedError, MapgroveError, UsageError
 from search_space.names import RETRAINING, is_retraining
 from search_space.study import Study
 
+EXAMPLES = Path(__file__).parents[1] / "configs"
+
 
 def read_study(path: Path, assignments: Sequence[str] = ()) -> Study:
     """Read a study.
@@ -50,7 +52,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MapgroveError(f"no study file {path}", remedy="Examples lie in configs/") from None
+        raise MapgroveError(f"no study file {path}", remedy=f"Examples lie in {EXAMPLES}/") from None
     except (OSError, ValueError) as error:
         raise MapgroveError(f"{path} cannot be read as TOML ({error})") from None
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from search_space.chosen import ORIGIN
 from search_space.decode import Count, Frozen, Whole, encode, fingerprint
 from search_space.names import ClassName
 from search_space.prediction import PredictionSettings
@@ -12,7 +13,7 @@ from search_space.study import Budget, LimitSettings, Precision
 Number = Annotated[Whole, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
-_ORIGIN = ("rank", "trial", "study", "recipe", "prediction")
+_ORIGIN = ("rank", *ORIGIN)
 
 
 def origin_in_words(trial: int | None, recipe: str, study: str) -> str:
@@ -40,6 +41,8 @@ class Task(Frozen):
         study: Name of the study of that trial, where it is not the one that is retrained.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
+        start_from: What `start` is, as `retrain --from` named it.
+        fine_tuned: Whether the candidate's course of training is that of `retrain --fine-tune`.
     """
 
     class_name: ClassName
@@ -57,6 +60,8 @@ class Task(Frozen):
     study: str = ""
     recipe: str = ""
     prediction: PredictionSettings | None = None
+    start_from: str = ""
+    fine_tuned: bool = False
 
     @model_validator(mode="after")
     def _fold_is_one(self) -> Self:

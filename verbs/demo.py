@@ -32,7 +32,9 @@ STEPS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--seed", type=at_least(0), default=11, help="of the synthetic landscape (default 11)")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=11, metavar="N", help="of the synthetic landscape (default 11)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="as in the other verbs"
     )

@@ -7,7 +7,9 @@ Example:
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError
@@ -17,13 +19,18 @@ from verbs.common import (
     MODELS,
     PREDICTIONS,
     SCORE_FILE,
+    STUDY_FILE,
     add_study,
     load_study,
+    note,
     open_study_store,
     refuse_retraining,
     say,
     study_commands,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,28 +43,31 @@ def run(options: argparse.Namespace) -> None:
     """Gather what the study has by now, and write the page."""
     named = load_study(options)
     refuse_retraining(named)
-    from pipeline.models.model_set import MODEL_SET_FILE, read_model_set
     from results.figure_files import left_out_line, write_figures
-    from results.report import ReportInput, write_report
+    from results.report import write_report
+    from results.report_input import ReportInput
+    from results.settings import OF_SEARCH, settings_set
 
     with open_study_store(named) as store:
         record, trials = store.load_study(named.name), store.trials(named.name)
-    # What the search was last told counts, such as a raised limit; places are those of this call.
     searched = decode(Study, record.settings, where=f"study {named.name}")
-    study = searched.model_copy(update={"study": named.study, "data": named.data})
-    models = study.folder / MODELS
-    model_set = read_model_set(models) if (models / MODEL_SET_FILE).is_file() else None
+    study = _placed_as(searched, named)
+    damage = Damage()
+    model_set = damage.kept(study.folder / MODELS / "model_set.json", _read_models, study)
+    score = damage.kept(study.folder / SCORE_FILE, _read_score, study, model_set)
     given = ReportInput(
         study=study,
         trials=trials,
         data_fingerprint=record.data_fingerprint,
         model_set=model_set,
-        score=_read_score(study, model_set),
+        retrained=damage.kept(study.folder / MODELS / STUDY_FILE, _read_retrained, study, model_set),
+        score=score,
         split=_split(study, record.data_fingerprint),
-        pictures=_pictures(study, model_set),
+        pictures=_pictures(study, model_set, damage),
         config_file=str(options.study),
-        options=study_commands(study, options).options,
+        options=[*study_commands(study, options).options, *settings_set(searched, named, OF_SEARCH)],
         made_s=time.time(),
+        damaged=damage.lines,
     )
     page = write_report(options.out or study.folder / "report.html", given)
     figures = write_figures(study.folder / "figures", given)
@@ -67,6 +77,55 @@ def run(options: argparse.Namespace) -> None:
     say(f"Report: {page}")
 
 
+class Damage:
+    """What cannot be read is told and left out, and the rest is shown.
+
+    Attributes:
+        lines: What was left out and why, one line each.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def kept(self, file: Path, read: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What `read` makes of a file; None where it cannot."""
+        try:
+            return read(*args, **kwargs)
+        except MapgroveError as error:
+            self.lines.append(f"{file} is damaged, or not of this version, and is left out: {error}")
+            note(self.lines[-1])
+            return None
+
+
+def _placed_as(searched: Study, named: Study) -> Study:
+    """What the search was last told counts, such as a raised limit; places, and what comes later, are of this call."""
+    places = {name: getattr(named.study, name) for name in ("folder", "store", "artifacts")}
+    data = {name: getattr(named.data, name) for name in ("folder", "prepared")}
+    return searched.model_copy(
+        update={
+            "study": searched.study.model_copy(update=places),
+            "data": searched.data.model_copy(update=data),
+            "retrain": named.retrain,
+            "prediction": named.prediction,
+        }
+    )
+
+
+def _read_models(study: Study) -> ModelSet | None:
+    from pipeline.models.model_set import MODEL_SET_FILE, read_model_set
+
+    folder = study.folder / MODELS
+    return read_model_set(folder) if (folder / MODEL_SET_FILE).is_file() else None
+
+
+def _read_retrained(study: Study, models: ModelSet | None) -> Study | None:
+    """The study as the models were retrained for it."""
+    from pipeline.models.model_set import read_model_set_study
+
+    folder = study.folder / MODELS
+    return read_model_set_study(folder) if models and (folder / STUDY_FILE).is_file() else None
+
+
 def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
     """The score, if it is one of these models."""
     path = study.folder / SCORE_FILE
@@ -74,9 +133,9 @@ def _read_score(study: Study, models: ModelSet | None) -> ScoreRecord | None:
         return None
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MapgroveError(f"{path} is damaged ({error})", remedy="Run `score` again") from None
-    score = decode(ScoreRecord, plain, where=str(path), remedy="Run `score` again")
+    except (OSError, ValueError) as error:
+        raise MapgroveError(f"it cannot be read ({error})", remedy="Run `score` again") from None
+    score = decode(ScoreRecord, plain, where=path.name, remedy="Run `score` again")
     if score.models != models.fingerprint:
         say("The score is one of earlier models and is left out. Next: predict and score again")
         return None
@@ -99,17 +158,24 @@ def _split(study: Study, data_fingerprint: str) -> Split | None:
     return None
 
 
-def _pictures(study: Study, models: ModelSet | None) -> list[tuple[Path, str]]:
+def _pictures(study: Study, models: ModelSet | None, damage: Damage) -> list[tuple[Path, str]]:
     """Maps that these models drew, beside their labels where there are any, else alone."""
     from pipeline.maps.scene_maps import MAP_FILE, read_map_record
+    from results.page import picture
 
     pictures = []
-    for folder in sorted(path.parent for path in (study.folder / PREDICTIONS).glob(f"*/{MAP_FILE}")):
-        if models is None or read_map_record(folder).models != models.fingerprint:
-            say(f"The map of {folder.name} was drawn by earlier models and is left out. Next: predict again")
+    for file in sorted((study.folder / PREDICTIONS).glob(f"*/{MAP_FILE}")):
+        folder = file.parent
+        record = damage.kept(file, read_map_record, folder)
+        if record is None:
+            continue
+        if models is None or record.models != models.fingerprint:
+            whose = "is of no models that are here" if models is None else "was drawn by earlier models"
+            say(f"The map of {folder.name} {whose} and is left out. Next: predict again")
             continue
         for name, what in (("comparison.png", "imagery, labels and the map"), ("overlay.png", "the map")):
-            if (folder / name).is_file():
-                pictures.append((folder / name, f"Scene {folder.name}: {what}"))
+            path, caption = folder / name, f"Scene {folder.name}: {what}"
+            if path.is_file() and damage.kept(path, picture, path, caption) is not None:
+                pictures.append((path, caption))
                 break
     return pictures

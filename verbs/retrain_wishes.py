@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from search_space.candidate import Candidate
+from search_space.chosen import ORIGIN, Chosen
 from search_space.decode import encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.losses import check_weighted_classes
 from search_space.network.cost import check_cost
 from search_space.recipes import read_recipe
-from search_space.records import Chosen
 from search_space.study import Budget, Study
 from search_space.task import Task
 from verbs.common import open_study_store, say
@@ -166,7 +166,7 @@ def wishes_for(
                 ground=ground,
                 start=(starts or {}).get(class_name, ""),
                 weights=weights[each.candidate.fingerprint],
-                **{name: getattr(each, name) for name in ("trial", "study", "recipe", "prediction")},
+                **{name: getattr(each, name) for name in ORIGIN},
             ),
         )
         for seed in range(num_seeds)

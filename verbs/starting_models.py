@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.candidate import Candidate
+from search_space.chosen import Chosen
 from search_space.decode import decode
 from search_space.errors import MapgroveError, UsageError
 from search_space.fine_tuning import FINE_TUNING_EPOCHS, continued, fine_tuned, fine_tuning_budget
 from search_space.objective import MODEL_FILE
-from search_space.records import Chosen
 from search_space.study import Budget, Study
 from verbs.common import at_least, open_study_store
 
@@ -108,7 +108,7 @@ def starting_models(
             candidate = fine_tuned(candidate)
         file = self_describing(source, folder / f"told{number}.keras")
         found[path] = StartingModel(
-            _chosen(source, candidate, study), file, sha256_of(file), _told(source, dataset.bands)
+            _chosen(source, candidate, study, options), file, sha256_of(file), _told(source, dataset.bands)
         )
     return {name: found[path] for name, path in paths.items()}
 
@@ -227,7 +227,7 @@ def _fetched(artifacts: "Artifacts", study: str, number: int, folder: Path) -> P
     return path
 
 
-def _chosen(source: "Source", candidate: Candidate, study: Study) -> Chosen:
+def _chosen(source: "Source", candidate: Candidate, study: Study, options: argparse.Namespace) -> Chosen:
     about = source.about
     return Chosen(
         candidate=candidate,
@@ -235,6 +235,8 @@ def _chosen(source: "Source", candidate: Candidate, study: Study) -> Chosen:
         study="" if about.study == study.name else about.study,
         recipe=about.recipe,
         prediction=about.prediction,
+        start_from=str(options.start),
+        fine_tuned=options.fine_tune is not None,
     )
 
 

@@ -9,6 +9,7 @@ from pipeline.files import sha256_of
 from pipeline.models.finished_training import FinishedTraining
 from pipeline.models.model_set import MODEL_SET_FILE, read_model_set, read_model_set_study
 from pipeline.validation.thresholds import Counted
+from search_space.chosen import ORIGIN
 from search_space.decode import decode
 from search_space.errors import MapgroveError
 from search_space.records import ModelMember
@@ -18,7 +19,6 @@ from search_space.task import Task
 logger = logging.getLogger(__name__)
 
 _TOLD = ("class_name", "fold", "num_folds", "seed", "rank", "epochs", "steps_per_epoch", "start")
-_ORIGIN = ("trial", "study", "recipe", "prediction")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _finished(member: ModelMember, folder: Path) -> FinishedTraining | None:
         return None
     try:
         task = decode(Task, {name: getattr(member, name) for name in _TOLD}, where=str(path))
-        task = task.model_copy(update={name: getattr(member, name) for name in _ORIGIN})
+        task = task.model_copy(update={name: getattr(member, name) for name in ORIGIN})
         training = FinishedTraining(task, member.candidate, path, member.reports, member.figures)
         training.about()
     except MapgroveError:

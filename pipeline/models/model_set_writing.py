@@ -13,6 +13,7 @@ from pipeline.models.model_card import CARD_FILE, model_card
 from pipeline.models.model_set import MODEL_SET_FILE, STUDY_FILE
 from pipeline.preparation.same_ground import joined_groups
 from pipeline.validation.thresholds import Counted, class_map
+from search_space.chosen import ORIGIN
 from search_space.decode import encode
 from search_space.errors import MapgroveError
 from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
@@ -122,14 +123,11 @@ def _member(training: FinishedTraining, about: TrialModel) -> ModelMember:
         start=task.start,
         threshold=about.thresholds.get(class_name, 0.5),
         numbers=about.numbers,
-        trial=task.trial,
-        study=task.study,
-        recipe=task.recipe,
-        prediction=task.prediction,
         validation_jaccard=about.jaccard.get(class_name),
         reports=tuple(training.reports),
         figures=dict(training.figures),
         made_with=about.made_with,
+        **{origin: getattr(task, origin) for origin in ORIGIN},
     )
 
 

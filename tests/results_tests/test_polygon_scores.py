@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from results.report import ReportInput, report_html
+from results.report import report_html
+from results.report_input import ReportInput
 from results.scores import polygon_table, things_phrase
 from results.text import render_table
 from search_space.candidate import Candidate

@@ -8,8 +8,9 @@ import pytest
 
 from results.figure_files import left_out_line, write_figures
 from results.page import PictureError
-from results.report import ReportInput, report_html, write_report
-from results.scores import independence_phrase, model_table, score_table, thresholds_phrase
+from results.report import report_html, write_report
+from results.report_input import ReportInput
+from results.scores import independence_phrase, model_table, score_table, thresholds_phrase, validated_phrase
 from results.text import render_table
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
@@ -303,8 +304,39 @@ def test_the_page_warns_of_scores_on_ground_that_trained(study, ensembles, score
     assert "Neither the search nor the retraining looked at these" not in text
     assert (
         "5 models of 2 classes, on 3 folds, 2 seeds. A class is mapped by the mean of its models. "
-        "The budget of each was 40 epochs of 30 steps." in text
+        "The budget of each was 40 epochs of 30 steps. "
+        "Validation ground: for Water of the 3 folds, each model's the one that it did not see; for Roads scene_03."
+    ) in text
+    assert validated_phrase(ensembles.members_of("Water"), "scene_03") == (
+        "Validation ground: of the 3 folds, each model's the one that it did not see."
     )
+    assert validated_phrase(ensembles.members_of("Roads"), "scene_03") == "Validation ground: scene_03."
+
+
+def test_a_mean_over_some_of_the_classes_says_of_which(study, trials, models, score):
+    text = Page(report_html(ReportInput(study, trials, "f00d", models, score))).text
+    assert "mean Jaccard of the retrained models over Water, held-out test scenes" in text
+    assert "a mean Jaccard of 0.625 over Water on held-out test scenes" in text
+    every = score.model_copy(update={"jaccard": dict.fromkeys(study.classes, 0.625)})
+    assert (
+        "mean Jaccard of the retrained models, held-out"
+        in Page(report_html(ReportInput(study, trials, "", models, every))).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "said"), [("tpe", "after them TPE proposed"), ("rand", "All trials were drawn at random")]
+)
+def test_the_page_says_what_proposed(study_with, trials, algorithm, said):
+    study = study_with(search={"algorithm": algorithm})
+    text = Page(report_html(ReportInput(study, trials))).text
+    assert said in text
+    assert ("TPE" in text) == (algorithm == "tpe")
+
+
+def test_what_is_damaged_is_warned_of_on_the_page(study, trials):
+    html = report_html(ReportInput(study, trials, damaged=["score.json is <damaged>"]))
+    assert '<p class="warning">score.json is &lt;damaged&gt;</p>' in html
 
 
 def test_records_survive_their_files_and_refuse_contradictions(models, score):
@@ -313,6 +345,8 @@ def test_records_survive_their_files_and_refuse_contradictions(models, score):
     assert [member.trial for member in models.members_of("Water")] == [7]
     assert models.members_of("Buildings") == ()
     assert (models.map_of("Water").threshold, models.map_of("Buildings")) == (0.35, None)
+    told = [each.model_copy(update={"start_from": "m", "fine_tuned": True}) for each in models.members]
+    assert models.model_copy(update={"members": tuple(told)}).fingerprint == models.fingerprint
     twice = encode(models)
     twice["members"].append(twice["members"][0])
     with pytest.raises(MalformedError, match="same class"):
@@ -324,6 +358,8 @@ def test_records_survive_their_files_and_refuse_contradictions(models, score):
     for maps in ([], encode(models)["maps"][:1], encode(models)["maps"][::-1]):
         with pytest.raises(MalformedError, match="one entry for each class with a model, in order: Water, Roads"):
             decode(ModelSet, {**encode(models), "maps": maps}, where="t")
+    with pytest.raises(MalformedError, match=r"`maps` must be empty, as there is no model\.$"):
+        decode(ModelSet, {**encode(models), "members": []}, where="t")
     with pytest.raises(MalformedError, match="does not have: Water"):
         decode(ModelSet, {**encode(models), "classes": ["Roads"]}, where="t")
 

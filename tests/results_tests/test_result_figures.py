@@ -9,10 +9,11 @@ from matplotlib.text import Text
 from scipy.optimize import minimize
 from scipy.stats import kruskal
 
-from results.curve_figures import best_learning_curves, learning_curves, retraining_curves, spread, within
+from results.curve_figures import best_learning_curves, learning_curves, spread, within
 from results.effect_figures import what_mattered
 from results.figures import jaccard_per_class, search_progress
 from results.importance import MIN_TRIALS, dimension_effects, group_numbers
+from results.retraining_figure import retraining_curves
 from results.style import DARK, png_bytes, save_png
 from search_space.candidate import Candidate
 from search_space.objective import EpochReport
@@ -32,7 +33,7 @@ def test_progress_shows_every_done_trial_and_the_best_so_far(trial):
     best = axes.lines[0].get_ydata()
     np.testing.assert_allclose(best, [0.25, 0.5, 0.5, 0.75, 0.75])
     assert "best 0.750\ntrial 3" in [text.get_text() for text in axes.texts]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 failed"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["best so far", "a trial", "1 failed"]
 
 
 def test_marks_without_a_result_lie_below_all_results(trials):
@@ -42,6 +43,22 @@ def test_marks_without_a_result_lie_below_all_results(trials):
     assert marks
     assert max(marks) < lowest
     assert min(marks) > axes.get_ylim()[0]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "said"), [("tpe", "before TPE"), ("anneal", "before annealing"), ("mix", "TPE, annealing and chance")]
+)
+def test_the_start_up_ends_where_the_studys_own_algorithm_begins(trial, algorithm, said):
+    given = [trial(n, {"a": 0.5}) for n in range(3)]
+    assert any(text.endswith(said) for text in texts(search_progress(given, 2, algorithm=algorithm)))
+    assert not [text for text in texts(search_progress(given, 2, algorithm="rand")) if "start-up" in text]
+
+
+def test_what_is_best_is_written_beside_the_axes_where_no_line_runs(trial):
+    figure = search_progress([trial(n, {"a": 0.5}) for n in range(3)])
+    figure.draw_without_rendering()
+    [label] = [text for text in figure.axes[0].texts if text.get_text().startswith("best 0.500")]
+    assert box_px(label).x0 > figure.axes[0].get_window_extent().x1
 
 
 @pytest.mark.parametrize("startup", [0, 5])
@@ -133,34 +150,71 @@ def test_the_remark_on_losses_lies_below_the_axis_where_there_is_more_than_one_r
 def test_retraining_is_titled_by_class_and_trials_by_their_mean(trials):
     reports = (EpochReport(epoch=1, training_loss=1.0, jaccard={"roads": 0.5}),)
     member = ModelMember(class_name="roads", file="r", candidate=Candidate(), threshold=0.5, reports=reports)
-    assert "Validation Jaccard per class" in texts(retraining_curves([member]))
+    assert "roads" in texts(retraining_curves([member]))
     assert "Mean validation Jaccard" in texts(best_learning_curves(trials))
     assert retraining_curves([member.model_copy(update={"reports": ()})]) is None
 
 
-def test_several_models_of_a_class_are_one_line_of_their_mean_over_faint_ones():
-    def member(class_name, *jaccards):
-        reports = [
-            EpochReport(epoch=n + 1, training_loss=1 - value, jaccard={class_name: value})
-            for n, value in enumerate(jaccards)
-        ]
-        return ModelMember(
-            class_name=class_name, file=class_name, candidate=Candidate(), threshold=0.5, reports=tuple(reports)
-        )
-
-    figure = retraining_curves([member("roads", 0.25, 0.5, 0.75), member("roads", 0.75, 0.75), member("ponds", 0.5)])
-
-    scores, losses = (
-        [(line.get_linewidth() < 1, *line.get_ydata()) for line in axes.get_lines()] for axes in figure.axes[:2]
-    )
-    assert scores == [
-        (False, 0.5, 0.625, 0.75),
-        (False, 0.5),
-        (True, 0.25, 0.5, 0.75),
-        (True, 0.75, 0.75),
+def retrained(class_name, *losses, rank=0, fold=0, seed=0):
+    reports = [
+        EpochReport(epoch=n + 1, training_loss=loss, jaccard={class_name: 1 / (1 + loss)})
+        for n, loss in enumerate(losses)
     ]
-    assert losses[0] == (False, 0.5, 0.375, 0.25)
-    assert [text for text in texts(figure) if text in ("roads", "ponds")] == ["roads", "ponds"]
+    return ModelMember(
+        class_name=class_name,
+        file=f"{class_name}{rank}{fold}{seed}",
+        candidate=Candidate(),
+        threshold=0.5,
+        rank=rank,
+        fold=fold,
+        num_folds=2 if fold else 0,
+        seed=seed,
+        trial=rank + 5,
+        reports=tuple(reports),
+    )
+
+
+def legend_of(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_every_retrained_model_is_a_line_of_its_own_and_none_a_mean():
+    members = [
+        retrained("roads", 3.0, 1.0),
+        retrained("roads", 9.0, 4.0, rank=1),
+        retrained("ponds", 1.0, 0.5, fold=1),
+        retrained("ponds", 2.0, 1.0, fold=2),
+    ]
+    figure = retraining_curves(members)
+    roads, road_losses, ponds, pond_losses = figure.axes
+
+    assert [list(line.get_ydata()) for line in road_losses.get_lines()] == [[3.0, 1.0], [9.0, 4.0]]
+    assert [list(line.get_ydata()) for line in roads.get_lines()] == [[0.25, 0.5], [0.1, 0.2]]
+    assert len(pond_losses.get_lines()) == len(ponds.get_lines()) == 2
+    assert [axes.get_title(loc="left") for axes in (roads, ponds)] == ["roads", "ponds"]
+    assert {axes.get_ylabel() for axes in figure.axes} == {"validation Jaccard", "training loss"}
+    assert [axes.get_xlabel() for axes in figure.axes[-2:]] == ["epoch", "epoch"]
+    assert legend_of(road_losses) == ["1. trial 5", "2. trial 6"]
+    assert legend_of(pond_losses) == ["fold 1 of 2", "fold 2 of 2"]
+    for scores, losses in ((roads, road_losses), (ponds, pond_losses)):
+        colours = [[line.get_color() for line in axes.get_lines()] for axes in (scores, losses)]
+        assert colours[0] == colours[1]
+        assert len(set(colours[0])) == 2
+        assert scores.get_ylim() == (0.0, 1.04)
+
+
+def test_models_that_differ_in_their_seed_alone_are_told_apart_by_it():
+    [_, losses] = retraining_curves([retrained("roads", 1.0), retrained("roads", 2.0, seed=1)]).axes
+    assert legend_of(losses) == ["seed 1", "seed 2"]
+    [_, losses] = retraining_curves([retrained("roads", 1.0)]).axes
+    assert legend_of(losses) == ["trial 5"]
+
+
+def test_a_loss_that_leapt_up_does_not_flatten_the_others():
+    [_, losses] = retraining_curves([retrained("roads", 1e6, 1.0, 0.5)]).axes
+    assert (losses.get_yscale(), losses.get_ylabel()) == ("log", "training loss, log scale")
+    [_, losses] = retraining_curves([retrained("roads", -0.5, 100.0, 0.0)]).axes
+    assert losses.get_yscale() == "linear"
 
 
 def test_labels_are_spread_in_order_and_no_further_than_needed():
@@ -234,6 +288,8 @@ def test_bars_say_how_far_folds_spread():
     whiskers = [line.get_xdata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2]
     assert [list(ends) for ends in whiskers] == [[0.4375, 0.5625]]
     assert {"0.500 ± 0.062", "0.250", "0.750"} <= set(texts(figure))
+    assert "± one standard deviation" in legend_of(figure.axes[0])
+    assert "± one standard deviation" not in legend_of(jaccard_per_class({"water": 0.5}).axes[0])
 
 
 def test_hostile_and_foreign_class_names_are_drawn_without_a_warning(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from results.export import write_csv, write_json_lines
 from results.figure_files import write_figures
 from results.files import PlaceError, write_bytes, write_text
-from results.report import ReportInput, write_report
+from results.report import write_report
+from results.report_input import ReportInput
 
 
 def test_text_is_written_as_utf_8_with_plain_line_ends(tmp_path):

@@ -1,12 +1,17 @@
 import argparse
 import importlib
 import shlex
+from pathlib import Path
 
 import pytest
 
-from results.commands import StudyCommands
+from results.commands import StudyCommands, again_phrases
+from results.settings import OF_SEARCH, settings_set
 from search_space.candidate import Candidate
 from search_space.records import ClassMap, ModelMember, ModelSet
+from search_space.study_file import read_study
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
 
 
 def parsed(line):
@@ -145,3 +150,72 @@ def test_what_began_from_a_model_begins_from_it_again(study, trial, of_study, wo
     begun = begun.model_copy(update={"start": "0" * 64, "study": of_study})
     [line] = StudyCommands(study).retrain(trial(0, {"Water": 0.5}), set_of(study, (begun,)))
     assert parsed(line)[1].start == word
+
+
+@pytest.mark.parametrize(("epochs", "fine_tune"), [(3, 3), (5, 5)])
+def test_fine_tuning_names_its_model_and_its_epochs(study, trial, epochs, fine_tune):
+    [water] = model_set(study, {"Water": 0}).members
+    begun = {"start": "0" * 64, "study": "old", "start_from": "runs/old town/models", "fine_tuned": True}
+    water = water.model_copy(update={**begun, "epochs": epochs, "steps_per_epoch": 80})
+    [line] = StudyCommands(study, "a.toml").retrain(trial(0, {"Water": 0.5}), set_of(study, [water]))
+    _, options = parsed(line)
+    assert (options.start, options.fine_tune) == ("runs/old town/models", fine_tune)
+    assert options.assignments == []
+    assert "What --from names must be what it was then." in again_phrases(study, [water], [line])
+
+
+def test_a_budget_that_is_not_the_files_is_set_as_it_was(study, trial):
+    [water] = model_set(study, {"Water": 0}).members
+    shorter = water.model_copy(update={"epochs": 5, "steps_per_epoch": 80})
+    roads = water.model_copy(update={"class_name": "Roads", "epochs": 40, "steps_per_epoch": 80})
+    models = set_of(study, [shorter, roads])
+    made = [parsed(line)[1] for line in StudyCommands(study, "a.toml").retrain(trial(0, {"Water": 0.5}), models)]
+    assert [(options.classes, options.assignments) for options in made] == [
+        (["Water"], ["retrain.epochs=5"]),
+        (["Roads"], []),
+    ]
+
+    lines = StudyCommands(study).retrain(trial(0, {"Water": 0.5}), models)
+    assert [parsed(line)[1].study for line in lines] == ["STUDY.toml", "india"]
+    assert any("STUDY.toml stands for the study's file" in told for told in again_phrases(study, (), lines))
+
+
+def test_a_retraining_from_another_seed_sets_it(study, study_with, trial):
+    models = model_set(study, {"Water": 0})
+    made = study_with(study={"name": "india", "seed": 9}, limits={"max_trials": 3})
+    [line] = StudyCommands(study, "a.toml").retrain(trial(0, {"Water": 0.5}), models, made)
+    assert parsed(line)[1].assignments == ["study.seed=9"]
+
+
+def test_models_from_studies_of_single_classes_ask_for_their_searches(study, trial):
+    members = model_set(study, {"Water": 3, "Roads": 7}).members
+    members = [members[0].model_copy(update={"study": "india/Water"}), members[1]]
+    lines = StudyCommands(study).everything(trial(7, {"Water": 0.5}), set_of(study, members))
+    searches = [options for verb, options in map(parsed, lines) if verb == "search"]
+    assert [(each.one_vs_all, each.classes, each.workers) for each in searches] == [
+        (False, None, 2),
+        (True, ["Water"], 2),
+    ]
+
+
+def test_settings_that_are_set_make_the_study_that_was_searched():
+    set_then = [
+        "limits.max_trials=40",
+        "study.seed=3",
+        'search.start_from=["default", "vooban"]',
+        'space."plan.patch_px"={fix=32}',
+        'data.indices=["ndvi"]',
+        "budget.epochs=2",
+    ]
+    searched, now = read_study(DEMO, set_then), read_study(DEMO)
+    words = settings_set(searched, now, OF_SEARCH)
+    assert words[::2] == ["--set"] * len(set_then)
+    assert read_study(DEMO, words[1::2]) == searched
+    assert settings_set(now, now, OF_SEARCH) == []
+
+
+def test_proposals_are_promised_again_only_where_they_do_not_follow_the_pace(study_with):
+    [promise] = again_phrases(study_with(search={"lookahead": 4}), (), [])
+    assert promise.startswith("The same study, seed and data give the same proposals")
+    [promise] = again_phrases(study_with(), (), [])
+    assert "with a single worker" in promise

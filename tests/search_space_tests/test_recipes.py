@@ -305,6 +305,16 @@ def test_a_wrong_recipe_is_refused_with_its_path(text: str, told: str, tmp_path:
         read_recipe_file(tmp_path / "mine.toml")
 
 
+def test_the_place_of_examples_is_told_as_it_is_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("[architecture")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MalformedError) as told:
+        read_recipe_file(Path("mine.toml"))
+    assert any(Path(told.value.remedy.rpartition(" ")[2]).glob("*.toml"))
+
+
 def test_an_unknown_recipe_names_those_there_are() -> None:
     with pytest.raises(MapgroveError, match=r"no such recipe. Received 'voban'. Did you mean 'vooban'\?"):
         read_recipe("voban")

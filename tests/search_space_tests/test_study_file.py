@@ -223,9 +223,11 @@ def test_a_table_set_on_the_command_line_replaces_the_files(file: Path) -> None:
     assert read_study(file, ["data.options={ignore=[0]}"]).data.options == {"ignore": [0]}
 
 
-def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path) -> None:
-    with pytest.raises(MapgroveError, match="no study file"):
+def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MapgroveError, match="no study file") as told:
         read_study(tmp_path / "absent.toml")
+    assert (Path(told.value.remedy.rpartition(" ")[2]) / "demo.toml").is_file()
     broken = tmp_path / "broken.toml"
     broken.write_text("[study\n", encoding="utf-8")
     with pytest.raises(MapgroveError, match="cannot be read as TOML"):

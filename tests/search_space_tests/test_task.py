@@ -59,6 +59,7 @@ def test_a_training_computes_as_was_asked_for_else_as_the_study_settled_it() -> 
 def test_a_training_is_known_by_all_that_its_model_depends_on() -> None:
     plain = encode(Candidate())
     same = [task(), task(rank=2, trial=7), task(recipe="vooban", prediction={"symmetries": "d4"}), task(study="other")]
+    same += [task(start_from="runs/old/models", fine_tuned=True)]
     assert len({each.key(plain, 1) for each in same}) == 1, "where the candidate is from changes no weight"
     changes = [{"fold": 1, "num_folds": 3}, {"fold": 1, "num_folds": 4}, {"seed": 1}, {"epochs": 4}]
     changes += [{"steps_per_epoch": 5}, {"ground": "g"}, {"start": "0" * 64}, {"weights": "0" * 64}]

@@ -66,25 +66,64 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "line"),
     [
-        [],
-        ["serch"],
-        ["search"],
-        ["search", "--study", "x.toml", "--worker", "two"],
-        ["trials", "--study", "x", "--top", "0"],
-        ["demo", "--seed", "-1"],
-        ["search", "--study", "x.toml", "--workers", "-1"],
-        ["search", "--study", "x.toml", "--workers", "two"],
-        ["search", "--study", "x.toml", "--workers=--5"],
+        ([], "run_search.py: a verb is missing. `python run_search.py --help` lists what there is."),
+        (["serch"], "run_search.py: there is no such verb. Received 'serch'. Did you mean 'search'?"),
+        (["search"], "search: --study is missing. Add --study FILE|NAME."),
+        (["search", "--study"], "search: --study needs a value. Write --study FILE|NAME."),
+        (
+            ["search", "--study", "x", "--wrokers", "2"],
+            "search: there is no such option. Received '--wrokers'. Did you mean --workers?",
+        ),
+        (
+            ["search", "--study", "x", "at", "once"],
+            "search: there is no use for what follows. Received 'at once'. "
+            "`python run_search.py search --help` lists what there is.",
+        ),
+        (
+            ["search", "--s", "x"],
+            "search: more than one option begins so. Received '--s'. "
+            "Write one of --study, --set, --store, --start-from.",
+        ),
+        (
+            ["search", "--study", "x.toml", "--worker", "two"],
+            "search: --workers must be a whole number from 0. Received 'two'. Write --workers N.",
+        ),
+        (
+            ["trials", "--study", "x", "--top", "0"],
+            "trials: --top must be a whole number from 1. Received '0'. Write --top N.",
+        ),
+        (["demo", "--seed", "-1"], "demo: --seed must be a whole number from 0. Received '-1'. Write --seed N."),
+        (
+            ["retrain", "--study", "x", "--trial", "it's"],
+            'retrain: --trial must be a whole number. Received "it\'s". Write --trial N.',
+        ),
+        (
+            ["retrain", "--study", "x", "--recipe", "vooban", "--from", "m"],
+            "retrain: --recipe and --from cannot be meant together. Leave one of them out.",
+        ),
+        (
+            ["score", "--study", "x", "--fold", "tests"],
+            "score: --fold must be one of test, validation. Received 'tests'. Did you mean 'test'?",
+        ),
+        (
+            ["score", "--study", "x", "--fold", "o'clock"],
+            'score: --fold must be one of test, validation. Received "o\'clock". '
+            "`python run_search.py score --help` lists what there is.",
+        ),
+        (["score", "--study", "x", "--json=3"], "score: --json takes no value. Received '3'. Write --json."),
     ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
-def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_told_in_one_line_and_exits_with_2(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         run_search.main(words)
 
     assert left.value.code == run_search.EXIT_USAGE
-    assert "usage:" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 @pytest.mark.parametrize("text", ["-1", "--5", "-", "", "two", "1.5", "²", "nan"])
@@ -92,7 +131,8 @@ def test_what_is_no_whole_number_is_told_in_plain_words(text: str, capsys: pytes
     with pytest.raises(SystemExit):
         run_search.main(["search", "--study", "x.toml", f"--workers={text}"])
 
-    assert f"argument --workers: must be a whole number from 0, not {text!r}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error == f"search: --workers must be a whole number from 0. Received {text!r}. Write --workers N.\n"
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,8 @@ def test_the_rest_of_the_job(job: Job) -> None:
     told = job.run("report")
     assert "score is one of earlier models" in told
     assert "map of c was drawn by earlier models" in told
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "python run_search.py retrain --study tiny.toml --set retrain.epochs=1\n" in page
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ import pytest
 
 import run_search
 from search_space.candidate import Candidate
+from search_space.chosen import Chosen
 from search_space.decode import decode, encode
 from search_space.errors import MapgroveError, UsageError
 from search_space.objective import MODEL_FILE, START_FILE, EpochReport, Outcome
-from search_space.records import Chosen, TrialModel
+from search_space.records import TrialModel
 from search_space.study import Study
 from search_space.study_file import read_study
 from search_space.task import Task

@@ -79,6 +79,7 @@ def test_a_file_begins_every_class_with_its_own_candidate_for_the_bands_that_the
     start = found["trees"]
     assert (start.file, start.sha256) == (path, sha256_of(path))
     assert (start.chosen.trial, start.chosen.study) == (7, "old")
+    assert (start.chosen.start_from, start.chosen.fine_tuned) == (str(path), False)
     assert start.chosen.candidate.architecture.bands == ("red",)
     assert start.chosen.candidate.plan == CANDIDATE.plan
     assert start.text == "2 classes of study old, trial 7; bands no longer read: swir"
@@ -86,6 +87,7 @@ def test_a_file_begins_every_class_with_its_own_candidate_for_the_bands_that_the
     assert starting_budget(study, words) == study.retrain
 
     tuned = starts(study, tmp_path / "f", "--from", str(path), "--fine-tune")["trees"]
+    assert (tuned.chosen.start_from, tuned.chosen.fine_tuned) == (str(path), True)
     assert tuned.chosen.candidate.plan.learning_rate == pytest.approx(0.001)
     for words, epochs in ((["--fine-tune"], 3), (["--fine-tune", "5"], 5)):
         budget = starting_budget(study, options("--from", str(path), *words))

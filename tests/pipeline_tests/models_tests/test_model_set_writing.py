@@ -183,6 +183,15 @@ def test_models_that_are_no_longer_wanted_leave_and_other_files_stay(finish: Fin
     assert after.fingerprint != before.fingerprint
 
 
+def test_how_a_model_was_asked_for_is_kept_with_it(finish: Finish, tmp_path: Path) -> None:
+    asked = {"start": "0" * 64, "start_from": "runs/old/models", "fine_tuned": True, "trial": 3, "study": "old"}
+    [member] = assemble(STUDY, [finish("road", **asked)], tmp_path / "models").members
+
+    assert {name: getattr(member, name) for name in asked} == asked
+    kept = earlier_models(STUDY, tmp_path / "models", "f00d", without=("water",))
+    assert [(each.task.start_from, each.task.fine_tuned) for each in kept.finished] == [("runs/old/models", True)]
+
+
 @pytest.mark.parametrize("when", ["copy", "card"])
 def test_whatever_fails_leaves_the_earlier_set_as_it_was(
     finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
