@@ -194,7 +194,8 @@ def test_a_recipes_model_is_told_by_its_name_and_maps_as_the_recipe_says(study: 
         assert (chosen.trial, chosen.recipe, chosen.study, chosen.prediction) == (None, "vooban", "old", PREDICTION)
     # The copy that says so by itself, wherever it is moved.
     moved = shutil.copy(start.file, tmp_path / "moved.keras")
-    assert starts(study, tmp_path / "g", "--from", str(moved))["trees"].chosen == chosen
+    by_itself = starts(study, tmp_path / "g", "--from", str(moved))["trees"].chosen
+    assert by_itself == chosen.model_copy(update={"start_from": str(moved)})
     ours = write_set(tmp_path / "ours", study.name, recipe="vooban")
     assert starts(study, tmp_path / "h", "--from", str(ours))["trees"].chosen.study == ""
 
