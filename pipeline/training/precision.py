@@ -16,13 +16,13 @@ def chosen_policy(precision: Precision) -> str:
     """The name of Keras's policy; "auto" takes what is fast on the device of the backend.
 
     Half precision is kept to where it is asked for and nothing here is fast in it, such as on a processor: so every
-    worker of a study computes alike. The log says that it is slow.
+    worker of a study computes alike. The log says that it may be slow.
     """
     fast = fast_precision()
     if precision in MIXED and fast == "float32":
         _log.warning(
-            "limits.precision = %s: trains, but slowly, as no device here is fast in half precision; "
-            "a new study with limits.precision = auto takes float32 here",
+            "limits.precision = %s: no device here is known to be fast in it, so it may take longer than float32, "
+            "which a new study with limits.precision = auto takes here",
             precision,
         )
     return fast if precision == "auto" else precision

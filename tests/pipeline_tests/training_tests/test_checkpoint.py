@@ -119,20 +119,36 @@ def test_what_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, kind: str, 
 @pytest.mark.slow
 def test_epochs_that_were_kept_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    constant = {"plan": {"averaging": {"kind": "ema", "momentum": 0.9}}}
     with pytest.raises(CutOffError):
-        run(CANDIDATES["plain"], checkpoint, 2)
+        run(constant, checkpoint, 2)
     content = checkpoint.path.read_bytes()
     # One that is cut off in the third epoch again tells of the third alone.
     with pytest.raises(CutOffError):
-        run(CANDIDATES["plain"], checkpoint, 2)
+        run(constant, checkpoint, 2)
     assert checkpoint.path.read_bytes() == content
     # A training that had all its epochs, and was cut off before it told so. That the accelerator has more room than
     # then, so that patches would be cut on it, is no reason to begin anew.
     monkeypatch.setattr("pipeline.training.train.fits_on_device", lambda *_: True)
     told: list[EpochReport] = []
-    finished = run(CANDIDATES["plain"], checkpoint, epochs=2, on_restored=told.extend)
+    finished = run(constant, checkpoint, epochs=2, on_restored=told.extend)
     assert [report.epoch for report in finished.reports] == [1, 2]
     assert told == list(finished.reports), "whoever was cut off may not have told them"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steered", [{"schedule": {"kind": "plateau"}}, {"patience": 9}], ids=["plateau", "patience"])
+def test_validations_that_steer_are_those_of_their_own_number_of_epochs(
+    tmp_path: Path, steered: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every second epoch is validated, and of fewer epochs the last: one that four epochs may not have."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    with pytest.raises(CutOffError):
+        run({"plan": steered}, checkpoint, 1)
+    with caplog.at_level(logging.WARNING):
+        trained = run({"plan": steered}, checkpoint, epochs=3)
+    assert "not used: it is of another training" in caplog.text
+    assert len(trained.reports) == 3
 
 
 @pytest.mark.slow

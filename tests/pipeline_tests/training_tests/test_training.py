@@ -150,6 +150,17 @@ def test_patches_cut_on_the_device_train_like_those_of_the_processor(trained: Tr
     assert len(on_device.model.weights) == len(trained.model.weights)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_learns_on_a_processor_too(policy: str) -> None:
+    trained = run(precision=policy)
+
+    losses = [report.training_loss for report in trained.reports]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert trained.validation.mean_jaccard > 0.7
+
+
 LOSS_WEIGHTED = {**SMALL, "plan": SMALL["plan"] | {"sampling": {"kind": "loss"}}}
 
 
