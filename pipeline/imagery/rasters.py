@@ -1,6 +1,7 @@
 """Maps as files: probabilities and masks as GeoTIFF, pictures as PNG."""
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from pipeline.files import written_beside
 from pipeline.imagery.drawing import Masks, Picture, compose, draw_overlay, to_display_size
@@ -228,14 +229,34 @@ def _write(
         "bigtiff": "if_safer",
     }
     try:
-        with _placeless_is_fine(), written_beside(path) as beside, rasterio.open(beside, "w", **profile) as target:
-            if scale != 1.0:
-                target.scales = (scale,) * count
-            for k, name in enumerate(classes):
-                target.write(band(k).astype(dtype, copy=False), k + 1)
-                target.set_band_description(k + 1, name)
+        with _placeless_is_fine(), written_beside(path) as beside:
+            sums = []
+            with rasterio.open(beside, "w", **profile) as target:
+                if scale != 1.0:
+                    target.scales = (scale,) * count
+                for k, name in enumerate(classes):
+                    numbers = band(k).astype(dtype, copy=False)
+                    sums.append(_sum_of(numbers))
+                    target.write(numbers, k + 1)
+                    target.set_band_description(k + 1, name)
+            _check_whole(beside, sums)
     except RasterioError as error:
         raise RasterError(f"{path} cannot be written", remedy="Check free space (df) and rights (ls -l)") from error
+
+
+def _check_whole(path: Path, sums: Sequence[int]) -> None:
+    """Read again what was written: GDAL tells nobody that a disk was full when it closed a file.
+
+    Raises:
+        RasterioError: It is not all there.
+    """
+    with rasterio.open(path) as source:
+        if [_sum_of(source.read(k + 1)) for k in range(len(sums))] != list(sums):
+            raise RasterioIOError(f"{path} does not hold what was written")
+
+
+def _sum_of(numbers: npt.NDArray[np.integer]) -> int:
+    return zlib.crc32(np.ascontiguousarray(numbers).data)
 
 
 def _known_crs(text: str | None) -> CRS | None:

@@ -1,4 +1,6 @@
+import resource
 import warnings
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -39,6 +41,30 @@ def test_probabilities_come_back_within_half_a_step(tmp_path, place):
     np.testing.assert_allclose(found.probabilities, values, atol=0.5 / 254 + 1e-6)
     np.testing.assert_array_equal(found.probabilities[0, :2], [[0.0, 1.0], [1.0, 0.0]])
     assert [each.name for each in (tmp_path / "a").iterdir()] == ["p.tif"]
+
+
+@contextmanager
+def room_of(num_bytes):
+    """Files may grow no larger, as on a disk that is full."""
+    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+
+
+@pytest.mark.parametrize("missing", [1, 1000, 100_000])
+def test_a_disk_that_is_full_leaves_no_part_of_a_map(tmp_path, missing):
+    path, values = tmp_path / "p.tif", probabilities()
+    write_probabilities(path, values, UTM, CLASSES)
+    before = path.read_bytes()
+
+    with room_of(len(before) - missing), pytest.raises(RasterError, match=r"p\.tif cannot be written"):
+        write_probabilities(path, values, UTM, CLASSES)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_gis_finds_place_scale_names_and_no_data(tmp_path):
