@@ -27,6 +27,9 @@ BACKEND_VARIABLE = "MAPGROVE_BACKEND"
 PRECISION_VARIABLE = "KERAS_FLOATX"
 """Keras's own."""
 
+UNUSED_BY_KERAS = ("matplotlib", "pandas", "sklearn")
+"""What Keras imports where it is installed, for galleries and wrappers that nobody here calls: a third of its start."""
+
 NVIDIA_LIBRARIES = {
     "tensorflow": 'Run .venv/bin/python -m pip install "tensorflow[and-cuda]"',
     "jax": 'Run .venv/bin/python -m pip install "jax[cuda12]"',
@@ -123,8 +126,9 @@ def use_backend(num_threads: int = 0) -> str:
     if num_threads:
         os.environ["OMP_NUM_THREADS"] = str(num_threads)
     try:
-        with _native_messages_held_back():
+        with _native_messages_held_back(), _hidden(UNUSED_BY_KERAS):
             framework = importlib.import_module(name)
+            importlib.import_module("keras")
     except ImportError as error:
         raise MapgroveError(
             f"the backend {name} cannot be imported ({error})", remedy=f"Install it: pip install {name}"
@@ -135,8 +139,20 @@ def use_backend(num_threads: int = 0) -> str:
         framework.config.experimental.enable_op_determinism()
     elif name == "torch" and num_threads:
         framework.set_num_threads(num_threads)
-    importlib.import_module("keras")
     return name
+
+
+@contextmanager
+def _hidden(names: Sequence[str]) -> Iterator[None]:
+    """Let imports in the block find none of these modules, unless they are loaded already."""
+    # What is None here is not there for an import.
+    hidden = {name: None for name in names if name not in sys.modules}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Train on one device and on two: in a process of its own, as devices are made before a framework looks for them.
 
-The environment says which backend, and for JAX how many devices. Prints what each training reported, as JSON.
+The environment says which backend, and for JAX how many devices. Prints what each training reported, and what
+Keras had imported that nobody uses, as JSON.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.backend import use_backend
+from pipeline.backend import UNUSED_BY_KERAS, use_backend
 
 NUM_DEVICES = 2
 
@@ -38,6 +39,7 @@ FIELDS = {
 def main(folder: Path) -> None:
     """Train, each kind on one device and on several."""
     use_backend(1)
+    imported = [name for name in UNUSED_BY_KERAS if name in sys.modules]
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -54,7 +56,7 @@ def main(folder: Path) -> None:
         if report.epoch == 2:
             shutil.copytree(one, several)
 
-    told = [train_on(1, one, copy_first_epoch), train_on(NUM_DEVICES, several, lambda _: None)]
+    told = [train_on(1, one, copy_first_epoch), train_on(NUM_DEVICES, several, lambda _: None), imported]
     sys.stdout.write(json.dumps(told) + "\n")
 
 

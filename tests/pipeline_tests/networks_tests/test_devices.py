@@ -31,8 +31,9 @@ def test_two_devices_train_as_one(backend: str, tmp_path: Path) -> None:
     }
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    one, several = json.loads(done.stdout.splitlines()[-1])
+    one, several, imported = json.loads(done.stdout.splitlines()[-1])
 
+    assert imported == [], "a process that only trains waits for none of these"
     # From the second epoch on, from the other's checkpoint.
     assert ([one["share"], one["restored"]], [several["share"], several["restored"]]) == ([4, []], [2, [1]])
     assert one["losses"][1] != pytest.approx(one["losses"][0], rel=1e-3)
