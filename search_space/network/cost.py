@@ -31,19 +31,18 @@ PASSES = 3.0
 OPTIMIZER_COPIES = {"adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "sgd": 1}
 """How many numbers an optimizer keeps per weight; moving averages are one more."""
 
-HOST_WEIGHTS, HOST_KEPT, HOST_WORKING, HOST_FIXED_BYTES = 1.17, 1.12, 1.2, 47_000_000
+HOST_WEIGHTS, HOST_KEPT, HOST_WORKING, HOST_FIXED_BYTES = 1.4, 1.12, 1.2, 47_000_000
 HOST_VARIABLE_BYTES = {
-    "adam": 2_500_000,
-    "adamw": 2_620_000,
-    "nadam": 3_080_000,
-    "rmsprop": 1_970_000,
-    "sgd": 1_830_000,
+    "adam": 1_650_000,
+    "adamw": 1_770_000,
+    "nadam": 2_200_000,
+    "rmsprop": 1_320_000,
+    "sgd": 1_190_000,
 }
-HOST_AVERAGE_BYTES = 490_000
+HOST_AVERAGE_BYTES = 200_000
 """What a training on a processor takes, beyond the framework itself: of the weights' bytes, of the signals that are
 kept, of what the most demanding layer holds, and in any case; and for each variable the framework's records of what an
-optimizer does with it, and with a moving average; fitted, those of AdamW, SGD and averages by their difference to
-Adam's: `benchmarks/results/network_cost.md`."""
+optimizer does with it, and with a moving average. How they were fitted: `benchmarks/results/network_cost.md`."""
 
 NO_AVERAGING = NoAveraging()
 
@@ -56,7 +55,8 @@ class Cost:
         num_parameters: Weights of the network.
         flops: Operations, forward and backward, for the whole batch; a multiplication with an addition counts as two.
         weights_bytes: Weights, their gradients, and what the optimizer keeps.
-        snapshot_bytes: Copies of weights that are kept beside the device until the end.
+        snapshot_bytes: Copies of weights that are kept beside the device until the end: the best epoch's, and those
+            that are to be averaged.
         kept_bytes: Signals that are kept from the way forward for the way back.
         working_bytes: What the most demanding layer holds meanwhile.
         num_variables: Arrays of weights that are trained.
@@ -110,7 +110,7 @@ def training_cost(
         num_parameters=num_parameters,
         flops=PASSES * batch_size * graph.flops(side, side),
         weights_bytes=num_parameters * BYTES * (2 + OPTIMIZER_COPIES[optimizer] + has_averages),
-        snapshot_bytes=num_parameters * BYTES * _num_snapshots(averaging),
+        snapshot_bytes=num_parameters * BYTES * (1 + _num_snapshots(averaging)),
         kept_bytes=sum(round(times * sizes[number]) for number, times in kept.items()) + sum(scores),
         # Of attention the shares are kept; the scores that they were made of, and gradients, pass.
         working_bytes=max(
