@@ -118,7 +118,7 @@ class ModelMember(Frozen):
         threshold: What suits this model alone; the map of the class has one of its own.
         numbers: What the candidate's scaling takes from the training scenes; None where each scene is scaled by itself.
         trial: Number of the trial that found the candidate; None for a recipe.
-        study: Name of the study of that trial, where it is not the one of the set.
+        study: Name of the study of that trial, where it is another than the set's.
         recipe: Name or file of the recipe; empty for a trial.
         prediction: How tiles become a map, where the recipe says so; else the study does.
         start_from: What `start` was, as `retrain --from` named it; empty where nobody wrote it down.
