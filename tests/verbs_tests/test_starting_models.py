@@ -153,6 +153,12 @@ def test_of_a_model_set_each_class_takes_its_best_member(study: Study, tmp_path:
         starts(study, tmp_path / "f", "--from", str(tmp_path / "set"), classes=("crops",))
     with pytest.raises(MapgroveError, match="no model set in"):
         starts(study, tmp_path / "f", "--from", str(tmp_path))
+    found["roads"].file.unlink()
+    with pytest.raises(
+        MapgroveError,
+        match=r"set has lost its model of roads\. Received 'roads/rank0_seed0\.keras'.*Run `retrain` again",
+    ):
+        starts(study, tmp_path / "f", "--from", str(tmp_path / "set"), classes=("trees", "roads"))
 
 
 def fill_store(study: Study, tmp_path: Path) -> None:
