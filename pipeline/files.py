@@ -42,6 +42,18 @@ def written_beside(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def try_folder(folder: Path) -> None:
+    """Make a folder, and see that a file can be written into it: better at once than after hours of work.
+
+    Raises:
+        OSError: It cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        # Of a full disk only what is written tells.
+        file.write(bytes(4096))
+
+
 @contextmanager
 def sole_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Keep every other process that asks out of a folder; the lock goes with the process, however it ends.

@@ -172,6 +172,12 @@ def _of_set(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
             )
         best = min(members, key=lambda each: (each.rank, -(each.validation_jaccard or 0.0)))
         found[name] = folder / best.file
+        if not found[name].is_file():
+            raise MapgroveError(
+                f"the model set in {folder} has lost its model of {name}",
+                received=best.file,
+                remedy="Run `retrain` again where it was made, or leave the class out with --classes",
+            )
     return found
 
 

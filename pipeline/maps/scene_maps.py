@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.base import check_names
 from pipeline.datasets.table import open_image as open_image_dataset
-from pipeline.files import sha256_of, write_json
+from pipeline.files import sha256_of, try_folder, write_json
 from pipeline.folds.ground import Part
 from pipeline.imagery import indices as spectral
 from pipeline.imagery.alignment import measure_shifts
@@ -182,17 +182,18 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
         What was written.
 
     Raises:
-        MapgroveError: The scene has other bands than the models read.
+        MapgroveError: The scene has other bands than the models read, or the folder cannot be written.
     """
     record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
     if _is_kept(out / scene.id, record):
         return WrittenMap(scene.id, out / scene.id, None)
     models.check_bands(scene.bands)
+    folder, names = out / scene.id, models.classes
+    _try(folder)
     mapped = models.map_scene(scene, settings)
     probabilities = mapped.probabilities
     # NaN, where there is no data, is below every threshold.
     masks = probabilities >= models.thresholds
-    folder, names = out / scene.id, models.classes
     (folder / MAP_FILE).unlink(missing_ok=True)
     thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
     by_class = {name: probabilities[..., k] for k, name in enumerate(names)}
@@ -215,6 +216,17 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     num_valid = max(1, int(np.count_nonzero(scene.valid)))
     shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
     return WrittenMap(scene.id, folder, shares)
+
+
+def _try(folder: Path) -> None:
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise MapgroveError(
+            f"the map's folder cannot be written: {error.strerror}",
+            received=str(folder),
+            remedy="Make room (df), see to rights (ls -l), or name another place with --out",
+        ) from error
 
 
 def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> ScoredMaps:

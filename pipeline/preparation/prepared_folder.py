@@ -4,10 +4,10 @@ import errno
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.files import try_folder
 from pipeline.imagery.outlines import OUTLINES
 from pipeline.imagery.resampling import Shape
 from pipeline.preparation.prepared import CUBE, KNOWN, MANIFEST, MASKS, QUICKLOOK, RECORD, THUMBNAIL, VALID
@@ -37,9 +37,7 @@ def make_folder(folder: Path, imagery: Path) -> None:
     """
     _refuse_own_imagery(folder, imagery)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try_folder(folder)
     except OSError as error:
         raise DataError(
             f"data.prepared: the folder cannot be written: {error.strerror}",

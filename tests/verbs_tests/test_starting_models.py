@@ -239,6 +239,15 @@ def test_a_folder_that_is_no_model_set_is_told_with_those_near_it(
     with pytest.raises(MapgroveError, match=f"Name the set itself: --from {tmp_path / 'runs' / 'old' / 'models'}"):
         starts(study, tmp_path / "f", "--from", "runs/old/models/trees")
 
+    with pytest.raises(MapgroveError, match="no model set in"):
+        starts(study, tmp_path / "f", "--from", str(tmp_path))
+    found["roads"].file.unlink()
+    with pytest.raises(
+        MapgroveError,
+        match=r"set has lost its model of roads\. Received 'roads/rank0_seed0\.keras'.*Run `retrain` again",
+    ):
+        starts(study, tmp_path / "f", "--from", str(tmp_path / "set"), classes=("trees", "roads"))
+
 
 def fill_store(study: Study, tmp_path: Path) -> None:
     """Trials with Jaccard at trees and roads; 0 and 2 have kept their models."""

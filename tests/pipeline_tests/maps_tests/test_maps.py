@@ -83,6 +83,14 @@ def test_models_refuse_imagery_with_other_bands(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_scene_is_mapped(tmp_path: Path) -> None:
+    (tmp_path / "maps").write_text("a file")
+    loaded = LoadedModelSet(models("red", "nir").description, lambda _: pytest.fail("mapped in vain"))
+
+    with pytest.raises(MapgroveError, match=r"the map's folder cannot be written: Not a directory. Received '.*field'"):
+        write_map(loaded, image(), SETTINGS, tmp_path / "maps")
+
+
 def test_a_map_is_drawn_again_only_where_something_changed(tmp_path: Path) -> None:
     assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is not None
     assert write_map(models("red", "nir"), image(), SETTINGS, tmp_path).class_shares is None
