@@ -3,6 +3,8 @@
 A worker names it to the process from which its trials are forked, so that each starts warm.
 """
 
+import gc
+
 from pipeline.backend import use_backend
 from search_space.errors import MapgroveError
 
@@ -14,3 +16,6 @@ except MapgroveError as error:
 
 import pipeline.study_data
 import pipeline.training.train  # noqa: F401
+
+# Nothing of this is ever garbage: trials need not look through it again and again, nor copy its pages by doing so.
+gc.freeze()

@@ -1,5 +1,6 @@
 """The backend is chosen before any test imports Keras; data sets that only memory holds; helpers found beside."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from pipeline.scene import Georeference
 use_backend(num_threads=1)
 
 import keras  # noqa: E402
+
+# Keras collects garbage whenever it clears a session; the framework itself is none.
+gc.freeze()
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -79,7 +79,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         found = Guarded(folder / "job", server.port)
         found.job.run("prepare")
         right = found.url()
-        one = ("--set", "limits.max_trials=1")
+        one = ("--set", "limits.max_trials=1", "--set", "budget.epochs=1", "--set", "budget.steps_per_epoch=1")
         assert "1 trial has ended" in found.run("search", "--workers", "1", *one, store=right)
         found.run("worker", "--workers", "2", "--idle-exit-s", "0", *one, store=right, by_option=True)
         found.run("status", *one, store=right)

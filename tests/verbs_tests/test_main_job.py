@@ -1,5 +1,9 @@
-"""The main job on tiny imagery, as a user runs it: real processes, a real store, a real network."""
+"""The main job on tiny imagery, as a user runs it: real processes, a real store, a real network.
 
+Each verb is started from nothing at least once; what is only asked for in between starts from `warm_verbs`.
+"""
+
+import fcntl
 import json
 import os
 import shutil
@@ -8,6 +12,8 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +27,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.study_file import read_study
 from tests.mongod import database_url
+from tests.verbs_tests.warm_verbs import WarmVerbs
 from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
 from verbs.exit_codes import EXIT_INTERRUPTED
@@ -103,17 +110,39 @@ def write_imagery(folder: Path) -> None:
 
 
 class Job:
-    """A folder with imagery and a study file, in which verbs are run."""
+    """A folder with imagery and a study file, in which verbs are run.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Gets both, unless they are there.
+        warm: Starts what `run` runs; without it, each is started from nothing.
+    """
+
+    def __init__(self, folder: Path, warm: WarmVerbs | None = None) -> None:
         self.folder = folder
-        write_imagery(folder / "imagery")
-        (folder / "tiny.toml").write_text(STUDY, encoding="utf-8")
+        self.warm = warm
+        if not (folder / "tiny.toml").exists():
+            write_imagery(folder / "imagery")
+            (folder / "tiny.toml").write_text(STUDY, encoding="utf-8")
+
+    def like_this(self, folder: Path) -> "Job":
+        """Another one of the same imagery, which is prepared there too."""
+        for name in ("imagery", "prepared"):
+            shutil.copytree(self.folder / name, folder / name)
+        return Job(folder, self.warm)
 
     def command(self, verb: str, *words: str) -> list[str]:
         return [sys.executable, str(ROOT / "run_search.py"), verb, "--study", "tiny.toml", *words]
 
     def run(self, verb: str, *words: str, code: int = 0) -> str:
+        if self.warm is None:
+            return self.run_cold(verb, *words, code=code)
+        found, told = self.warm.run([verb, "--study", "tiny.toml", *words], self.folder)
+        assert found == code, told
+        assert "Traceback" not in told
+        return told
+
+    def run_cold(self, verb: str, *words: str, code: int = 0) -> str:
+        """Started from nothing."""
         done = subprocess.run(
             self.command(verb, *words), cwd=self.folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
@@ -132,18 +161,43 @@ def essence(trials: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job whose search is complete, run by two workers in one go."""
-    job = Job(tmp_path_factory.mktemp("job"))
-    assert "4 scenes of 3 bands, 2 classes: 2 train, 1 validate, 1 test" in job.run("prepare")
-    assert "4 trials have ended" in job.run("search", "--workers", "2")
-    return job
+def warm() -> Iterator[WarmVerbs]:
+    with WarmVerbs() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, warm: WarmVerbs) -> Job:
+    """A job whose search is complete, run by two workers in one go: a copy of what all processes of the tests share."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    searched = shared / "searched_job"
+    with locked(shared / "searched_job.lock"):
+        if not searched.exists():
+            begun = Job(tmp_path_factory.mktemp("begun"))
+            assert "4 scenes of 3 bands, 2 classes: 2 train, 1 validate, 1 test" in begun.run("prepare")
+            assert "4 trials have ended" in begun.run("search", "--workers", "2")
+            begun.folder.rename(searched)
+    folder = tmp_path_factory.mktemp("job")
+    shutil.copytree(searched, folder, dirs_exist_ok=True)
+    return Job(folder, warm)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time is in the block."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.mark.slow
 def test_search_tries_every_trial_once(job: Job) -> None:
+    job.run_cold("trials", "--json-lines", "cold.jsonl")
     trials = job.trials()
 
+    assert (job.folder / "cold.jsonl").read_bytes() == (job.folder / "trials.jsonl").read_bytes()
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
     assert {trial["state"] for trial in trials} <= {"done", "infeasible"}
     for trial in trials:
@@ -164,36 +218,28 @@ def test_a_finished_study_grows_only_when_its_limit_is_raised(job: Job, tmp_path
 
 
 @pytest.mark.slow
-def test_two_goes_by_one_worker_equal_one_go_by_two(job: Job, tmp_path: Path) -> None:
-    other = Job(tmp_path)
-    other.run("prepare")
-    other.run("search", "--workers", "1", "--set", "limits.max_trials=2")
-    assert len(other.trials()) == 2
-
-    other.run("search", "--workers", "1")
-
-    assert essence(other.trials()) == essence(job.trials())
-
-
-@pytest.mark.slow
-def test_a_search_on_mongodb_ends_as_one_on_sqlite(job: Job, mongo_url: str, tmp_path: Path) -> None:
-    other = Job(tmp_path)
-    other.run("prepare")
+def test_two_goes_on_mongodb_equal_one_go_on_sqlite(job: Job, mongo_url: str, tmp_path: Path) -> None:
+    """The first by one worker, the second, after the limit was raised, by two."""
+    other = job.like_this(tmp_path)
     store = ("--store", database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}"))
+
+    def trials() -> list[dict[str, Any]]:
+        other.run("trials", "--json-lines", "trials.jsonl", *store)
+        return [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    other.run("search", "--workers", "1", "--set", "limits.max_trials=2", *store)
+    assert len(trials()) == 2
 
     assert "4 trials have ended" in other.run("search", "--workers", "2", *store)
 
-    other.run("trials", "--json-lines", "trials.jsonl", *store)
-    lines = (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines()
-    assert essence([json.loads(line) for line in lines]) == essence(job.trials())
+    assert essence(trials()) == essence(job.trials())
     assert "finished" in other.run("status", *store)
     assert not list(tmp_path.glob("runs/tiny/*.sqlite"))
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_study_that_goes_on(job: Job, tmp_path: Path) -> None:
-    other = Job(tmp_path)
-    other.run("prepare")
+    other = job.like_this(tmp_path)
     with subprocess.Popen(
         other.command("search", "--workers", "1"),
         cwd=tmp_path,
@@ -251,10 +297,10 @@ def test_a_study_that_exists_with_other_settings_is_refused(job: Job, assignment
 @pytest.mark.slow
 def test_the_rest_of_the_job(job: Job) -> None:
     folder = job.folder / "runs" / "tiny"
-    assert "finished" in job.run("status")
+    assert "finished" in job.run_cold("status")
     assert json.loads(job.run("status", "--json"))["counts"]["running"] == 0
-    assert "Architecture" in job.run("show", "best")
-    job.run("retrain")
+    assert "Architecture" in job.run_cold("show", "best")
+    job.run_cold("retrain")
     [model] = (folder / "models" / "bright").glob("*.keras")
     made_ns = model.stat().st_mtime_ns
     assert "2 trainings of 2 done before" in job.run("retrain")
@@ -263,25 +309,25 @@ def test_the_rest_of_the_job(job: Job) -> None:
     assert "2 of 2 trainings" in status
     assert "bright" in status
 
-    job.run("predict", "test")
+    job.run_cold("predict", "test")
     made = {path.name for path in (folder / "predictions" / "c").iterdir()}
     drawn = {"probabilities.tif", "masks.tif", "instances.tif", "overlay.png", "comparison.png"}
     assert made == {*drawn, "polygons.geojson", "map.json"}
-    scores = json.loads(job.run("score", "--json"))
+    scores = json.loads(job.run_cold("score", "--json"))
     assert scores["fold"] == "test"
     assert scores["jaccard"]["bright"] > 0.6
     things = scores["polygons"]["bright"]
     assert (things["counts"]["tp"] + things["counts"]["fn"], things["truth"]) == (1, "masks")
     assert set(scores["polygons"]) == {"bright"}
     assert (scores["threshold_from"], scores["models_saw"]) == ("validation", "nothing")
-    assert "Report:" in job.run("report")
+    assert "Report:" in job.run_cold("report")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "tiny" in page
     assert "data:image/png;base64," in page
 
     assert "mapped before" in job.run("predict", "test")
 
-    job.run("retrain", "--set", "retrain.epochs=1")
+    job.run("retrain", "--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=3")
     told = job.run("score", "--set", "retrain.epochs=1", code=1)
     assert "drawn by other models" in told
     assert "Run: python run_search.py predict --study tiny.toml --set retrain.epochs=1 test." in told
@@ -462,6 +508,7 @@ def test_a_search_without_any_result_fails(job: Job) -> None:
 def test_data_that_go_away_do_not_cost_the_search_its_trials(job: Job) -> None:
     prepared, away = job.folder / "prepared", job.folder / "away"
     words = ("search", "--workers", "1", "--set", 'study.name="robbed"', "--set", "search.lease_s=5")
+    words = (*words, "--set", "limits.max_trials=2")
     with subprocess.Popen(
         job.command(*words), cwd=job.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as search:
@@ -475,7 +522,7 @@ def test_data_that_go_away_do_not_cost_the_search_its_trials(job: Job) -> None:
     assert "1 failed" not in told
 
     job.run(*words)
-    assert essence(job.trials("robbed")) == essence(job.trials())
+    assert essence(job.trials("robbed")) == essence(job.trials())[:2]
 
 
 @pytest.mark.slow
@@ -523,11 +570,10 @@ def test_a_worker_that_is_stopped_by_hand_says_so_by_its_exit_code(job: Job, num
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> None:
-    job = Job(tmp_path)
-    job.run("prepare")
+def test_a_killed_worker_is_replaced_and_its_trial_ends_once(job: Job, tmp_path: Path) -> None:
+    other = job.like_this(tmp_path)
     with subprocess.Popen(
-        job.command("search", "--workers", "1", "--set", "search.lease_s=2", "--set", "limits.max_trials=2"),
+        other.command("search", "--workers", "1", "--set", "search.lease_s=2", "--set", "limits.max_trials=2"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -539,7 +585,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_ends_once(tmp_path: Path) -> 
 
     assert search.returncode == 0, told
     assert "was killed by signal 9; starting another" in told
-    trials = job.trials()
+    trials = other.trials()
     assert [trial["state"] in ("done", "infeasible") for trial in trials] == [True, True]
     assert sum(trial["lost_workers"] for trial in trials) == 1
 
@@ -549,12 +595,12 @@ def test_a_study_moves_to_another_store_and_back(job: Job, mongo_url: str) -> No
     """From SQLite to MongoDB, and its file is the same to the letter when it comes from there."""
     store = database_url(mongo_url, f"mapgrove_test_{uuid.uuid4().hex}")
     assert "study tiny with 4 trials" in job.run("trials", "export", "tiny.jsonl")
-    words = [sys.executable, str(ROOT / "run_search.py"), "trials", "import"]
 
     def moved(*more: str, code: int = 0) -> str:
-        done = subprocess.run([*words, *more], cwd=job.folder, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        assert job.warm is not None
+        found, told = job.warm.run(["trials", "import", *more], job.folder)
+        assert found == code, told
+        return told
 
     assert "Study tiny: 4 trials added" in moved("tiny.jsonl", "--store", store)
     assert "0 trials added, 4 trials were there already" in moved("tiny.jsonl", "--store", store)
@@ -585,7 +631,7 @@ def test_one_command_serves_a_machine_and_proposals_follow_its_workers(job: Job)
     with subprocess.Popen(job.command("search", *words), cwd=job.folder, stdout=subprocess.PIPE, text=True) as master:
         assert master.stdout is not None
         until_said(master, "No worker serves it yet")
-        told = job.run("worker", "--workers", "2", "--name", "box", "--idle-exit-s", "8", *words)
+        told = job.run_cold("worker", "--workers", "2", "--name", "box", "--idle-exit-s", "8", *words)
         said = master.stdout.read()
         assert master.wait(timeout=TIMEOUT_S) == 0, said
     assert "2 workers: box/0, box/1" in told
@@ -648,10 +694,12 @@ def test_one_against_the_rest(job: Job, tmp_path: Path) -> None:
     few = ("--set", "limits.max_trials=2", "--set", "retrain.epochs=1")
     begun = ("--one-vs-all", "--start-from", "study:tiny", *few)
 
-    told = job_in(tmp_path).run("search", "--workers", "2", *begun)
+    own = Job(tmp_path, job.warm)
+
+    told = own.run("search", "--workers", "2", *begun)
 
     assert "4 trials have ended" in told
-    again = job_in(tmp_path).run("search", *begun)
+    again = own.run("search", *begun)
     assert "4 trials have ended" in again, "the same command goes on"
     assert "worker --study" not in again, "nobody is wanted for what is over"
     with open_store(f"sqlite:///{tmp_path}/runs/tiny/trials.sqlite", create=False) as store:
@@ -669,27 +717,14 @@ def test_one_against_the_rest(job: Job, tmp_path: Path) -> None:
             ended = [each for each in store.trials(f"tiny/{name}") if each.outcome and each.outcome.jaccard]
             every |= {(f"tiny/{name}", each.number): each.outcome.jaccard[name] for each in ended if each.outcome}
             losses[name] = every
-    job_in(tmp_path).run("retrain", "--per-class", *few)
+    own.run("retrain", "--per-class", *few)
     members = json.loads((tmp_path / "runs/tiny/models/model_set.json").read_text())["members"]
     for member in members:
         every = losses[member["class_name"]]
         assert every[member["study"], member["trial"]] == max(every.values())
     # By name, as a study that was moved may be looked for where it went.
     store_words = ("--store", "sqlite:///runs/tiny/trials.sqlite")
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / "run_search.py"), "status", "--study", "tiny/*", "--json", *store_words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIMEOUT_S,
-    )
-    assert [each["study"] for each in json.loads(shown.stdout)] == ["tiny/bright", "tiny/dark"]
-    assert "Classes: bright, dark" in job_in(tmp_path).run("search", "--one-vs-all", "--classes", "grey", code=2)
-
-
-def job_in(folder: Path) -> Job:
-    """The job whose files lie in a folder."""
-    job = object.__new__(Job)
-    job.folder = folder
-    return job
+    assert job.warm is not None
+    _, shown = job.warm.run(["status", "--study", "tiny/*", "--json", *store_words], tmp_path)
+    assert [each["study"] for each in json.loads(shown)] == ["tiny/bright", "tiny/dark"]
+    assert "Classes: bright, dark" in own.run("search", "--one-vs-all", "--classes", "grey", code=2)
