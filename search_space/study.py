@@ -212,7 +212,7 @@ class SearchSettings(Frozen):
         algorithm: Of Hyperopt's: "tpe", "anneal", "rand" for random search, or "mix", which takes TPE for half of the
             proposals, annealing for four of ten, and chance for the rest.
         startup_trials: Trials drawn from the prior before the algorithm proposes.
-        gamma: Share of trials that TPE takes as good ones, in units of the square root of their number.
+        gamma: How many trials TPE takes as good ones, in units of the square root of their number.
         lookahead: How many trials may be proposed beyond the oldest unfinished one. Trial n is then proposed from
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
             number of workers; with fewer than there are workers some will idle. 0 keeps as many proposals waiting as

@@ -2,10 +2,10 @@
 
 `--study 'dstl/*'` serves the studies of single classes, and those that come later, in turn; so does `--study` several
 times. What `retrain` asks for is served with its study. One command serves a whole machine: `--gpus 0,1,2,3` starts a
-worker for each GPU, `--workers 4` as many without one; with `--gpus-per-trial 2` two GPUs share each batch of a
-training. A worker may be stopped or killed at any time: its trial goes to another one, which goes on from its last
-checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets it end, as SIGUSR1
-always does.
+worker on each GPU, which sees no other; `--workers 4` starts four that see all there is; with `--gpus-per-trial 2` two
+GPUs share each batch of a training. A worker may be stopped or killed at any time: its trial goes to another one, which
+goes on from its last checkpoint. Ctrl-C and SIGTERM hand the trial back at once; with `--finish` the first of them lets
+it end, as SIGUSR1 always does.
 
 Examples:
   python run_search.py worker --study demo
