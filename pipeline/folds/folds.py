@@ -77,7 +77,7 @@ class Fold:
 
         Args:
             footprints: What the patches read, the border mirrored back into the scene.
-            context_px: How far the network looks: `Architecture.context_px`.
+            context_px: How far the network looks: `Candidate.context_px`.
 
         Raises:
             MapgroveError: A patch is nearer, or of a scene that does not train; the first is told.
