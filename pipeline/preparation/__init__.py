@@ -1,1 +1,1 @@
-"""Scenes become cubes on disk: prepared once for a study, with what is known of their bands and their ground."""
+"""Scenes become cubes on disk: prepared once for all studies of them, with what is known of bands and ground."""
