@@ -18,9 +18,9 @@ VERBS = {
     "trials": "List the trials, best first; or export them",
     "show": "Show a trial, a recipe or a candidate's file: its network stage by stage, also as a picture",
     "show-space": "Draw the search space, or a study's, as a tree with ranges",
-    "retrain": "Train the best architecture once per class, with a longer budget",
+    "retrain": "Train the best architectures per class with a longer budget, into a model set",
     "predict": "Turn scenes into smooth masks and polygons",
-    "score": "Score predictions against labels by mean Jaccard",
+    "score": "Score maps against labels: Jaccard per class, polygons one by one",
     "report": "Write a page that shows a study with its pictures",
     "doctor": "Check this machine, the study's data and its store, and say how to mend each",
 }

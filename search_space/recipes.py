@@ -16,18 +16,18 @@ FOLDER = Path(__file__).with_name("recipe_files")
 
 
 class Recipe(Frozen):
-    """A published system.
+    """A published system, or a candidate of one's own: what a file leaves out is as a candidate has it by itself.
 
     Attributes:
-        source: Where it was published.
+        source: Where it was published; empty where the file does not say.
         architecture: Its network.
         plan: How it was trained.
         prediction: How its tiles became a map; None where that is the study's to say.
     """
 
-    source: str
-    architecture: Architecture
-    plan: TrainingPlan
+    source: str = ""
+    architecture: Architecture = Architecture()
+    plan: TrainingPlan = TrainingPlan()
     prediction: PredictionSettings | None = None
 
     @property

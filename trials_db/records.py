@@ -210,13 +210,13 @@ class Claim(Frozen):
 
 
 class Lead(Frozen):
-    """A master's right to propose trials.
+    """The right to add trials to a study: a master's, or that of whoever retrains.
 
     Attributes:
         study: Name of the study.
         owner: Who leads.
         token: Changes with every acquisition.
-        lease_s: How long the master may be silent.
+        lease_s: How long whoever leads may be silent.
     """
 
     study: str

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hyperopt import space_eval
 
-from search_space.architecture import L2Regularisation, Resnet34
+from search_space.architecture import Architecture, L2Regularisation, Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
 from search_space.errors import MalformedError, MapgroveError
@@ -303,6 +303,16 @@ def test_a_wrong_recipe_is_refused_with_its_path(text: str, told: str, tmp_path:
     (tmp_path / "mine.toml").write_text(f'source = "x"\n{text}\n[plan]\n')
     with pytest.raises(MalformedError, match=rf"mine\.toml.*{told}"):
         read_recipe_file(tmp_path / "mine.toml")
+
+
+def test_a_file_says_only_what_is_not_as_a_candidate_has_it_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[architecture]\ndepth = 2\n")
+
+    found = read_recipe_file(path)
+
+    assert found.candidate == Candidate(architecture=Architecture(depth=2))
+    assert (found.source, found.prediction) == ("", None)
 
 
 def test_the_place_of_examples_is_told_as_it_is_from_any_folder(
