@@ -187,7 +187,7 @@ class Killer:
         while (ended := self.num_ended()) < self.num_trials:
             if ended >= next_kill:
                 self.kill_one()
-                next_kill = ended + self.random.randint(3, 7)
+                next_kill = ended + self.random.randint(4, 9)
             for pid in (self.master, *self.workers):
                 assert not self.nursery.has_ended(pid) or pid == self.master, self.nursery.log
             time.sleep(0.05)

@@ -32,6 +32,9 @@ from trials_db.opening import open_store
 from trials_db.records import WorkerRecord
 from verbs.exit_codes import EXIT_INTERRUPTED
 
+# The first test of each process waits for the search that they share.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240
 
