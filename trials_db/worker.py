@@ -150,7 +150,7 @@ class Worker:
         """A trial of the study whose turn it is, or of the next one that has any."""
         for place in range(self._turn, self._turn + len(self._served)):
             assignment = self._served[place % len(self._served)]
-            claim = self.store.claim(assignment.study.name, self.name, assignment.limits.lease_s)
+            claim = self.store.claim(assignment.study.name, self.name, assignment.limits.lease_s, assignment.only)
             if claim is not None:
                 self._turn = place + 1
                 return assignment, claim
