@@ -310,6 +310,15 @@ def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: S
     assert store.counts("demo")[TrialState.NEW] == 1
 
 
+def test_a_worker_of_some_trials_leaves_the_others(
+    store: SqliteStore, study: StudyRecord, new_trial: Maker, tmp_path: Path
+) -> None:
+    store.add_trial("demo", new_trial(2))
+    some = Assignment(study, Synthetic(), tmp_path, only=frozenset({1}))
+    assert Worker(store, [some]).run(threading.Event(), idle_exit_s=0.0) == 1
+    assert [str(trial.state) for trial in store.trials("demo")] == ["new", "done", "new"]
+
+
 def test_a_worker_at_work_keeps_its_lease(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     lease_s = 2.0
