@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.mongo_documents import (
@@ -35,7 +36,7 @@ from trials_db.mongo_documents import (
 from trials_db.mongo_server import SCHEMA_VERSION
 from trials_db.mongo_studies import MongoStudies
 from trials_db.reading import FINAL_STATES, all_counts, damaged_outcome, is_score, lives_lost
-from trials_db.records import LONGEST_LEASE_S, MAX_LIVES, Claim, NewTrial, Trial, TrialState
+from trials_db.records import MAX_LIVES, Claim, NewTrial, Trial, TrialState
 from trials_db.store import lost_lease
 
 _log = logging.getLogger(__name__)

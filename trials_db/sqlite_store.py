@@ -12,6 +12,7 @@ from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db import store
 from trials_db.errors import DamagedError
 from trials_db.reading import (
@@ -24,7 +25,6 @@ from trials_db.reading import (
 )
 from trials_db.records import (
     FURTHEST_LEASE_S,
-    LONGEST_LEASE_S,
     MAX_LIVES,
     Claim,
     NewTrial,

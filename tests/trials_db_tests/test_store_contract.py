@@ -8,9 +8,10 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.opening import open_store
-from trials_db.records import LONGEST_LEASE_S, Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})

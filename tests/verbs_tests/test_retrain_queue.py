@@ -678,6 +678,13 @@ def test_chosen_candidates_become_tasks_of_every_fold_but_those_that_lack_the_cl
     assert {(each.task.trial, each.task.recipe) for each in wishes} == {(4, ""), (2, ""), (None, "vooban")}
     assert {(each.task.num_folds, each.task.epochs, each.task.steps_per_epoch) for each in wishes} == {(3, 5, 6)}
     assert len({each.key for each in wishes}) == len(wishes)
+    with pytest.raises(UsageError, match=r"at most 10,000 trainings.*Received 799999992.*Take --seeds 1250 or less"):
+        retrain_wishes.wishes_for(study, Data(), chosen, 3, 99_999_999)  # type: ignore[arg-type]
+    many = {number: folds[2] if number > 2 else folds[1] for number in range(1, 100)}
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: many)
+    retrain_wishes.wishes_for(study, Data(), chosen, 99, 1)  # type: ignore[arg-type]
+    assert f"{second}: left out of 97 of 99 folds, which cannot validate it\n" in capsys.readouterr().out
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: folds)
     folds[1] = folds[3] = folds[2]
     with pytest.raises(MapgroveError, match=f"no fold has ground both to train and to validate {second}"):
         retrain_wishes.wishes_for(study, Data(), chosen, 3, 1)  # type: ignore[arg-type]
