@@ -206,8 +206,13 @@ def _ends(field: FieldInfo) -> str:
         return ""
     (least, after, alone), (most, until, at_most) = low[0], high[0]
     if (after, until) == ("from", "to"):
-        return f"must be from {least:g} to {most:g}"
-    return f"must be {alone} {least:g} and {at_most} {most:g}"
+        return f"must be from {_shown(least)} to {_shown(most)}"
+    return f"must be {alone} {_shown(least)} and {at_most} {_shown(most)}"
+
+
+def _shown(limit: float) -> str:
+    """A limit in full where it is whole: `1000000`, not `1e+06`."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _inner_metadata(annotation: Any) -> list[Any]:

@@ -50,6 +50,10 @@ class MalformedError(MapgroveError):
     """Plain data that does not describe the object it should: an unknown key or a wrong type."""
 
 
+class MalformedFileError(MalformedError, UsageError):
+    """A file that the user wrote does not describe what it should; programs end with exit code 2."""
+
+
 class InfeasibleError(MapgroveError):
     """A well-formed candidate from which no model can be built or trained within the limits."""
 

@@ -120,6 +120,9 @@ class TrialContext(Protocol):
     def restored(self, reports: Sequence[EpochReport]) -> None:
         """Tell again of the epochs that an earlier attempt had: it may have been cut off before they were recorded."""
 
+    def warn(self, text: str) -> None:
+        """Tell of what does not end the trial, but whoever watches its worker should know; one line."""
+
 
 class Objective(Protocol):
     """What is run for each trial. It is sent to child processes, so it must be picklable."""

@@ -8,7 +8,7 @@ from typing import Any
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
 from search_space.decode import Frozen, decode
-from search_space.errors import MalformedError, MapgroveError, did_you_mean, nearest
+from search_space.errors import MalformedError, MalformedFileError, UsageError, did_you_mean, nearest
 from search_space.prediction import PredictionSettings
 from search_space.training_plan import TrainingPlan
 
@@ -50,12 +50,12 @@ def read_recipe(word: str) -> Recipe:
     """Read a recipe: of the project by its name, or a TOML file by its path.
 
     Raises:
-        MapgroveError: There is none of that name, or the file cannot be read.
+        UsageError: There is none of that name, or the file cannot be read.
     """
     if word.endswith(".toml"):
         return read_recipe_file(Path(word))
     if word not in recipe_names():
-        raise MapgroveError("there is no such recipe", received=word, remedy=did_you_mean(word, recipe_names()))
+        raise UsageError("there is no such recipe", received=word, remedy=did_you_mean(word, recipe_names()))
     return _own_recipe(word)
 
 
@@ -73,15 +73,18 @@ def read_recipe_file(path: Path) -> Recipe:
     """Read a recipe from a file.
 
     Raises:
-        MalformedError: It is no TOML, or a key or value is wrong; its path, the value and what is allowed.
+        MalformedFileError: It is no TOML, or a key or value is wrong; its path, the value and what is allowed.
     """
     try:
         plain: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MalformedError("there is no such file", received=str(path), remedy=_meant(path.stem)) from None
+        raise MalformedFileError("there is no such file", received=str(path), remedy=_meant(path.stem)) from None
     except (OSError, ValueError) as error:
-        raise MalformedError(
+        raise MalformedFileError(
             f"{path} cannot be read as TOML ({error})",
             remedy=f"Mend what it names; examples lie in {FOLDER}/",
         ) from None
-    return decode(Recipe, plain, where=str(path))
+    try:
+        return decode(Recipe, plain, where=str(path))
+    except MalformedError as error:
+        raise MalformedFileError(error.what, received=error.received, remedy=error.remedy) from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from search_space.decode import Count, Frozen, ListAsTuple, Whole
+from search_space.decode import Frozen, ListAsTuple, Whole
 from search_space.default_space import CLASS_WEIGHTS
 from search_space.errors import MalformedError, did_you_mean
 from search_space.fold_settings import FoldSettings
@@ -76,6 +76,22 @@ GridName = Annotated[str | float, BeforeValidator(_grid)]
 """The grid that bands are brought to: "native", a group of bands, or metres per pixel."""
 
 
+LONGEST = 1_000_000
+"""No training has more epochs, and no epoch more steps."""
+
+MOST = 1_000_000_000
+"""No other count of a study is higher: so none is too large for a store, or for what computes with it."""
+
+LARGEST_SEED = 2**63 - 1
+"""Stores keep whole numbers in 64 bits."""
+
+LONGEST_LEASE_S = 86_400.0
+"""What a dead worker or master held is free again within a day."""
+
+Number = Annotated[Whole, Field(ge=0, le=MOST)]
+Several = Annotated[Whole, Field(ge=1, le=MOST)]
+
+
 class StudySettings(Frozen):
     """`[study]`: its name, its seed and where its files go.
 
@@ -91,7 +107,7 @@ class StudySettings(Frozen):
 
     name: StudyName
     classes: ClassNames = ()
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0, le=LARGEST_SEED)] = 0
     folder: str = ""
     store: str = ""
     artifacts: str = ""
@@ -147,8 +163,8 @@ class Budget(Frozen):
         steps_per_epoch: Optimisation steps per epoch.
     """
 
-    epochs: Count
-    steps_per_epoch: Count
+    epochs: Annotated[Whole, Field(ge=1, le=LONGEST)]
+    steps_per_epoch: Annotated[Whole, Field(ge=1, le=LONGEST)]
 
 
 class LimitSettings(Frozen):
@@ -178,18 +194,18 @@ class LimitSettings(Frozen):
             every worker follows it.
     """
 
-    max_trials: Count
+    max_trials: Several
     hours: Annotated[float, Field(ge=0.0)] = 0.0
     target_jaccard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    patience: Annotated[Whole, Field(ge=0)] = 0
-    max_parameters: Count = 50_000_000
-    device_memory_mb: Annotated[Whole, Field(ge=0)] = 0
+    patience: Number = 0
+    max_parameters: Several = 50_000_000
+    device_memory_mb: Number = 0
     epoch_s: Annotated[float, Field(ge=0.0)] = 0.0
     device_gflops: Annotated[float, Field(ge=0.0)] = 0.0
-    trial_memory_mb: Annotated[Whole, Field(ge=0)] = 0
+    trial_memory_mb: Number = 0
     trial_s: Annotated[float, Field(ge=0.0)] = 0.0
     stuck_s: Annotated[float, Field(ge=0.0)] = 0.0
-    trial_threads: Annotated[Whole, Field(ge=0)] = 0
+    trial_threads: Number = 0
     patches_on: Literal["auto", "processor", "device"] = "auto"
     precision: Precision = "auto"
 
@@ -217,7 +233,7 @@ class SearchSettings(Frozen):
             the results of trials 0 to n - lookahead - 1, whoever ran them: so proposals do not depend on the
             number of workers; with fewer than there are workers some will idle. 0 keeps as many proposals waiting as
             there are workers, each made from all results there are at that time.
-        lease_s: A worker that is silent for longer loses its trial.
+        lease_s: A worker that is silent for longer loses its trial; at most a day.
         start_from: What the first trials try, as near as the space allows: "default" for a candidate as it is by
             itself, names of recipes, "recipes" for all of them, or "study:NAME" for the best of another study.
         keep_models: So many of the best trials' models are kept, each with all that is needed to use it; 0 for none.
@@ -227,12 +243,12 @@ class SearchSettings(Frozen):
     """
 
     algorithm: Algorithm = "tpe"
-    startup_trials: Count = 10
+    startup_trials: Several = 10
     gamma: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
-    lookahead: Annotated[Whole, Field(ge=0)] = 0
-    lease_s: Annotated[float, Field(ge=1.0)] = 60.0
+    lookahead: Number = 0
+    lease_s: Annotated[float, Field(ge=1.0, le=LONGEST_LEASE_S)] = 60.0
     start_from: Starts = ()
-    keep_models: Annotated[Whole, Field(ge=0)] = 1
+    keep_models: Number = 1
     checkpoint_s: Annotated[float, Field(ge=0.0)] = 300.0
     found: Annotated[tuple[FoundStart, ...], ListAsTuple] = ()
 
@@ -250,9 +266,9 @@ class PruningSettings(Frozen):
     """
 
     kind: Literal["none", "median", "halving"] = "none"
-    from_epoch: Count = 1
-    factor: Annotated[Whole, Field(ge=2)] = 3
-    least_trials: Annotated[Whole, Field(ge=1)] = 4
+    from_epoch: Several = 1
+    factor: Annotated[Whole, Field(ge=2, le=MOST)] = 3
+    least_trials: Several = 4
 
 
 class Study(Frozen):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_space.decode import decode
-from search_space.errors import MalformedError, MapgroveError, UsageError
+from search_space.errors import MalformedError, MalformedFileError, UsageError
 from search_space.names import RETRAINING, is_retraining
 from search_space.study import Study
 
@@ -26,8 +26,8 @@ def read_study(path: Path, assignments: Sequence[str] = ()) -> Study:
         The study with every default filled in.
 
     Raises:
-        UsageError: An assignment that cannot be meant, or one that spoils a valid file.
-        MapgroveError: The file is missing or no TOML, an unknown key, or a value that is not allowed.
+        UsageError: An assignment that cannot be meant; or the file is missing or no TOML, an unknown key, or a value
+            that is not allowed.
     """
     plain = _read_toml(path)
     changed = copy.deepcopy(plain)
@@ -36,9 +36,7 @@ def read_study(path: Path, assignments: Sequence[str] = ()) -> Study:
     try:
         study = decode(Study, changed, where=f"{path} with --set" if assignments else str(path))
     except MalformedError as error:
-        if not _is_study(plain):
-            raise
-        raise UsageError(error.what, received=error.received, remedy=error.remedy) from None
+        raise MalformedFileError(error.what, received=error.received, remedy=error.remedy) from None
     if is_retraining(study.name):
         raise UsageError(
             f"a study's name does not end in {RETRAINING}: `retrain` makes those that do",
@@ -52,17 +50,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MapgroveError(f"no study file {path}", remedy=f"Examples lie in {EXAMPLES}/") from None
+        raise UsageError(f"no study file {path}", remedy=f"Examples lie in {EXAMPLES}/") from None
     except (OSError, ValueError) as error:
-        raise MapgroveError(f"{path} cannot be read as TOML ({error})") from None
-
-
-def _is_study(plain: dict[str, Any]) -> bool:
-    try:
-        decode(Study, plain, where="")
-    except MalformedError:
-        return False
-    return True
+        raise UsageError(f"{path} cannot be read as TOML ({error})", remedy="Mend what it names") from None
 
 
 def _assign(plain: dict[str, Any], assignment: str) -> None:

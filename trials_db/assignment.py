@@ -42,6 +42,7 @@ class Assignment:
         limits: Time, memory and lease.
         pruning: Which trials end early; None for none.
         keeping: What is kept of trials; None for nothing.
+        only: Numbers of trials; no other one is tried. None for all.
     """
 
     study: StudyRecord
@@ -50,6 +51,7 @@ class Assignment:
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     pruning: Pruning | None = None
     keeping: Keeping | None = None
+    only: frozenset[int] | None = None
 
     @property
     def kept(self) -> Keeping:

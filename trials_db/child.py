@@ -68,12 +68,12 @@ class Message(NamedTuple):
 
     Attributes:
         kind: "ready" (warmed up: from here on a silent death is the trial's fault), "report", "restored" (reports of
-            an earlier attempt), "outcome", "malformed" (a bug: the search stops), or "unable" (no trial can run here
-            now), "full" (none, until there is room on its disk).
+            an earlier attempt), "warning" (what does not end it), "outcome", "malformed" (a bug: the search stops), or
+            "unable" (no trial can run here now), "full" (none, until there is room on its disk).
         body: An encoded `EpochReport` or `Outcome`, a list of reports, or a line of text.
     """
 
-    kind: Literal["ready", "report", "restored", "outcome", "malformed", "unable", "full"]
+    kind: Literal["ready", "report", "restored", "warning", "outcome", "malformed", "unable", "full"]
     body: Any = None
 
 
@@ -102,6 +102,11 @@ class ChildContext:
     def restored(self, reports: Sequence[EpochReport]) -> None:
         """Tell again of the epochs that an earlier attempt had."""
         self.pipe.send(Message("restored", [encode(report) for report in reports]))
+
+    def warn(self, text: str) -> None:
+        """Tell of what does not end the trial, in its log and by its worker."""
+        _log.warning("%s", text)
+        self.pipe.send(Message("warning", text))
 
 
 def run_trial(job: Job, pipe: Connection, lifeline: Connection) -> None:

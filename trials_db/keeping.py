@@ -249,7 +249,8 @@ class _UnderWay:
     def __init__(self, carry: Callable[[], None], otherwise: str) -> None:
         self._carry = carry
         self._otherwise = otherwise
-        self.has_failed = False
+        # Until it is done: whatever ends it else, it is not.
+        self.has_failed = True
         # A process that leaves does not wait for it.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -266,8 +267,8 @@ class _UnderWay:
     def _run(self) -> None:
         try:
             self._carry()
+            self.has_failed = False
         except StoreError as error:
-            self.has_failed = True
             _log.warning("%s: %s", self._otherwise, error)
 
 

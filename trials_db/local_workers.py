@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+import psutil
+
+from trials_db.records import WorkerRecord
 from trials_db.stopping import DRAIN_SIGNAL, Stop
 
 _log = logging.getLogger(__name__)
@@ -19,6 +23,8 @@ MAX_RESTARTS = 3
 STOP_S = 20.0
 LIFELINE_VARIABLE = "MAPGROVE_LIFELINE"
 _POLL_S = 0.05
+_CLOCKS_S = 1.0
+"""What times of processes may be off by."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,27 @@ def follow_master(stop: threading.Event) -> bool:
         return False
     threading.Thread(target=_wait_for_end, args=(int(lifeline), stop), daemon=True).start()
     return True
+
+
+def is_gone(worker: WorkerRecord, now_s: float) -> bool:
+    """Whether the process of a worker of this machine is surely no more; of those elsewhere nobody knows.
+
+    Args:
+        worker: As the store knows it.
+        now_s: The store's time.
+    """
+    if worker.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(worker.pid)
+        age_s = time.time() - process.create_time()
+        ended = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+    # One that began after the worker was last heard of has got its number.
+    return ended or age_s < now_s - worker.last_seen_s - _CLOCKS_S
 
 
 class TendedStop:

@@ -7,7 +7,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db import store
 from trials_db.errors import DamagedError, LeaseLostError
 from trials_db.mongo_documents import (
@@ -35,7 +36,8 @@ from trials_db.mongo_documents import (
 from trials_db.mongo_server import SCHEMA_VERSION
 from trials_db.mongo_studies import MongoStudies
 from trials_db.reading import FINAL_STATES, all_counts, damaged_outcome, is_score, lives_lost
-from trials_db.records import LONGEST_LEASE_S, MAX_LIVES, Claim, NewTrial, Trial, TrialState
+from trials_db.records import MAX_LIVES, Claim, NewTrial, Trial, TrialState
+from trials_db.store import lost_lease
 
 _log = logging.getLogger(__name__)
 
@@ -85,9 +87,9 @@ class MongoStore(MongoStudies):
         }
         return self._insert(study, trial.proposal, restored, trial.created_s)
 
-    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
+    def claim(self, study: str, worker: str, lease_s: float, only: Collection[int] | None = None) -> Claim | None:
         lease_s = min(lease_s, LONGEST_LEASE_S)
-        while (found := self._claim_next(study, worker, lease_s)) is not None:
+        while (found := self._claim_next(study, worker, lease_s, only)) is not None:
             try:
                 trial = self._reader.trial(study, stored_trial(found))
             except DamagedError as error:
@@ -132,6 +134,12 @@ class MongoStore(MongoStudies):
 
     def release(self, claim: Claim) -> None:
         self._update_claimed(claim, self._anew())
+
+    def withdraw(self, study: str, number: int, reason: str) -> bool:
+        open_ = {"study": study, "number": number, "state": {"$in": [TrialState.NEW.value, TrialState.RUNNING.value]}}
+        return bool(
+            self._update("trials", open_, {**self._anew(), **self._ended(Outcome(state="failed", reason=reason))})
+        )
 
     def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
         is_over = self._is_over if at_s is None else self._is_over_at(moment_of(at_s))
@@ -214,9 +222,10 @@ class MongoStore(MongoStudies):
         """What ends a trial."""
         return {"state": outcome.state, "outcome": as_text(outcome), "loss": outcome.loss, "finished": self._now}
 
-    def _claim_next(self, study: str, worker: str, lease_s: float) -> Plain | None:
+    def _claim_next(self, study: str, worker: str, lease_s: float, only: Collection[int] | None) -> Plain | None:
         """The next new trial as it is stored, now under a token of this worker's."""
         token = uuid.uuid4().hex
+        named = {} if only is None else {"number": {"$in": sorted(only)}}
         taken = {
             "state": TrialState.RUNNING.value,
             "token": token,
@@ -231,7 +240,7 @@ class MongoStore(MongoStudies):
             # An answer that was lost on its way leaves a trial under this token.
             ours = db.trials.find_one({"study": study, "token": token}) if self._server.is_repeating else None
             taken_now: Plain | None = ours or db.trials.find_one_and_update(
-                {"study": study, "state": TrialState.NEW.value},
+                {"study": study, "state": TrialState.NEW.value, **named},
                 [{"$set": taken}],
                 sort=[("priority", -1), ("number", 1)],
                 return_document=ReturnDocument.AFTER,
@@ -255,10 +264,7 @@ class MongoStore(MongoStudies):
     def _update_claimed(self, claim: Claim, values: Plain) -> None:
         """Change a trial if, and only if, it still is the claim's."""
         if not self._update("trials", _held(claim), values):
-            raise LeaseLostError(
-                f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
-                remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
-            )
+            raise lost_lease(claim)
 
     def _update_plainly(
         self, claim: Claim, values: Plain, times: Mapping[str, float | None], only_if: Plain | None = None

@@ -9,12 +9,13 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
+from search_space.study import LONGEST_LEASE_S
 from trials_db.errors import LeaseLostError
 from trials_db.mongo_connection import MongoConnection
 from trials_db.mongo_documents import as_text, seconds_of
 from trials_db.mongo_server import SCHEMA_VERSION
 from trials_db.reading import Reader
-from trials_db.records import LONGEST_LEASE_S, Lead, StudyRecord, WorkerRecord
+from trials_db.records import Lead, StudyRecord, WorkerRecord
 from trials_db.store import check_same_study, no_such_study
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from trials_db.records import LONGEST_LEASE_S
+from search_space.study import LONGEST_LEASE_S
 from trials_db.stopping import AwakeGuard
 from trials_db.store import TrialStore
 

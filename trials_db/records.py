@@ -10,13 +10,11 @@ from search_space.candidate import Candidate
 from search_space.decode import Frozen, ListAsTuple, Whole, decode, encode
 from search_space.errors import MalformedError
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from search_space.task import Task
 
 MAX_LIVES = 3
 """A trial that loses this many workers has failed."""
-
-LONGEST_LEASE_S = 86_400.0
-"""A lease that is asked for longer is so long: what a dead worker or master held is free again within a day."""
 
 FURTHEST_LEASE_S = 2 * LONGEST_LEASE_S
 """A lease that ends further ahead was made by a clock that was wrong, or by no store, and has run out. Twice the

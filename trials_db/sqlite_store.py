@@ -3,15 +3,18 @@
 # The methods' docstrings are those of `TrialStore`.
 # ruff: noqa: D102
 
+import json
 import logging
 import sqlite3
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db import store
-from trials_db.errors import DamagedError, LeaseLostError
+from trials_db.errors import DamagedError
 from trials_db.reading import (
     FINAL_STATES,
     StoredTrial,
@@ -22,7 +25,6 @@ from trials_db.reading import (
 )
 from trials_db.records import (
     FURTHEST_LEASE_S,
-    LONGEST_LEASE_S,
     MAX_LIVES,
     Claim,
     NewTrial,
@@ -31,7 +33,7 @@ from trials_db.records import (
 )
 from trials_db.sqlite_connection import LEASE_HOLDS, patient
 from trials_db.sqlite_studies import SqliteStudies
-from trials_db.store import no_such_study
+from trials_db.store import lost_lease, no_such_study
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +79,11 @@ class SqliteStore(SqliteStudies):
         return True
 
     @patient
-    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        if self._lowest_new(study) is None:
+    def claim(self, study: str, worker: str, lease_s: float, only: Collection[int] | None = None) -> Claim | None:
+        if self._lowest_new(study, only) is None:
             return None
         with self.writing() as db:
-            new = self._readable_new(study)
+            new = self._readable_new(study, only)
             if new is None:
                 return None
             claim = Claim(
@@ -141,6 +143,18 @@ class SqliteStore(SqliteStudies):
                 "state = ?, token = NULL, lease_until_s = NULL, changed = ?",
                 *(TrialState.NEW, self._next_change(claim.study)),
             )
+
+    @patient
+    def withdraw(self, study: str, number: int, reason: str) -> bool:
+        with self.writing() as db:
+            ours = db.execute(
+                "UPDATE trials SET token = NULL, lease_until_s = NULL WHERE study = ? AND number = ?"
+                " AND state IN (?, ?)",
+                (study, number, TrialState.NEW, TrialState.RUNNING),
+            ).rowcount
+            if ours:
+                self._end(study, number, Outcome(state="failed", reason=reason))
+        return bool(ours)
 
     @patient
     def requeue_expired(self, study: str, at_s: float | None = None) -> list[int]:
@@ -226,18 +240,19 @@ class SqliteStore(SqliteStudies):
             raise no_such_study(study, self.list_studies())
         return int(row["changes"])
 
-    def _lowest_new(self, study: str) -> sqlite3.Row | None:
+    def _lowest_new(self, study: str, only: Collection[int] | None) -> sqlite3.Row | None:
+        named = "" if only is None else " AND number IN (SELECT value FROM json_each(?))"
         with self.reading() as db:
             row: sqlite3.Row | None = db.execute(
-                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?"
+                f"SELECT {_TRIAL_COLUMNS} FROM trials WHERE study = ? AND state = ?{named}"
                 " ORDER BY priority DESC, number LIMIT 1",
-                (study, TrialState.NEW),
+                (study, TrialState.NEW, *([] if only is None else [json.dumps(sorted(only))])),
             ).fetchone()
         return row
 
-    def _readable_new(self, study: str) -> Trial | None:
+    def _readable_new(self, study: str, only: Collection[int] | None) -> Trial | None:
         """The new trial that is next; those before it that cannot be read are ended."""
-        while (row := self._lowest_new(study)) is not None:
+        while (row := self._lowest_new(study, only)) is not None:
             try:
                 reports = self._reports_of(study, row["number"]) if row["attempts"] else []
                 return self._reader.trial(study, _stored(row, reports))
@@ -289,10 +304,7 @@ class SqliteStore(SqliteStudies):
             (*values, claim.study, claim.number, claim.token, TrialState.RUNNING),
         ).rowcount
         if not changed:
-            raise LeaseLostError(
-                f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
-                remedy="It was silent for longer than its lease; raise search.lease_s if that was not its death",
-            )
+            raise lost_lease(claim)
 
     def _reports(self, study: str, since: int) -> dict[int, list[str]]:
         """The reports of the trials that changed, by number and epoch, as they are stored."""

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from search_space.decode import canonical_json
+from search_space.study import LONGEST_LEASE_S
 from trials_db.errors import LeaseLostError
 from trials_db.reading import Reader
-from trials_db.records import FURTHEST_LEASE_S, LONGEST_LEASE_S, Lead, StudyRecord, WorkerRecord
+from trials_db.records import FURTHEST_LEASE_S, Lead, StudyRecord, WorkerRecord
 from trials_db.sqlite_connection import LEASE_HOLDS, SqliteConnection, patient
 from trials_db.store import check_same_study, no_such_study
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from search_space.objective import EpochReport, Outcome
-from trials_db.errors import StudyConflictError, StudyNotFoundError
+from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.records import (
     Claim,
     Lead,
@@ -42,6 +42,7 @@ class TrialStore(ABC):
       than `FURTHEST_LEASE_S` has run out: a clock that was wrong keeps no trial and no lead for ever.
     - **Three lives.** A trial whose lease runs out is new again, the third time failed ("lost 3 workers"); one
       that is released loses no life. It keeps its reports: the next attempt goes on after the last checkpoint.
+    - **What nobody wants any more can be withdrawn** until it has ended, whoever runs it: its worker has lost it.
     - **A final state never changes**, and is told by `changed_since` like every change before it.
     - **A damaged trial is one failed trial.** What is stored of a trial and cannot be read is told as one that failed,
       its reason names the damage; `claim` ends it and takes the next. A damaged worker is left out, and both are
@@ -139,8 +140,15 @@ class TrialStore(ABC):
         return sum(self.restore_trial(record.name, trial) for trial in trials)
 
     @abstractmethod
-    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        """Start the new trial of the lowest number among those of the highest priority; None where no trial is new."""
+    def claim(self, study: str, worker: str, lease_s: float, only: Collection[int] | None = None) -> Claim | None:
+        """Start the new trial of the lowest number among those of the highest priority; None where no trial is new.
+
+        Args:
+            study: Name of the study.
+            worker: Who claims.
+            lease_s: How long the worker may be silent.
+            only: Numbers of trials; no other one is started. None for all.
+        """
 
     @abstractmethod
     def renew(self, claim: Claim) -> None:
@@ -172,6 +180,14 @@ class TrialStore(ABC):
 
         Raises:
             LeaseLostError: The trial is no longer this claim's.
+        """
+
+    @abstractmethod
+    def withdraw(self, study: str, number: int, reason: str) -> bool:
+        """End a trial that has not ended, also one that runs, as failed for this reason.
+
+        Returns:
+            False, changing nothing, where it has ended, or there is none of this number.
         """
 
     @abstractmethod
@@ -308,6 +324,15 @@ def no_such_study(name: str, known: list[str]) -> StudyNotFoundError:
     return StudyNotFoundError(
         f"The store holds no study named {name!r}",
         remedy=f"It holds: {', '.join(known)}" if known else "Run `run_search.py search` first",
+    )
+
+
+def lost_lease(claim: Claim) -> LeaseLostError:
+    """The error for a claim that holds its trial no longer."""
+    return LeaseLostError(
+        f"Trial {claim.number} of {claim.study!r} is no longer held by {claim.worker}",
+        remedy="It was withdrawn, or its worker was silent for longer than its lease; raise search.lease_s if that was "
+        "not its death",
     )
 
 

@@ -1,5 +1,6 @@
 """How a worker watches over the process that runs a trial."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -15,6 +16,8 @@ from trials_db.pruning import Judging
 from trials_db.records import Claim
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore
+
+_log = logging.getLogger(__name__)
 
 Alive = Callable[[Callable[[], float]], None]
 
@@ -99,6 +102,8 @@ class Watch:
                     self._store.report(self._claim, report)
                     if self._judging:
                         self._judging.is_scored |= report.mean_jaccard is not None
+            case "warning", _:
+                _log.warning("%s: %s", where, body)
             case "outcome", dict():
                 return decode(Outcome, body, where=f"the outcome of {where}")
             case "malformed", _:

@@ -15,6 +15,7 @@ from search_space.candidate import Candidate
 from search_space.decode import decode
 from search_space.errors import MalformedError
 from search_space.objective import Outcome
+from search_space.study import LONGEST_LEASE_S
 from search_space.task import Task
 from trials_db.assignment import Assignment
 from trials_db.child import FULL_DISK, Job, write_plain
@@ -22,7 +23,7 @@ from trials_db.errors import LeaseLostError, NoRoomError, StoreError, WorkerErro
 from trials_db.keeping import Keeper
 from trials_db.process import TrialProcess, process_context
 from trials_db.reaping import Reaper
-from trials_db.records import LONGEST_LEASE_S, Claim, WorkerRecord
+from trials_db.records import Claim, WorkerRecord
 from trials_db.stopping import Stop
 from trials_db.store import TrialStore, check_same_study
 from trials_db.watch import POLL_S, Watch
@@ -39,6 +40,8 @@ PATIENCE_S = 600.0
 """How long trials may meet a full disk before the worker leaves."""
 
 FULL_WAIT_S = 5.0
+LONGEST_FULL_WAIT_S = 60.0
+"""So long it waits for room before it tries again: at first, and at last."""
 
 OnEnd = Callable[[str, int, Outcome], None]
 
@@ -68,6 +71,7 @@ class Worker:
     _turn: int = field(default=0, init=False)
     _seen_at_s: float = field(default=float("-inf"), init=False)
     _full_since_s: float | None = field(default=None, init=False)
+    _full_wait_s: float = field(default=FULL_WAIT_S, init=False)
     _full_at_s: float = field(default=float("-inf"), init=False)
 
     def run(
@@ -150,7 +154,7 @@ class Worker:
         """A trial of the study whose turn it is, or of the next one that has any."""
         for place in range(self._turn, self._turn + len(self._served)):
             assignment = self._served[place % len(self._served)]
-            claim = self.store.claim(assignment.study.name, self.name, assignment.limits.lease_s)
+            claim = self.store.claim(assignment.study.name, self.name, assignment.limits.lease_s, assignment.only)
             if claim is not None:
                 self._turn = place + 1
                 return assignment, claim
@@ -162,7 +166,7 @@ class Worker:
     def _attempt(self, assignment: Assignment, claim: Claim, context: ForkServerContext, stop: Stop) -> Outcome | None:
         """Run a claimed trial; return its outcome, None where it was handed back or lost."""
         told = self._told(claim)
-        _log.info("%s: attempt %d", told, claim.attempt)
+        _log.log(self._level, "%s: attempt %d", told, claim.attempt)
         keeper = Keeper(assignment.kept, self.store, claim, assignment.trial_folder(claim.number))
 
         def alive(memory_mb: Callable[[], float] = lambda: 0.0) -> None:
@@ -216,6 +220,8 @@ class Worker:
         finally:
             self._seen_at_s = float("-inf")
         keeper.after_end()
+        if self._waits_for_room:
+            _log.info("There is room again")
         self._full_since_s = None
         _log.info("%s: %s", told, outcome.reason or f"loss {outcome.loss:.4f}")
         return outcome
@@ -228,11 +234,22 @@ class Worker:
         now_s = time.monotonic()
         last_s, self._full_at_s = self._full_at_s, now_s
         if self._full_since_s is None or now_s - last_s > PATIENCE_S:
-            self._full_since_s = now_s
+            self._full_since_s, self._full_wait_s = now_s, FULL_WAIT_S
             _log.warning("%s Trying again for %.0f s.", error, PATIENCE_S)
         elif now_s - self._full_since_s > PATIENCE_S:
             raise error
-        self._stop.wait(FULL_WAIT_S)
+        self._stop.wait(self._full_wait_s)
+        self._full_wait_s = max(self._full_wait_s, min(2 * self._full_wait_s, LONGEST_FULL_WAIT_S))
+
+    @property
+    def _waits_for_room(self) -> bool:
+        """Whether the last trial met a full disk, not long ago, which was told."""
+        return self._full_since_s is not None and time.monotonic() - self._full_at_s <= PATIENCE_S
+
+    @property
+    def _level(self) -> int:
+        """At which level attempts are told: those that only find the disk full again are not worth a line each."""
+        return logging.DEBUG if self._waits_for_room else logging.INFO
 
     def _hand_back(self, claim: Claim) -> None:
         try:
@@ -240,7 +257,7 @@ class Worker:
         except LeaseLostError as error:
             _log.warning("%s", error)
         else:
-            _log.info("%s: handed back", self._told(claim))
+            _log.log(self._level, "%s: handed back", self._told(claim))
 
     def _told(self, claim: Claim) -> str:
         """A trial in words; with its study where there are several."""

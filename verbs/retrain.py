@@ -10,18 +10,18 @@ architecture, and bands and classes matched by name. `--fine-tune` then takes fe
 
 The trainings are trials of a study of their own, NAME@retrain, which the workers of NAME serve too; where there are
 none, one is started here, or as many as `--workers` says. The same command goes on with a retraining that was
-interrupted: what is done is kept, what failed is tried anew.
+interrupted: what is done is kept, what failed is tried anew. Trainings that nobody wants any more wait for a worker
+all the same, until `--withdraw` withdraws them: all that wait or run, or those of `--classes`; what is done stays.
 
 Examples:
   python run_search.py retrain --study demo --classes buildings trees
   python run_search.py retrain --study demo --classes all --top 3 --folds 5 --workers 2
   python run_search.py retrain --study configs/demo.toml --recipe vooban
+  python run_search.py retrain --study demo --withdraw
   python run_search.py retrain --study configs/new_town.toml --from runs/old_town/models --fine-tune
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_space.decode import encode
@@ -47,6 +47,7 @@ from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.retrain_progress import RetrainProgress, tell_models
 from verbs.retrain_queue import Queue, Workers, see_through
 from verbs.retrain_wishes import ALL, checked_options, chosen_candidates, wishes_for
+from verbs.retrain_withdrawal import check_withdrawal, run_withdrawal, tell_waiting
 from verbs.starting_models import StartingModel, add_start, starting_budget, starting_models
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ MAY_CHANGE = (
 """What may change between two calls: all but the name. A training is known by its candidate, its task and its seed, so
 with other data, folds, precision, budget or seed it is another one. What else there is to compute with, such as
 `limits.patches_on` or the software, asks for no training anew: what is done is kept, and says what made it."""
+
+PASSING = ".models-"
+"""Folders that hold models for as long as a call lasts are called so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,21 +87,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=at_least(0), metavar="N", help="start N workers here (default 1, where none serves the study)"
     )
+    parser.add_argument(
+        "--withdraw", action="store_true", help="train nothing: withdraw what waits or runs, of --classes or of all"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Choose candidates, put the trainings into the queue, see them through, write the model set."""
     from pipeline.backend import backend_name
+    from pipeline.files import passing_folder
     from pipeline.preparation.prepared import PreparedDataset
 
     study = load_study(options)
     refuse_retraining(study)
     checked_options(options)
-    classes = checked_classes(study, None if _means_all(study, options.classes) else options.classes)
+    wished = None if _means_all(study, options.classes) else options.classes
+    classes = checked_classes(study, wished)
+    if options.withdraw:
+        check_withdrawal(options)
+        return run_withdrawal(study, classes if wished else None)
     backend_name()
     dataset = PreparedDataset.open_for(study.data)
-    with tempfile.TemporaryDirectory(prefix="mapgrove-start-") as folder:
-        starts = starting_models(study, classes, dataset, options, Path(folder))
+    if options.start is None:
+        return _retrain(study, dataset, classes, {}, options)
+    # Where a process was killed, the next one removes it with the folders of this name that hold models.
+    with passing_folder(study.retraining.folder, f"{PASSING}start-") as folder:
+        starts = starting_models(study, classes, dataset, options, folder)
         for text in dict.fromkeys(start.text for start in starts.values()):
             names = [name for name, start in starts.items() if start.text == text]
             say(f"{', '.join(names)}: from {text}")
@@ -127,18 +142,20 @@ def _retrain(
     files = {start.sha256: start.file for start in starts.values()}
     with open_study_store(study, create=True) as store, open_study_artifacts(study) as artifacts:
         _begin(store, study, dataset)
-        with passing_folder(study.retraining.folder, ".models-") as models:
+        with passing_folder(study.retraining.folder, PASSING) as models:
             queue = Queue(store, artifacts, study.retraining, wishes, models, files)
             with stop_on_signals() as stop:
                 store.heed(stop)
                 artifacts.heed(stop)
+                withdrawal = study_commands(study, options).line("retrain", "--withdraw")
+                go_on = f"The same command goes on; `{withdrawal}` withdraws what waits."
                 if not queue.fill(stop):
-                    say("\nStopped before every training was added. The same command goes on.")
+                    say(f"\nStopped before every training was added. {go_on}")
                     return EXIT_INTERRUPTED
-                _train(store, study, queue, options.workers, stop)
+                tell_waiting(store.trials(study.retraining.name), queue.wishes, withdrawal)
+                _train(store, study, queue, options, stop)
             if queue.open:
-                num_ended = len(wishes) - len(queue.open)
-                say(f"\nStopped with {num_ended} of {len(wishes)} trainings ended. The same command goes on.")
+                say(f"\nStopped with {len(wishes) - len(queue.open)} of {len(wishes)} trainings ended. {go_on}")
                 return EXIT_INTERRUPTED
             queue.tidy()
             _assemble(study, queue, absent, options)
@@ -172,7 +189,7 @@ def _begin(store: "TrialStore", study: Study, dataset: "PreparedDataset") -> Non
         save_study(study)
 
 
-def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | None, stop: "Stop") -> None:
+def _train(store: "TrialStore", study: Study, queue: Queue, options: argparse.Namespace, stop: "Stop") -> None:
     """See all trainings through."""
     from results.phrases import counted
 
@@ -184,7 +201,9 @@ def _train(store: "TrialStore", study: Study, queue: Queue, num_workers: int | N
         return
     say(f"Study {study.retraining.name}: {counted(num_open, 'training')} to do, folder {study.retraining.folder}")
     progress = RetrainProgress(wishes, trials)
-    with Workers(store, study.retraining, num_workers) as workers:
+    numbers = [trial.number for trial in queue.open]
+    command = study_commands(study, options).line("worker")
+    with Workers(store, study.retraining, options.workers, numbers, command) as workers:
         see_through(store, study.retraining, queue, workers, stop, progress.show)
         if queue.open:
             say("Stopping; trainings that run here are handed back ...")

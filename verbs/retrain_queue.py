@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,21 @@ from search_space.names import searched_name
 from search_space.objective import MODEL_FILE, START_FILE, Outcome
 from search_space.study import Study
 from verbs.common import STORE_VARIABLE, say
+from verbs.option_types import spelled_numbers
 from verbs.retrain_lead import LEASE_S, Leading, StoppedError, leading
 from verbs.retrain_wishes import Wish
+from verbs.retrain_withdrawal import key_of, tidy
 
 if TYPE_CHECKING:
     from trials_db.artifacts import Artifacts
     from trials_db.local_workers import LocalWorkers
-    from trials_db.records import NewTrial, Trial
+    from trials_db.records import NewTrial, Trial, WorkerRecord
     from trials_db.stopping import Stop
     from trials_db.store import TrialStore
 
 ENTRY = Path(__file__).parents[1] / "run_search.py"
 
+_TOLD = 3
 _POLL_S = 0.3
 _LOOK_S = 5.0
 _FIND_S = 30.0
@@ -148,10 +151,7 @@ class Queue:
 
     def tidy(self) -> None:
         """Drop the files that trainings which have ended left in the store, other than models."""
-        held = self._artifacts.held(self._study.name)
-        ended = {trial.number for trial in self._store.trials(self._study.name) if trial.state.is_final}
-        gone = [each for each in held if each.file != MODEL_FILE and each.number in ended]
-        self._artifacts.drop(self._study.name, gone)
+        tidy(self._store, self._artifacts, self._study.name)
 
     def _add(self, wish: Wish, number: int, priority: int, lead: Leading) -> int:
         """Add a training under the next free number, what it starts from first; return the number."""
@@ -171,23 +171,11 @@ class Queue:
     def _end_strays(self, trials: "Sequence[Trial]") -> None:
         """End trainings that wait for the data or folds of before, which no worker has any more."""
         ground = {wish.task.ground for wish in self.wishes.values()}
-        if not any(trial.state == "new" and _ground(trial.task) not in ground for trial in trials):
-            return
-        claims = []
-        while (claim := self._store.claim(self._study.name, "retrain", LEASE_S)) is not None:
-            claims.append(claim)
-        for claim in claims:
-            if _ground(claim.task) in ground:
-                self._store.release(claim)
-            else:
-                reason = "retrain was called with other data or folds since"
-                self._store.finish(claim, Outcome(state="failed", reason=reason))
-
-
-def key_of(trial: "Trial") -> str:
-    """What tells a training from every other one; empty for a trial that is none."""
-    task = trial.decoded_task()
-    return "" if task is None else task.key(trial.candidate, trial.seed)
+        strays = [trial.number for trial in trials if trial.state == "new" and _ground(trial.task) not in ground]
+        reason = "retrain was called with other data or folds since"
+        # Claimed, as a worker may have begun with one meanwhile.
+        while strays and (claim := self._store.claim(self._study.name, "retrain", LEASE_S, strays)) is not None:
+            self._store.finish(claim, Outcome(state="failed", reason=reason))
 
 
 class Workers:
@@ -197,12 +185,25 @@ class Workers:
         store: Where the study is.
         study: The study of the retraining.
         wanted: So many are started here; None for one, where nobody else serves it.
+        numbers: The trainings that these do, and no others that wait.
+        command: What starts one elsewhere, for the user to read.
     """
 
-    def __init__(self, store: "TrialStore", study: Study, wanted: int | None) -> None:
+    def __init__(
+        self,
+        store: "TrialStore",
+        study: Study,
+        wanted: int | None,
+        numbers: Collection[int] | None = None,
+        command: str = "",
+    ) -> None:
+        from results.commands import StudyCommands
+
         self._store = store
         self._study = study
         self._wanted = wanted
+        self._numbers = numbers
+        self._command = command or StudyCommands(study, searched_name(study.name)).line("worker")
         self._opened = ExitStack()
         self._own: LocalWorkers | None = None
         self._begun_s = time.monotonic()
@@ -211,10 +212,12 @@ class Workers:
     def __enter__(self) -> Self:
         if self._wanted:
             self._start(self._wanted)
-        elif self._wanted == 0 and not self._others():
-            say(f"No worker serves it yet. Start some: run_search.py worker --study {searched_name(self._study.name)}")
-        elif self._wanted is None and self._others():
-            say(f"The workers of {searched_name(self._study.name)} train them")
+            return self
+        others = self._others()
+        if others:
+            say(told_workers(others, self._store.now()))
+        elif self._wanted == 0:
+            say(f"No worker serves it yet. Start some: {self._command}")
         return self
 
     def __exit__(
@@ -241,19 +244,45 @@ class Workers:
         from trials_db.local_workers import LocalWorkers, Slot
 
         command = [sys.executable, str(ENTRY), "worker", "--study", self._study.name]
+        if self._numbers is not None:
+            command += ["--only", spelled_numbers(self._numbers)]
         slots = [Slot(environment={STORE_VARIABLE: self._study.store_url})] * number
         self._own = self._opened.enter_context(LocalWorkers(command, slots))
 
-    def _others(self) -> bool:
-        """Whether somebody serves it, or may: workers of the search look for it between their trials."""
-        since_s = self._store.now() - self._study.search.lease_s
-        if any(worker.last_seen_s >= since_s for worker in self._store.workers(self._study.name)):
-            return True
+    def _others(self) -> "list[WorkerRecord]":
+        """Who serves it, or may: workers of the search look for it between their trials."""
+        now_s = self._store.now()
+        serving = self._alive(self._study.name, now_s)
+        if serving:
+            return serving
         may_find = time.monotonic() - self._begun_s < _FIND_S
-        return any(
-            worker.last_seen_s >= since_s and (may_find or worker.trial is not None or worker.elsewhere)
-            for worker in self._store.workers(searched_name(self._study.name))
-        )
+        searching = self._alive(searched_name(self._study.name), now_s)
+        return [each for each in searching if may_find or each.trial is not None or each.elsewhere]
+
+    def _alive(self, study: str, now_s: float) -> "list[WorkerRecord]":
+        from trials_db.local_workers import is_gone
+
+        return [
+            worker
+            for worker in self._store.workers(study)
+            if now_s - worker.last_seen_s <= self._study.search.lease_s and not is_gone(worker, now_s)
+        ]
+
+
+def told_workers(workers: "Sequence[WorkerRecord]", now_s: float) -> str:
+    """Who seems to train what was asked for, and when each was heard of last.
+
+    Args:
+        workers: At least one.
+        now_s: The store's time.
+    """
+    from results.phrases import duration_text
+
+    seen = [f"{each.name}, last seen {duration_text(max(0.0, now_s - each.last_seen_s))} ago" for each in workers]
+    if len(seen) == 1:
+        return f"Worker {seen[0]}, seems to train them"
+    more = f" and {len(seen) - _TOLD} more" if len(seen) > _TOLD else ""
+    return f"Workers seem to train them: {'; '.join(seen[:_TOLD])}{more}"
 
 
 def see_through(

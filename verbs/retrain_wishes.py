@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from search_space.candidate import Candidate
 from search_space.chosen import ORIGIN, Chosen
 from search_space.decode import encode
-from search_space.errors import MapgroveError, UsageError
+from search_space.errors import MalformedError, MalformedFileError, MapgroveError, UsageError
 from search_space.losses import check_weighted_classes
 from search_space.network.cost import check_cost
 from search_space.recipes import read_recipe
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from trials_db.records import Trial
 
 ALL = "all"
+
+MOST_TRAININGS = 10_000
+"""A call asks for no more: each is a trial of the store, and a model of its own."""
+
+FEW_FOLDS = 8
+"""Of no more folds each is named."""
 
 
 class Wish(NamedTuple):
@@ -51,9 +57,11 @@ def chosen_candidates(study: Study, classes: Sequence[str], options: argparse.Na
     """
     if options.recipe is not None:
         recipe = read_recipe(options.recipe)
-        check_weighted_classes(
-            recipe.plan.loss_details.class_weights, study.data.classes, where=f"{options.recipe}: class_weights"
-        )
+        weights, where = recipe.plan.loss_details.class_weights, f"{options.recipe}: class_weights"
+        try:
+            check_weighted_classes(weights, study.data.classes, where=where)
+        except MalformedError as error:
+            raise MalformedFileError(error.what, received=error.received, remedy=error.remedy) from None
         made = Chosen(candidate=recipe.candidate, recipe=options.recipe, prediction=recipe.prediction)
         return {name: [made] for name in classes}
     with open_study_store(study) as store:
@@ -151,6 +159,7 @@ def wishes_for(
     ground = ground_of(study, dataset)
     absent = {name: [number for number, fold in folds.items() if name in _lacking(fold)] for name in chosen}
     _tell_absent(absent, len(folds), num_folds)
+    _check_number(sum(len(chosen[name]) * (len(folds) - len(absent[name])) for name in chosen), num_seeds)
     tasks = [
         (
             each.candidate,
@@ -193,6 +202,21 @@ def _lacking(fold: "Fold") -> set[str]:
     return {*fold.absent_in_training, *fold.absent_in_validation}
 
 
+def _check_number(of_one_seed: int, num_seeds: int) -> None:
+    """Refuse more trainings than anybody can want: they would all be added before the first begins.
+
+    Raises:
+        UsageError: There are so many.
+    """
+    if of_one_seed * num_seeds > MOST_TRAININGS:
+        most = MOST_TRAININGS // of_one_seed
+        raise UsageError(
+            f"a call asks for at most {MOST_TRAININGS:,} trainings, one for each class, fold, candidate and seed",
+            received=of_one_seed * num_seeds,
+            remedy=f"Take --seeds {most} or less" if most else "Take fewer folds, classes or candidates",
+        )
+
+
 def _tell_absent(absent: Mapping[str, Sequence[int]], num_there: int, num_folds: int) -> None:
     """Refuse classes that no fold can train and validate; tell of folds that lack some."""
     if hopeless := [name for name, numbers in absent.items() if len(numbers) == num_there]:
@@ -205,7 +229,10 @@ def _tell_absent(absent: Mapping[str, Sequence[int]], num_there: int, num_folds:
         )
     for name, numbers in absent.items():
         if numbers:
-            say(f"{name}: left out of fold {', '.join(map(str, numbers))} of {num_folds}, which cannot validate it")
+            few = len(numbers) <= FEW_FOLDS
+            told = f"fold {', '.join(map(str, numbers))} of {num_folds}, which"
+            told = told if few else f"{len(numbers)} of {num_folds} folds, which"
+            say(f"{name}: left out of {told} cannot validate it")
 
 
 def checked_options(options: argparse.Namespace) -> None:

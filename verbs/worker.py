@@ -16,13 +16,13 @@ Examples:
 
 import argparse
 import logging
-import math
 import os
 import socket
 import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ from verbs.common import (
     NamedStudies,
     add_studies,
     at_least,
+    is_pattern,
     load_studies,
     matching,
     open_named,
@@ -43,6 +44,7 @@ from verbs.common import (
     say,
 )
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
+from verbs.option_types import duration_s, gpu_numbers, spelled_numbers, trial_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,14 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add_studies(parser)
     slots = parser.add_mutually_exclusive_group()
-    slots.add_argument("--gpus", type=_gpus, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3")
+    slots.add_argument(
+        "--gpus", type=gpu_numbers, metavar="LIST", help="a worker on each of these GPUs, such as 0,1,2,3"
+    )
     slots.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="N workers (default 1)")
     parser.add_argument("--trials-per-gpu", type=at_least(1), default=1, metavar="K", help="K workers on each GPU")
     parser.add_argument(
         "--gpus-per-trial", type=at_least(1), default=1, metavar="K", help="K GPUs share each batch of a training"
     )
     parser.add_argument("--max-trials", type=at_least(1), metavar="N", help="leave after N trials, each worker")
-    parser.add_argument("--idle-exit-s", type=_duration_s, metavar="S", help="leave after S seconds without a trial")
+    parser.add_argument("--only", type=trial_numbers, metavar="LIST", help="no trials but these of one study: 3,5-9")
+    parser.add_argument("--idle-exit-s", type=duration_s, metavar="S", help="leave after S seconds without a trial")
     parser.add_argument("--finish", action="store_true", help="end the running trial when stopped; once more: at once")
     parser.add_argument("--name", help="how `status` calls this worker (default HOST:PROCESS)")
 
@@ -91,6 +96,10 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.backend import backend_name, check_data_parallel
 
     _check_slots(options)
+    if options.only and (len(options.studies) > 1 or is_pattern(options.studies[0])):
+        raise UsageError(
+            "--only names trials of one study", received=" ".join(options.studies), remedy="Name that study alone"
+        )
     name = backend_name()
     if options.gpus_per_trial > 1:
         check_data_parallel(name)
@@ -128,7 +137,7 @@ def _run_here(options: argparse.Namespace) -> int:
     named = load_studies(options)
     with open_named(named) as store, ExitStack() as opened, stop_or_drain(finish=options.finish) as asked:
         has_master = follow_master(asked.stop)
-        studies = _Studies(store, named, opened, options.gpus_per_trial)
+        studies = _Studies(store, named, opened, options.gpus_per_trial, options.only)
         found = studies.wait_for_some(asked, options.idle_exit_s)
         if found:
             worker = Worker(
@@ -146,9 +155,17 @@ def _run_here(options: argparse.Namespace) -> int:
 class _Studies:
     """The studies that some names and patterns mean, looked for again and again: others may be begun meanwhile."""
 
-    def __init__(self, store: "TrialStore", named: NamedStudies, opened: ExitStack, num_devices: int = 1) -> None:
+    def __init__(
+        self,
+        store: "TrialStore",
+        named: NamedStudies,
+        opened: ExitStack,
+        num_devices: int = 1,
+        only: frozenset[int] | None = None,
+    ) -> None:
         self._store = store
         self._num_devices = num_devices
+        self._only = only
         self._named = named
         self._names = named.names
         self._opened = opened
@@ -196,7 +213,8 @@ class _Studies:
         known = self._store.list_studies()
         found = []
         for name in matching(self._names, known):
-            retraining = [each for each in [retraining_name(name)] if each in known]
+            # Of `--only`, numbers name trials of the study itself.
+            retraining = [each for each in [retraining_name(name)] if each in known and not self._only]
             found += [name, *retraining] if name in known or not retraining else retraining
         return list(dict.fromkeys(found))
 
@@ -226,7 +244,7 @@ class _Studies:
             self._artifacts[place].tidy(TIDY_S)
         made = _assignment(study, record, self._artifacts[place], self._num_devices)
         self._served.add(name)
-        return made
+        return replace(made, only=self._only)
 
 
 def _run_slots(options: argparse.Namespace, slots: "list[Slot]") -> int:
@@ -287,6 +305,8 @@ def _command(options: argparse.Namespace) -> list[str]:
         command += ["--set", assignment]
     if options.gpus_per_trial > 1:
         command += ["--gpus-per-trial", str(options.gpus_per_trial)]
+    if options.only:
+        command += ["--only", spelled_numbers(options.only)]
     if options.max_trials is not None:
         command += ["--max-trials", str(options.max_trials)]
     if options.idle_exit_s is not None:
@@ -323,23 +343,6 @@ def _assignment(study: Study, record: "StudyRecord", artifacts: "Artifacts", num
 def _longer_epochs(study: Study) -> float:
     """How many times as long as in the search an epoch of a retraining takes, and at least as long."""
     return max(1.0, study.retrain.steps_per_epoch / study.budget.steps_per_epoch)
-
-
-def _gpus(text: str) -> list[str]:
-    found = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() for part in found) or len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"must be numbers such as 0,1,2,3, each once, not {text!r}")
-    return found
-
-
-def _duration_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if seconds < 0.0 or not math.isfinite(seconds):
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0, not {text!r}")
-    return seconds
 
 
 def _check_settings(given: Study, record: "StudyRecord") -> None:

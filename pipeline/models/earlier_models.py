@@ -28,10 +28,12 @@ class EarlierModels:
     Attributes:
         finished: Their trainings.
         absent_folds: Per class the folds that were not trained.
+        is_unreadable: Whether there is a set of which nothing is known.
     """
 
     finished: tuple[FinishedTraining, ...] = ()
     absent_folds: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    is_unreadable: bool = False
 
 
 def earlier_models(study: Study, folder: Path, data_fingerprint: str, without: Collection[str]) -> EarlierModels:
@@ -54,8 +56,8 @@ def earlier_models(study: Study, folder: Path, data_fingerprint: str, without: C
     try:
         models, earlier = read_model_set(folder), read_model_set_study(folder)
     except MapgroveError as error:
-        logger.warning("%s", error)
-        return EarlierModels()
+        logger.warning("%s", error.what)
+        return EarlierModels(is_unreadable=True)
     names = [each.class_name for each in models.maps if each.class_name not in without]
     if (models.data_fingerprint, earlier.folds, earlier.data.classes) != (
         data_fingerprint,

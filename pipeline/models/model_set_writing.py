@@ -1,6 +1,7 @@
 """What retraining ends in: the finished models of a study, gathered into one folder with all that they need."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,12 @@ from search_space.records import ClassMap, ModelMember, ModelSet, TrialModel
 from search_space.study import Study
 from search_space.version import VERSION
 
+logger = logging.getLogger(__name__)
+
 OUR_MODELS = "rank*_fold*_seed*-????????.keras"
+
+DAMAGED_FILE = "model_set.damaged.json"
+"""An earlier set that could not be read; whoever no longer wants it removes it."""
 
 WAIT_S = 120.0
 """So long whoever writes to the folder is waited for: models are copied in seconds, after hours of training."""
@@ -39,7 +45,8 @@ def assemble(
     The set holds these models, and of other classes those of before or none. It is there whole or not at all: models
     are copied, under names that tell their contents, beside those of an earlier set; `model_set.json`, written last,
     names the new ones in one stroke; then those that it no longer names are removed. Whatever fails before leaves the
-    earlier set as it was.
+    earlier set as it was. One that cannot be read is kept as `model_set.damaged.json`, with all models in the folder,
+    where it may have had other classes.
 
     Args:
         study: Whose retraining it is.
@@ -65,9 +72,24 @@ def assemble(
         earlier = earlier_models(study, folder, data_fingerprint, new) if keeps_others else EarlierModels()
         in_order = _in_order(study, [*finished, *earlier.finished])
         models = _model_set(study, in_order, {**earlier.absent_folds, **absent})
+        if earlier.is_unreadable and new != set(study.data.classes):
+            _keep_damaged(folder)
         _write(folder, study, models, [each.model_file for each in in_order])
-        _remove_others(folder, models)
+        if not (folder / DAMAGED_FILE).exists():
+            _remove_others(folder, models)
     return models
+
+
+def _keep_damaged(folder: Path) -> None:
+    """Keep a set that nobody can read: it alone names the models of the classes that are not retrained now."""
+    with written_beside(folder / DAMAGED_FILE) as beside:
+        shutil.copyfile(folder / MODEL_SET_FILE, beside)
+    logger.warning(
+        "%s keeps what cannot be read, and no model is removed from %s while it is there. Classes that the new set "
+        "lacks come back without training anew by `retrain` as it was called for them: what is done is kept",
+        folder / DAMAGED_FILE,
+        folder,
+    )
 
 
 def _in_order(study: Study, finished: Iterable[FinishedTraining]) -> list[FinishedTraining]:

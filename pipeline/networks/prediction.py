@@ -10,6 +10,7 @@ from pipeline.preparation.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
 from search_space.prediction import Tiling
 from smoothing.blending import blend
+from smoothing.errors import PredictorNumberError
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -60,6 +61,10 @@ def _shown(model: Any, names: tuple[str, ...]) -> Any:
     return type(model)(model.inputs[0], outputs[0] if len(outputs) == 1 else outputs)
 
 
+class NoNumbersError(MapgroveError):
+    """A model predicts what is no finite number."""
+
+
 def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: Tiling) -> NDArray[np.float32]:
     """Predict one scene by blended tiles.
 
@@ -73,7 +78,8 @@ def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tili
         Probabilities, float32 `(H, W, K)`, NaN where there is no data.
 
     Raises:
-        MapgroveError: The model predicts NaN, or another shape than its tiles.
+        NoNumbersError: The model predicts NaN or infinity.
+        MapgroveError: It predicts another shape than its tiles.
     """
     try:
         return blend(
@@ -86,5 +92,7 @@ def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tili
             batch_size=tiling.batch_size,
             valid=np.asarray(scene.valid),
         )
+    except PredictorNumberError as error:
+        raise NoNumbersError(str(error)) from error
     except ValueError as error:
         raise MapgroveError(str(error)) from error

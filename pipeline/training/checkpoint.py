@@ -3,8 +3,8 @@
 import json
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,16 @@ class Checkpoint:
     Attributes:
         path: The file, `.npz`. Plain arrays and JSON: nothing in it is executed.
         about: What the training depends on, as plain data. One with anything else starts anew.
+        warn: Told once, in one line, where training goes on without being kept.
     """
 
     path: Path
     about: Mapping[str, Any]
+    warn: Callable[[str], None] = _log.warning
 
     def with_more(self, about: Mapping[str, Any]) -> "Checkpoint":
         """The same file for a training that depends on more."""
-        return Checkpoint(self.path, {**self.about, **about})
+        return replace(self, about={**self.about, **about})
 
     @property
     def before(self) -> Path:
@@ -152,6 +154,9 @@ class Checkpoint:
         """The snapshot, or why there is none; whatever is wrong with a file that is there is told."""
         if not path.is_file():
             return _MISSING
+        if not zipfile.is_zipfile(path):
+            _log.warning("%s: not used, it is damaged: it is no archive, or only the beginning of one", path)
+            return _DAMAGED
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 plain = json.loads(bytes(arrays["text"]))

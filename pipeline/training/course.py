@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from pipeline.networks.prediction import NoNumbersError
 from pipeline.training.averaging import Snapshots, averaged
 from pipeline.training.batches import Batches
 from pipeline.training.checkpoint import Best, Checkpoint, Snapshot, fits
@@ -31,7 +32,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DivergedError(MapgroveError):
-    """The training loss is no longer a number."""
+    """The training loss, or what the network predicts, is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Validate, report, remember, decide.
 
         Raises:
-            DivergedError: The loss, or a part of it, is NaN or infinite.
+            DivergedError: The loss, a part of it, or what the network predicts is NaN or infinite.
         """
         try:
             self._end(epoch + 1, dict(logs or {}))
@@ -182,7 +183,12 @@ def _validate(
     """Validate the network after an epoch; how long it took, in seconds. The best is kept."""
     started, best = time.monotonic(), progress.best
     with averaged(network, optimizer):
-        validation = validated()
+        try:
+            validation = validated()
+        except NoNumbersError as error:
+            raise DivergedError(
+                f"the network predicts NaN or infinity after epoch {epoch}, though its training loss is a number"
+            ) from error
         if best is None or validation.mean_jaccard > best.validation.mean_jaccard:
             progress.best = Best(epoch, validation, network.get_weights())
     return validation, round(time.monotonic() - started, 3)
@@ -264,7 +270,8 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             if error.errno not in FULL_DISK:
                 raise
             if not self._is_full:
-                _log.warning("%s: training goes on, but is not kept: %s", self._checkpoint.path, error.strerror)
+                path, why = self._checkpoint.path, error.strerror
+                self._checkpoint.warn(f"{path}: training goes on, but is not kept: {why}")
             self._is_full = True
 
 

@@ -73,7 +73,7 @@ class TrialTraining:
                 limits=self.limits,
                 on_epoch=trial.report,
                 on_restored=trial.restored,
-                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on),
+                checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on, trial.warn),
                 initialise=initialise,
                 events=trial.folder / EVENTS_FOLDER,
             )

@@ -10,7 +10,7 @@ from hyperopt import space_eval
 from search_space.architecture import Architecture, L2Regularisation, Resnet34
 from search_space.candidate import Candidate
 from search_space.decode import decode, encode
-from search_space.errors import MalformedError, MapgroveError
+from search_space.errors import MalformedError, MalformedFileError, UsageError
 from search_space.losses import LossDetails, LossMix
 from search_space.network.graph import Graph
 from search_space.network.layers import Activate, Attend, Conv, Double, Drop, Normalise, Pool, TileMean, TransposedConv
@@ -301,7 +301,7 @@ def test_a_dropped_dimension_is_in_no_point() -> None:
 )
 def test_a_wrong_recipe_is_refused_with_its_path(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(f'source = "x"\n{text}\n[plan]\n')
-    with pytest.raises(MalformedError, match=rf"mine\.toml.*{told}"):
+    with pytest.raises(MalformedFileError, match=rf"mine\.toml.*{told}"):
         read_recipe_file(tmp_path / "mine.toml")
 
 
@@ -326,5 +326,5 @@ def test_the_place_of_examples_is_told_as_it_is_from_any_folder(
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(MapgroveError, match=r"no such recipe. Received 'voban'. Did you mean 'vooban'\?"):
+    with pytest.raises(UsageError, match=r"no such recipe. Received 'voban'. Did you mean 'vooban'\?"):
         read_recipe("voban")

@@ -142,12 +142,29 @@ def test_quotes_lost_to_the_shell_are_told(file: Path, value: str) -> None:
         read_study(file, [f"data.classes={value}"])
 
 
-def test_what_is_wrong_in_the_file_itself_is_no_wrong_usage(file: Path) -> None:
+def test_what_is_wrong_in_the_file_itself_is_wrong_usage_and_malformed(file: Path) -> None:
     file.write_text(MINIMAL.replace("max_trials", "max_trial"), encoding="utf-8")
 
     for assignments in ([], ["study.seed=3"]):
-        with pytest.raises(MalformedError, match=r"unknown key 'limits\.max_trial'"):
+        with pytest.raises(MalformedError, match=r"unknown key 'limits\.max_trial'") as told:
             read_study(file, assignments)
+        assert isinstance(told.value, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("retrain.epochs=99999999999999999999999", "'retrain.epochs' must be from 1 to 1000000"),
+        ("budget.steps_per_epoch=1000001", "'budget.steps_per_epoch' must be from 1 to 1000000"),
+        ("limits.max_trials=1000000001", "'limits.max_trials' must be from 1 to 1000000000"),
+        ("search.keep_models=99999999999999999999999", "'search.keep_models' must be from 0 to 1000000000"),
+        ("study.seed=9223372036854775808", "'study.seed' must be from 0 to 9223372036854775807"),
+        ("search.lease_s=86401", "'search.lease_s' must be from 1 to 86400"),
+    ],
+)
+def test_numbers_that_nobody_can_mean_are_refused(file: Path, assignment: str, told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        read_study(file, [assignment])
 
 
 @pytest.mark.parametrize(("value", "scope"), [('"scene"', "scene"), ('"dataset"', "dataset"), ("true", "dataset")])
@@ -225,12 +242,12 @@ def test_a_table_set_on_the_command_line_replaces_the_files(file: Path) -> None:
 
 def test_a_missing_file_and_broken_toml_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MapgroveError, match="no study file") as told:
+    with pytest.raises(UsageError, match="no study file") as told:
         read_study(tmp_path / "absent.toml")
     assert (Path(told.value.remedy.rpartition(" ")[2]) / "demo.toml").is_file()
     broken = tmp_path / "broken.toml"
     broken.write_text("[study\n", encoding="utf-8")
-    with pytest.raises(MapgroveError, match="cannot be read as TOML"):
+    with pytest.raises(UsageError, match="cannot be read as TOML"):
         read_study(broken)
 
 

@@ -19,7 +19,7 @@ from search_space.objective import CHECKPOINT_FILE, MODEL_FILE, Outcome
 from tests.mongod import database_url
 from trials_db.artifacts import Artifact, Artifacts, FolderArtifacts, parse_artifact
 from trials_db.assignment import Assignment
-from trials_db.errors import ArtifactError
+from trials_db.errors import ArtifactError, NoRoomError
 from trials_db.keeping import Keeper, Keeping
 from trials_db.mongo_artifacts import MongoArtifacts
 from trials_db.opening import open_artifacts
@@ -429,6 +429,21 @@ class TestKeeper:
         keeper.begin(lambda: None)
         assert (tmp_path / "a" / CHECKPOINT_FILE).read_text() == expected
         assert (tmp_path / "a" / "attempt").read_text() == "3"
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_whatever_keeps_a_model_from_its_place_is_no_success(
+        self, place: Place, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also an error that nobody expects there."""
+        keeper = self.keeper(place, store, tmp_path / "a", num_models=None)
+        (keeper.folder / MODEL_FILE).write_text("mine")
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(place.artifacts, "put", broken)
+        with pytest.raises(NoRoomError, match="cannot be kept"):
+            keeper.before_end(Outcome(state="done", loss=0.5), lambda: None)
 
     @pytest.mark.parametrize("when", ["held", "best", "trials", "best again", "drop"])
     def test_a_model_that_becomes_the_best_while_another_worker_sweeps_stays(

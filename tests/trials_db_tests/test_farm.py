@@ -81,8 +81,8 @@ class Unfenced(SqliteStore):
 class SameToken(SqliteStore):
     """A trial that is claimed again has the token of its first claim."""
 
-    def claim(self, study: str, worker: str, lease_s: float) -> Claim | None:
-        found = super().claim(study, worker, lease_s)
+    def claim(self, study: str, worker: str, lease_s: float, only: Any = None) -> Claim | None:
+        found = super().claim(study, worker, lease_s, only)
         if found is None:
             return None
         token = f"trial {found.number}"
@@ -94,11 +94,11 @@ class SameToken(SqliteStore):
 class Generous(SqliteStore):
     """Where nothing is new, a trial is given away that runs."""
 
-    def _lowest_new(self, study: str) -> Any:
+    def _lowest_new(self, study: str, only: Any) -> Any:
         with self.reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             running = db.execute(f"{columns} ORDER BY number LIMIT 1", (study, TrialState.RUNNING)).fetchone()
-        return super()._lowest_new(study) or running
+        return super()._lowest_new(study, only) or running
 
 
 class Forgetful(SqliteStore):

@@ -2,19 +2,22 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from waiting import are_gone, family, wait_for
 
 from trials_db import local_workers
-from trials_db.local_workers import MAX_RESTARTS, LocalWorkers, Slot, TendedStop
-from trials_db.records import NewTrial, StudyRecord, TrialState
+from trials_db.local_workers import MAX_RESTARTS, LocalWorkers, Slot, TendedStop, is_gone
+from trials_db.records import NewTrial, StudyRecord, TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
 
 HERE = Path(__file__).parent
@@ -161,3 +164,19 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
         pid = int(wait_for(lambda: ready.is_file() and ready.read_text().strip(), "the worker to start"))
         assert not are_gone([pid])
     assert are_gone([pid])
+
+
+def test_of_workers_of_this_machine_it_is_known_whether_they_are_gone() -> None:
+    now_s = time.time()
+    began_s = psutil.Process().create_time()
+    here = WorkerRecord(name="w", host=socket.gethostname(), pid=os.getpid(), study="demo", last_seen_s=now_s)
+    assert not is_gone(here, now_s)
+    another = here.model_copy(update={"last_seen_s": began_s - 60.0})
+    assert is_gone(another, now_s), "a process that began later has got its number"
+    with subprocess.Popen(["true"]) as ended:
+        dead = here.model_copy(update={"pid": ended.pid})
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone(dead, now_s), "nobody has asked for its end"
+        ended.wait()
+        assert is_gone(dead, now_s)
+        assert not is_gone(dead.model_copy(update={"host": "elsewhere"}), now_s)

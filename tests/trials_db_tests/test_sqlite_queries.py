@@ -51,6 +51,7 @@ CALLS: dict[str, Callable[[SqliteStore], object]] = {
     "requeue": lambda store: store.requeue_expired("demo"),
     "run": _run_one,
     "judge": lambda store: store.scores("demo", 1),
+    "withdraw": lambda store: store.withdraw("demo", 0, "nobody wants it"),
     "keep": lambda store: store.best("demo", 3),
 }
 

@@ -8,9 +8,10 @@ import pytest
 
 from search_space.candidate import Candidate
 from search_space.objective import EpochReport, Outcome
+from search_space.study import LONGEST_LEASE_S
 from trials_db.errors import LeaseLostError, StudyConflictError, StudyNotFoundError
 from trials_db.opening import open_store
-from trials_db.records import LONGEST_LEASE_S, Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
+from trials_db.records import Claim, NewTrial, StudyRecord, Trial, TrialState, WorkerRecord
 from trials_db.store import TrialStore
 
 DONE = Outcome(state="done", loss=0.25, jaccard={"water": 0.75}, thresholds={"water": 0.5}, figures={"train_s": 3.5})
@@ -257,6 +258,15 @@ class TestTrials:
         assert store.changed_since("demo", cursor)[0] == []
 
 
+def test_of_trials_that_are_named_no_other_is_claimed(store, new_trial) -> None:
+    for number in range(4):
+        store.add_trial("demo", new_trial(number))
+    assert store.claim("demo", "w", LEASE_S, only=[]) is None
+    assert [store.claim("demo", "w", LEASE_S, only={1, 3, 9}).number for _ in range(2)] == [1, 3]
+    assert store.claim("demo", "w", LEASE_S, only={1, 3, 9}) is None
+    assert _claim(store).number == 0
+
+
 class TestLeases:
     @pytest.fixture
     def claim(self, store: TrialStore, new_trial: Maker) -> Claim:
@@ -377,6 +387,42 @@ class TestLeases:
             assert (trial.state, trial.lost_workers, len(trial.reports)) == (TrialState.NEW, 0, 1)
             held = _claim(store)
         store.finish(held, DONE)
+
+
+class TestWithdrawing:
+    def test_a_trial_that_waits_ends_with_the_reason(self, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        store.add_trial("demo", new_trial(1))
+        _, cursor = store.changed_since("demo")
+        assert store.withdraw("demo", 0, "nobody wants it")
+        (trial,), _ = store.changed_since("demo", cursor)
+        assert (trial.state, trial.outcome.reason) == (TrialState.FAILED, "nobody wants it")
+        assert trial.finished_s is not None
+        assert (_claim(store).number, store.claim("demo", "w", LEASE_S)) == (1, None)
+
+    def test_the_worker_of_one_that_runs_has_lost_it(self, harness, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        claim = _claim(store)
+        assert store.withdraw("demo", 0, "nobody wants it")
+        for write in (
+            store.renew,
+            store.release,
+            lambda lost: store.report(lost, EpochReport(epoch=1, training_loss=0.5)),
+            lambda lost: store.finish(lost, DONE),
+        ):
+            with pytest.raises(LeaseLostError, match="withdrawn"):
+                write(claim)
+        harness.clock.now_s += 2 * LEASE_S
+        assert store.requeue_expired("demo") == []
+        assert store.counts("demo")[TrialState.FAILED] == 1
+
+    def test_what_has_ended_stays_as_it_ended(self, store, new_trial) -> None:
+        store.add_trial("demo", new_trial(0))
+        store.finish(_claim(store), DONE)
+        assert not store.withdraw("demo", 0, "nobody wants it")
+        assert not store.withdraw("demo", 1, "nobody wants it")
+        (trial,) = store.trials("demo")
+        assert trial.outcome == DONE
 
 
 class TestRestoring:

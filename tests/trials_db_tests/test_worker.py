@@ -257,11 +257,32 @@ def test_a_worker_waits_for_room_on_the_disk_of_its_trials(
     work: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 0.01)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         good, waited = work(Synthetic("disk full twice", numbers=(1,)))
     assert (good.state, waited.state, waited.loss) == (TrialState.DONE, TrialState.DONE, 0.25)
     assert (waited.attempts, waited.lost_workers) == (3, 0)
     assert len([line for line in caplog.messages if "Trying again for 600 s" in line]) == 1
+    told = [line for line in caplog.messages if line.startswith(("trial 1", "There"))]
+    assert told == ["trial 1: attempt 1", "trial 1: handed back", "There is room again", "trial 1: loss 0.2500"]
+
+
+def test_a_disk_that_stays_full_is_asked_less_and_less_often(
+    work: Any, store: SqliteStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trials_db.worker.FULL_WAIT_S", 100.0)
+    monkeypatch.setattr("trials_db.worker.LONGEST_FULL_WAIT_S", 350.0)
+    with pytest.raises(WorkerError):
+        work(Synthetic("disk full"), clock)
+    assert (clock.now_s, store.trials("demo")[0].attempts) == (650.0, 4)
+
+
+def test_what_a_trial_warns_of_is_told_by_its_worker_and_its_log(
+    work: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        first, _ = work(Synthetic("warns", numbers=(0,)))
+    assert (first.state, caplog.messages) == (TrialState.DONE, ["trial 0: it rains"])
+    assert "it rains" in (tmp_path / "trials" / "0000" / "log.txt").read_text()
 
 
 def test_patience_begins_anew_where_the_disk_was_full_long_ago(
@@ -308,6 +329,15 @@ def test_a_worker_leaves_after_its_number_of_trials(store: SqliteStore, study: S
     assert worker.run(threading.Event(), max_trials=1, on_end=lambda _, number, __: ended.append(number)) == 1
     assert ended == [0]
     assert store.counts("demo")[TrialState.NEW] == 1
+
+
+def test_a_worker_of_some_trials_leaves_the_others(
+    store: SqliteStore, study: StudyRecord, new_trial: Maker, tmp_path: Path
+) -> None:
+    store.add_trial("demo", new_trial(2))
+    some = Assignment(study, Synthetic(), tmp_path, only=frozenset({1}))
+    assert Worker(store, [some]).run(threading.Event(), idle_exit_s=0.0) == 1
+    assert [str(trial.state) for trial in store.trials("demo")] == ["new", "done", "new"]
 
 
 def test_a_worker_at_work_keeps_its_lease(store: SqliteStore, study: StudyRecord, tmp_path: Path) -> None:

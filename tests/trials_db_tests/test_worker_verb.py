@@ -103,6 +103,20 @@ def test_a_training_on_several_gpus_sees_them_all(capsys: pytest.CaptureFixture[
     assert command[-4:] == ["--study", "s", "--gpus-per-trial", "2"]
 
 
+def test_trials_are_named_as_numbers_and_ranges(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    worker.add_arguments(parser)
+    options = parser.parse_args(["--study", "s", "--only", "9,3-5,4"])
+    assert options.only == {3, 4, 5, 9}
+    assert worker._command(options)[-2:] == ["--only", "3-5,9"]
+    for wrong in ("", "5-3", "1-x", "0-99999999", "-1"):
+        with pytest.raises(SystemExit):
+            run_search.main(["worker", "--study", "s", f"--only={wrong}"])
+        assert capsys.readouterr().err.startswith("worker: --only must be")
+    assert run_search.main(["worker", "--study", "s/*", "--only", "3"]) == run_search.EXIT_USAGE
+    assert "--only names trials of one study" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

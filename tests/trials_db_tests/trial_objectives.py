@@ -84,6 +84,9 @@ class Synthetic:
                     raise RuntimeError("cannot save") from error
             case "no file":
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/missing")
+            case "warns":
+                trial.warn("it rains")
+                return Outcome(state="done", loss=0.5)
             case "full log":
                 sys.stdout = Path("/dev/full").open("w")  # noqa: SIM115
                 sys.stdout.write("still in the buffer")

@@ -377,11 +377,11 @@ def test_a_recipe_from_a_file_is_trained_without_a_search(job: Job) -> None:
     [member] = json.loads((job.folder / "runs/unsearched/models/model_set.json").read_text())["members"]
     assert member["figures"]["num_parameters"] > 20_000
     assert "bright" in job.run("predict", "test", *words)
-    told = job.run("retrain", "--recipe", "ternous", *words, code=1)
+    told = job.run("retrain", "--recipe", "ternous", *words, code=2)
     assert "Did you mean 'ternaus'?" in told
     strange = job.folder / "strange.toml"
     strange.write_text('source = "x"\n[architecture]\n[plan.loss_details.class_weights]\nbrigth = 2\n')
-    told = job.run("retrain", "--recipe", "strange.toml", *words, code=1)
+    told = job.run("retrain", "--recipe", "strange.toml", *words, code=2)
     assert "class that the study does not have. Received 'brigth'. Did you mean 'bright'?" in told
     small = ("--set", "limits.device_memory_mb=500")
     told = job.run("retrain", "--recipe", "unet-2015", *words, *small, code=1)

@@ -2,6 +2,10 @@
 
 import argparse
 import json
+import os
+import re
+import socket
+import subprocess
 import threading
 import time
 import zipfile
@@ -12,6 +16,7 @@ from typing import Any
 import pytest
 
 import run_search
+from pipeline.files import LOCK_FILE
 from search_space.candidate import Candidate
 from search_space.chosen import Chosen
 from search_space.decode import decode, encode
@@ -22,14 +27,15 @@ from search_space.study import Study
 from search_space.study_file import read_study
 from search_space.task import Task
 from trials_db.artifacts import Artifact, FolderArtifacts
-from trials_db.errors import ArtifactError
+from trials_db.errors import ArtifactError, LeaseLostError
 from trials_db.opening import open_store
 from trials_db.records import NewTrial, StudyRecord, Trial, WorkerRecord
 from trials_db.store import TrialStore
 from verbs.retrain import MAY_CHANGE, _means_all, add_arguments
 from verbs.retrain_progress import RetrainProgress, told_of
-from verbs.retrain_queue import Queue, Workers, see_through
+from verbs.retrain_queue import Queue, Workers, see_through, told_workers
 from verbs.retrain_wishes import Wish, checked_options, chosen_candidates
+from verbs.retrain_withdrawal import WITHDRAWN, tell_waiting
 
 ROOT = Path(__file__).parents[2]
 CANDIDATES = [Candidate(), decode(Candidate, {"architecture": {"depth": 2}}, where="test")]
@@ -353,7 +359,7 @@ def test_trainings_are_seen_to_their_end_and_told(world: World, capsys: pytest.C
     name = world.study.name.removesuffix("@retrain")
     epoch = "epoch 1/2, loss 0.5000, validation Jaccard 0.500, 3 s"
     assert told == [
-        f"No worker serves it yet. Start some: run_search.py worker --study {name}",
+        f"No worker serves it yet. Start some: python run_search.py worker --study {name}",
         f"  water, trial 5, seed 0: {epoch}",
         f"  water, trial 5, seed 1: {epoch}",
         f"  water, trial 6, seed 0: {epoch}",
@@ -374,6 +380,80 @@ def test_of_many_trainings_the_ends_are_told(world: World, capsys: pytest.Captur
         "  2/9 trainings ended: water, fold 2 of 9: validation Jaccard 0.750",
     ]
     assert told_of(wish(trial=3, rank=1, seed=2), [wish(rank=1), wish(seed=2)]) == "water, trial 3, seed 2"
+
+
+class TestWithdrawing:
+    """`retrain --withdraw`, as it is typed, and who tells of it."""
+
+    @pytest.fixture
+    def retrain(self, world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+        def call(*words: str) -> str:
+            world.study.folder.parent.mkdir(parents=True, exist_ok=True)
+            file = ["--study", str(ROOT / "configs" / "demo.toml"), "--store", world.study.store_url]
+            folder = ["--set", f"study.folder={world.study.folder.parent}"]
+            code = run_search.main(["retrain", *file, *folder, "--withdraw", *words])
+            told = capsys.readouterr()
+            return told.out if code == 0 else f"{code} {told.err}"
+
+        return call
+
+    def test_what_waits_or_runs_ends_and_what_is_done_stays(self, world: World, retrain: Callable[..., str]) -> None:
+        wishes = [wish(seed=seed) for seed in range(4)]
+        world.queue(*wishes)
+        world.train()
+        running = world.store.claim(world.study.name, "w", 60.0)
+        assert running is not None
+        world.artifacts.put(world.study.name, Artifact(2, 1, START_FILE), ROOT / "README.md")
+
+        told = retrain()
+
+        assert told.startswith("3 trainings of demo withdrawn; what is done stays. 1 of them ran")
+        assert [str(trial.state) for trial in world.trials()] == ["done", "failed", "failed", "failed"]
+        assert {trial.outcome.reason for trial in world.trials()[1:] if trial.outcome} == {WITHDRAWN}
+        with pytest.raises(LeaseLostError):
+            world.store.renew(running)
+        assert retrain() == "No training of demo waits or runs\n"
+        again = world.queue(*wishes)
+        assert [trial.number for trial in again.open] == [4, 5, 6], "a later wish comes again"
+
+    def test_classes_that_are_not_named_stay(self, world: World, retrain: Callable[..., str]) -> None:
+        world.queue(wish("crops"), wish("trees"))
+        assert retrain("--classes", "trees").startswith("1 training of demo withdrawn")
+        assert [str(trial.state) for trial in world.trials()] == ["new", "failed"]
+        assert retrain("--classes", "trees") == "No training of demo waits or runs for trees\n"
+
+    @pytest.mark.parametrize("words", [["--folds", "3"], ["--workers", "0"], ["--top", "2"], ["--recipe", "vooban"]])
+    def test_nothing_is_trained_at_the_same_time(self, retrain: Callable[..., str], words: list[str]) -> None:
+        told = retrain(*words)
+        assert told.startswith(f"2 retrain: --withdraw trains nothing. Received '{words[0]}'")
+
+    def test_what_others_left_waiting_is_told_with_the_remedy(
+        self, world: World, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.queue(wish(), wish(seed=1), wish(seed=2))
+        now = world.queue(wish(seed=1))
+        tell_waiting(world.trials(), now.wishes, "retrain --withdraw")
+        tell_waiting(world.trials(), world.queue(*(wish(seed=seed) for seed in range(3))).wishes, "no")
+        told = "2 trainings of other calls still wait; `retrain --withdraw` withdraws what waits\n"
+        assert capsys.readouterr().out == told
+
+    def test_workers_of_a_call_do_what_it_asked_for_alone(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        commands: list[list[str]] = []
+
+        class Local:
+            def __init__(self, command: list[str], _: Any) -> None:
+                commands.append(command)
+
+            def __enter__(self) -> "Local":
+                return self
+
+            def __exit__(self, *_: object) -> None: ...
+
+        monkeypatch.setattr("trials_db.local_workers.LocalWorkers", Local)
+        with Workers(world.store, world.study, 2, [4, 5, 6, 9]):
+            pass
+        [command] = commands
+        assert command[command.index("--only") + 1] == "4-6,9"
 
 
 def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -419,6 +499,52 @@ def test_workers_that_serve_the_study_are_left_to_it(
         numbers.clear()
         workers.tend()
         assert (numbers == []) == serves_later
+
+
+def test_workers_of_this_machine_that_were_killed_serve_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    record = WorkerRecord(study=world.study.name, name="w", host=socket.gethostname(), pid=killed.pid)
+    world.store.heartbeat(record)
+    numbers = started(monkeypatch)
+    with Workers(world.store, world.study, None) as workers:
+        workers.tend()
+    assert (numbers, capsys.readouterr().out) == ([1], "")
+    world.store.heartbeat(record.model_copy(update={"name": "here", "pid": os.getpid()}))
+    with Workers(world.store, world.study, None, command="no") as workers:
+        workers.tend()
+    told = capsys.readouterr().out
+    assert (numbers, told.count("\n")) == ([1], 1)
+    assert re.fullmatch(r"Worker here, last seen 0\.\d s ago, seems to train them\n", told)
+
+
+def test_of_many_workers_some_are_named(world: World) -> None:
+    workers = [WorkerRecord(study="s", name=f"w{n}", host="h", pid=1, last_seen_s=100.0 - n) for n in range(5)]
+    told = "w0, last seen 5.0 s ago; w1, last seen 6.0 s ago; w2, last seen 7.0 s ago and 2 more"
+    assert told_workers(workers, 105.0) == f"Workers seem to train them: {told}"
+
+
+def test_models_to_start_from_lie_where_the_next_call_removes_what_a_killed_one_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = world.study.folder
+    left = folder / ".models-start-killed"
+    left.mkdir(parents=True)
+    (left / LOCK_FILE).touch()
+    seen: list[Path] = []
+
+    def starting(*words: Any) -> dict[str, Any]:
+        seen.append(words[-1])
+        raise MapgroveError("planted")
+
+    monkeypatch.setattr("verbs.retrain.starting_models", starting)
+    monkeypatch.setattr("pipeline.preparation.prepared.PreparedDataset.open_for", lambda _: None)
+    words = ["--study", str(ROOT / "configs" / "demo.toml"), "--set", f"study.folder={folder.parent}"]
+    assert run_search.main(["retrain", *words, "--from", "trial:1"]) == run_search.EXIT_FAILED
+    assert [each.parent for each in seen] == [folder]
+    assert [each for each in folder.iterdir() if each.is_dir()] == []
 
 
 def options(*words: str) -> argparse.Namespace:
@@ -552,6 +678,13 @@ def test_chosen_candidates_become_tasks_of_every_fold_but_those_that_lack_the_cl
     assert {(each.task.trial, each.task.recipe) for each in wishes} == {(4, ""), (2, ""), (None, "vooban")}
     assert {(each.task.num_folds, each.task.epochs, each.task.steps_per_epoch) for each in wishes} == {(3, 5, 6)}
     assert len({each.key for each in wishes}) == len(wishes)
+    with pytest.raises(UsageError, match=r"at most 10,000 trainings.*Received 799999992.*Take --seeds 1250 or less"):
+        retrain_wishes.wishes_for(study, Data(), chosen, 3, 99_999_999)  # type: ignore[arg-type]
+    many = {number: folds[2] if number > 2 else folds[1] for number in range(1, 100)}
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: many)
+    retrain_wishes.wishes_for(study, Data(), chosen, 99, 1)  # type: ignore[arg-type]
+    assert f"{second}: left out of 97 of 99 folds, which cannot validate it\n" in capsys.readouterr().out
+    monkeypatch.setattr(retrain_wishes, "_folds", lambda *_: folds)
     folds[1] = folds[3] = folds[2]
     with pytest.raises(MapgroveError, match=f"no fold has ground both to train and to validate {second}"):
         retrain_wishes.wishes_for(study, Data(), chosen, 3, 1)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def test_a_wrong_candidate_is_told_with_path_value_range_and_nearest(
     file = tmp_path / "mine.toml"
     file.write_text(f'source = "ours"\n[plan]\n{lines}\n', encoding="utf-8")
 
-    assert run_search.main(["show", str(file)]) == 1
+    assert run_search.main(["show", str(file)]) == EXIT_USAGE
 
     error = capsys.readouterr().err
     assert error.count("\n") == 1

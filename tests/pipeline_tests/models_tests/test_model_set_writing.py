@@ -318,6 +318,39 @@ def test_a_damaged_model_of_several_leaves_its_class_to_the_others(
     ]
 
 
+@pytest.mark.parametrize("damaged", ["model_set.json", "study.json"])
+def test_a_set_that_cannot_be_read_is_kept_with_its_models(
+    finish: Finish, tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    folder = tmp_path / "models"
+    [road] = assemble(STUDY, [finish("road")], folder).members
+    kept = (folder / "model_set.json").read_bytes()[:100] if damaged == "model_set.json" else None
+    (folder / damaged).write_bytes((folder / damaged).read_bytes()[:100])
+
+    after = assemble(STUDY, [finish("pond")], folder, keeps_others=True)
+
+    assert [each.class_name for each in after.members] == ["pond"]
+    assert (folder / road.file).is_file()
+    if kept is not None:
+        assert (folder / "model_set.damaged.json").read_bytes() == kept
+    first, last = (record.message for record in caplog.records)
+    assert damaged in first
+    assert "come back without training anew by `retrain` as it was called for them" in last
+    both = assemble(STUDY, [finish("road")], folder, keeps_others=True)
+    assert [each.class_name for each in both.members] == ["road", "pond"]
+    (folder / "model_set.damaged.json").unlink()
+    assemble(STUDY, [finish("road", seed=1)], folder, keeps_others=True)
+    assert not (folder / road.file).exists()
+
+
+def test_a_set_that_cannot_be_read_is_not_missed_where_all_is_retrained(finish: Finish, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    assemble(STUDY, [finish("road")], folder)
+    (folder / "model_set.json").write_text("{")
+    assemble(STUDY, [finish(name) for name in STUDY.data.classes], folder, keeps_others=True)
+    assert not (folder / "model_set.damaged.json").exists()
+
+
 @pytest.mark.parametrize("about", [{"counts": {}}, {"counts": {"road": {"s": histogram(1, num_labelled=0)}}}])
 def test_what_no_threshold_can_be_chosen_by_any_more_does_not_keep_others_from_the_set(
     finish: Finish, tmp_path: Path, caplog: pytest.LogCaptureFixture, about: dict[str, Any]

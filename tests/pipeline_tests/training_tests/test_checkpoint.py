@@ -264,3 +264,6 @@ def test_a_damaged_checkpoint_starts_the_training_anew(
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load() is None
     assert "not used, it is damaged" in caplog.text
+    assert "unsafely" not in caplog.text
+    if damage in ("cut", "junk", "empty"):
+        assert "it is no archive, or only the beginning of one" in caplog.text

@@ -105,6 +105,17 @@ def test_divergence_is_told_with_its_epoch(monkeypatch: pytest.MonkeyPatch) -> N
         run(epochs=2)
 
 
+@pytest.mark.slow
+def test_a_network_that_predicts_no_numbers_has_diverged_whatever_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def predictor(_: Any) -> Any:
+        return lambda tiles: np.full((*tiles.shape[:3], 2), np.nan, np.float32)
+
+    monkeypatch.setattr("pipeline.validation.whole_ground.model_predictor", predictor)
+
+    with pytest.raises(DivergedError, match="predicts NaN or infinity after epoch 1, though its training loss is a"):
+        run(epochs=2)
+
+
 def test_too_large_a_network_is_infeasible() -> None:
     with pytest.raises(InfeasibleError, match=r"parameters, more than limits.max_parameters = 100"):
         run(max_parameters=100)
