@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from search_space.candidate import Candidate
@@ -20,8 +20,9 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
     """Apply a study's overrides to the space.
 
     Args:
-        overrides: Dimension path to `{low, high}`, `{choices}`, `{fix}` or `{drop}`. A path that holds `*`, which
-            stands for anything, overrides every dimension that it fits and that no other path names.
+        overrides: Dimension path to `{low, high}`, `{choices}`, `{fix}` or `{drop}`, in any order. A path that holds
+            `*`, which stands for anything, overrides every dimension that it fits and that no path without one names.
+            Of two that fit a dimension the narrower counts, which fits some of what the other fits and nothing else.
         base: The space to start from.
 
     Returns:
@@ -30,18 +31,20 @@ def resolve_space(overrides: Mapping[str, Any], base: Space = DEFAULT_SPACE) -> 
 
     Raises:
         MalformedError: An unknown dimension (the nearest is named), an override of the wrong kind, one that leaves
-            the values `Candidate` allows, one of a dimension that others leave no place for, or overrides that leave
-            no network which can be built.
+            the values `Candidate` allows, one of a dimension that others leave no place for, two of one dimension
+            of which neither is the narrower, or overrides that leave no network which can be built.
     """
     chosen: dict[str, Any] = {}
-    for path, plain in sorted(overrides.items(), key=lambda item: "*" not in item[0]):
-        fitting = _fitting(path, base)
+    fits = {path: _fitting(path, base) for path in overrides}
+    for path in sorted(overrides, key=lambda path: ("*" not in path, -len(fits[path]))):
+        plain, fitting = overrides[path], fits[path]
         if not fitting:
             raise _unknown(path, plain, base)
         if not isinstance(plain, Mapping):
             override = {"choices" if isinstance(plain, (list, tuple)) else "fix": plain}
             raise MalformedError(f"space.{path} takes a table", received=plain, remedy=f"Write {_as_toml(override)}")
         chosen |= dict.fromkeys(fitting, plain)
+    _check_overlaps(overrides, fits)
     applied = {
         path: decode(Override, chosen[path], where=f"space.{path}").apply(dim, path) if path in chosen else dim
         for path, dim in base.items()
@@ -72,6 +75,21 @@ def space_for(space: Space, bands: Sequence[InputBand]) -> dict[str, Dimension]:
 def class_weights_of(space: Space) -> Sequence[Mapping[str, float]]:
     """Every option of the weights of classes: class to weight."""
     return _values_at(CLASS_WEIGHTS, space)
+
+
+def _check_overlaps(overrides: Mapping[str, Any], fits: Mapping[str, Sequence[str]]) -> None:
+    """Refuse patterns that say different things of a dimension where neither is the narrower, nor one names it."""
+    patterns = [path for path in overrides if "*" in path]
+    for first, second in combinations(patterns, 2):
+        ours, theirs = set(fits[first]), set(fits[second])
+        if ours < theirs or theirs < ours or overrides[first] == overrides[second]:
+            continue
+        for path in fits[first]:
+            if path in theirs and path not in overrides:
+                raise MalformedError(
+                    f"space.{first} and space.{second} both fit {path}, and neither is the narrower",
+                    remedy=f'Add "{path}" by itself',
+                )
 
 
 def study_space(overrides: Mapping[str, Any], bands: Sequence[InputBand]) -> dict[str, Dimension]:

@@ -145,8 +145,8 @@ def is_gone(worker: WorkerRecord, now_s: float) -> bool:
         return False
     try:
         process = psutil.Process(worker.pid)
-        age_s = time.time() - process.create_time()
-        ended = process.status() == psutil.STATUS_ZOMBIE
+        age_s: float = time.time() - process.create_time()
+        ended: bool = process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

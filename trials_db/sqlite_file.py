@@ -1,6 +1,7 @@
 """The store's SQLite file: its tables, its version, and SQLite's errors in the user's words."""
 
 import logging
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -104,9 +105,12 @@ _CHECK_DISK = "Check free space (df) and rights there"
 _SEARCH_FIRST = "Run `run_search.py search` first"
 
 _FULL = "disk is full"
+_SHARED_BYTES = 65_536
+"""With less room than this SQLite cannot make the file by which processes share a write-ahead log."""
 
 _MEANINGS = (
     ("locked", "is locked by another process", "End the process that holds it, and try again"),
+    (f"disk I/O error: {_FULL}", "cannot be read, the disk is full", "Make room on it; `df` shows it"),
     (_FULL, "cannot grow, the disk is full", "Make room on it; `df` shows it"),
     ("readonly", "is read-only", "Give yourself the right to write it and its folder"),
     ("unable to open", "cannot be opened", "Check that its folder exists and that you may write there"),
@@ -148,11 +152,21 @@ def store_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         text = str(error)
+        if "disk I/O error" in text and _has_no_room(path):
+            # Readers of a write-ahead log share some memory, which is a file beside it.
+            text = f"{text}: {_FULL}"
         for part, what, remedy in _MEANINGS:
             if part in text:
-                kind = StoreFullError if part == _FULL else StoreError
+                kind = StoreFullError if _FULL in part else StoreError
                 raise kind(f"The study store {path} {what}", received=text, remedy=remedy) from error
         raise StoreError(f"The study store {path} failed", received=text, remedy=_CHECK_DISK) from error
+
+
+def _has_no_room(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _SHARED_BYTES
+    except OSError:
+        return False
 
 
 def until_there_is_room(write: Callable[[], Answer], stop: Stop) -> Answer:

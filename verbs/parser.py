@@ -14,6 +14,10 @@ VERB = "VERB"
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are a line each, without the usage that `--help` shows."""
 
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        # What is abbreviated today may mean another option tomorrow.
+        super().__init__(*words, **{"allow_abbrev": False, **settings})
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
@@ -44,7 +48,6 @@ class OneLineParser(argparse.ArgumentParser):
             (r"argument (\S+): invalid int value: ['\"](.*)['\"]", self._no_number),
             (r"argument (\S+): (must .*), not ['\"](.*)['\"]", self._not_fitting),
             (r"argument (\S+): ignored explicit argument ['\"](.*)['\"]", self._needless_value),
-            (r"ambiguous option: (\S+) could match (.*)", self._several),
         ]
 
     @property
@@ -98,9 +101,6 @@ class OneLineParser(argparse.ArgumentParser):
 
     def _needless_value(self, name: str, word: str) -> UsageError:
         return UsageError(f"{name} takes no value", received=word, remedy=f"Write {name}")
-
-    def _several(self, word: str, known: str) -> UsageError:
-        return UsageError("more than one option begins so", received=word, remedy=f"Write one of {known}")
 
 
 def _unquoted(known: str) -> list[str]:

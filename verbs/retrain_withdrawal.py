@@ -67,7 +67,7 @@ def run_withdrawal(study: Study, classes: Sequence[str] | None) -> int:
         say(f"No training of {study.name} waits or runs" + (f" for {', '.join(classes)}" if classes else ""))
         return EXIT_OK
     num_running = sum(trial.state == "running" for trial in withdrawn)
-    ran = f" {num_running} of them ran: their workers drop them at the next epoch." if num_running else ""
+    ran = f" {num_running} of them ran: their workers are about to drop them." if num_running else ""
     say(f"{counted(len(withdrawn), 'training')} of {study.name} withdrawn; what is done stays.{ran}")
     return EXIT_OK
 

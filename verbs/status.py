@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.names import is_retraining
+from search_space.names import is_retraining, retraining_name
 from search_space.study import Study
-from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, open_named, say, say_json
+from verbs.common import add_json, add_studies, is_pattern, load_studies, matching, note, open_named, say, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from results.status import StudyStatus
     from trials_db.store import TrialStore
 
@@ -36,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     names = named.names
     with open_named(named) as store:
         known = store.list_studies()
-        found = matching(names, known)
+        found = [_begun(name, known) for name in matching(names, known)]
         now_s = store.now()
         several = [_status(store, name, now_s) for name in found]
         trainings = {name: store.trials(name) for name in found if is_retraining(name)}
@@ -54,6 +56,15 @@ def run(options: argparse.Namespace) -> None:
             say("\n" + render_table(training_table(trainings[status.study])))
         if len(status.workers):
             say("\n" + render_table(shown_workers(status.workers)))
+
+
+def _begun(name: str, known: "Sequence[str]") -> str:
+    """The study of this name, or, where it was never searched, its retraining."""
+    retraining = retraining_name(name)
+    if name in known or retraining not in known:
+        return name
+    note(f"{name} was not searched here; this is its retraining")
+    return retraining
 
 
 def _status(store: "TrialStore", name: str, now_s: float) -> "StudyStatus":

@@ -96,10 +96,9 @@ def run(options: argparse.Namespace) -> int:
     from pipeline.backend import backend_name, check_data_parallel
 
     _check_slots(options)
-    if options.only and (len(options.studies) > 1 or is_pattern(options.studies[0])):
-        raise UsageError(
-            "--only names trials of one study", received=" ".join(options.studies), remedy="Name that study alone"
-        )
+    named = options.studies
+    if options.only and (len(named) > 1 or is_pattern(named[0])):
+        raise UsageError("--only names trials of one study", received=" ".join(named), remedy="Name it alone")
     name = backend_name()
     if options.gpus_per_trial > 1:
         check_data_parallel(name)

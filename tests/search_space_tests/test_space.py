@@ -37,6 +37,28 @@ def drawn(num: int) -> list[Candidate]:
     return _thousand()[:num]
 
 
+def test_of_two_patterns_the_narrower_counts_whatever_their_order() -> None:
+    overrides = {
+        "plan.augmentation.*": {"drop": True},
+        "plan.aug*.ji*": {"fix": 0.5},
+        "plan.augmentation.turns": {"fix": "d4"},
+    }
+    for given in (overrides, dict(reversed(overrides.items()))):
+        space = resolve_space(given)
+        assert {path for path in space if path.startswith("plan.augmentation")} == {
+            "plan.augmentation.jitter",
+            "plan.augmentation.turns",
+        }
+
+
+def test_two_patterns_of_which_neither_is_the_narrower_are_refused() -> None:
+    across = {"plan.augmentation.*t*": {"drop": True}, "plan.augmentation.*e*": {"fix": 0.5}}
+    with pytest.raises(MalformedError, match=r"both fit plan\.augmentation\..*neither is the narrower.*by itself"):
+        resolve_space(across)
+    same = {path: {"drop": True} for path in across}
+    assert [path for path in resolve_space(same) if path.startswith("plan.augmentation")] == ["plan.augmentation.zoom"]
+
+
 def test_hundreds_of_samples_make_the_round_trip() -> None:
     for candidate in drawn(300):
         assert decode(Candidate, encode(candidate), where="test") == candidate

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from search_space.decode import canonical_json
 from search_space.objective import EpochReport, Outcome
 from trials_db import sqlite_file
-from trials_db.errors import StoreError, mask_url
+from trials_db.errors import StoreError, StoreFullError, mask_url
 from trials_db.opening import open_store
 from trials_db.records import TrialState, WorkerRecord
 from trials_db.sqlite_store import SqliteStore
@@ -398,3 +399,17 @@ def test_several_processes_may_create_the_store_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("free", "kind", "told"),
+    [(8192, StoreFullError, "cannot be read, the disk is full"), (10**9, StoreError, "cannot be read or written")],
+)
+def test_a_reader_on_a_full_disk_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, kind: type[StoreError], told: str
+) -> None:
+    """SQLite calls it an error of the disk where it cannot make the file by which processes share the log."""
+    monkeypatch.setattr("trials_db.sqlite_file.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(StoreError, match=told) as caught, sqlite_file.store_errors(tmp_path / "t.sqlite"):
+        raise sqlite3.OperationalError("disk I/O error")
+    assert type(caught.value) is kind

@@ -82,12 +82,11 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
             "`python run_search.py search --help` lists what there is.",
         ),
         (
-            ["search", "--s", "x"],
-            "search: more than one option begins so. Received '--s'. "
-            "Write one of --study, --set, --store, --start-from.",
+            ["search", "--study", "x.toml", "--worker", "2"],
+            "search: there is no such option. Received '--worker'. Did you mean --workers?",
         ),
         (
-            ["search", "--study", "x.toml", "--worker", "two"],
+            ["search", "--study", "x.toml", "--workers", "two"],
             "search: --workers must be a whole number from 0. Received 'two'. Write --workers N.",
         ),
         (

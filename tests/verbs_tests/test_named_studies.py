@@ -225,6 +225,18 @@ def test_status_says_what_there_is_where_nothing_matches(capsys: pytest.CaptureF
     assert (code, "a pattern needs a store to look in" in told) == (2, True)
 
 
+def test_of_a_study_that_was_retrained_and_never_searched_the_retraining_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin(study("prepared").retraining)
+
+    code = run_search.main(["status", "--study", "own", "--store", "sqlite:///s.sqlite"])
+
+    told = capsys.readouterr()
+    assert (code, told.err) == (0, "own was not searched here; this is its retraining\n")
+    assert "own@retrain" in told.out
+
+
 def test_a_folder_has_one_study(capsys: pytest.CaptureFixture[str]) -> None:
     first = study("prepared", "study.folder=at")
     save_study(first)
