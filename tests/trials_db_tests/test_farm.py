@@ -146,7 +146,7 @@ class Careless(SqliteStore):
 class Unordered(SqliteStore):
     """The newest trial is tried first."""
 
-    def _lowest_new(self, study: str) -> Any:
+    def _lowest_new(self, study: str, only: Any) -> Any:
         with self.reading() as db:
             columns = "SELECT * FROM trials WHERE study = ? AND state = ?"
             return db.execute(f"{columns} ORDER BY number DESC LIMIT 1", (study, TrialState.NEW)).fetchone()

@@ -138,6 +138,7 @@ def test_what_is_no_whole_number_is_told_in_plain_words(text: str, capsys: pytes
     ("words", "part"),
     [
         (["search", "--study", "{demo}", "--workers", "9"], "search.lookahead = 4"),
+        (["search", "--study", "absent.toml"], "search: no study file absent.toml"),
         (["predict", "test"], "predict needs models"),
         (["predict", "--models", "m", "--set", "prediction.overlap=0.5", "a.tif"], "Name it: --study FILE"),
         (["prepare", "--study", "{demo}", "--set", "limits.max_trial=3"], "'max_trials'"),
@@ -167,7 +168,6 @@ def test_a_signal_at_any_moment_ends_in_one_line(number: signal.Signals, tmp_pat
     ("words", "parts"),
     [
         (["status", "--study", "absent"], ["status: no study 'absent' under runs/", "--store"]),
-        (["search", "--study", "absent.toml"], ["search: no study file absent.toml", "configs/"]),
         (["search", "--study", "{demo}"], ["search: The data set is not prepared yet", "prepare"]),
         (["status", "--study", "{demo}"], ["status: ", "search"]),
         (["status", "--study", "x", "--store", "mysql://h/d"], ["mysql://h/d", "sqlite:///"]),

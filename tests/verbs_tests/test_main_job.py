@@ -338,7 +338,8 @@ def test_the_rest_of_the_job(job: Job) -> None:
     assert "score is one of earlier models" in told
     assert "map of c was drawn by earlier models" in told
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "python run_search.py retrain --study tiny.toml --set retrain.epochs=1\n" in page
+    asked = "--set retrain.epochs=1 --set retrain.steps_per_epoch=3"
+    assert f"python run_search.py retrain --study tiny.toml {asked}\n" in page
 
 
 @pytest.mark.slow
