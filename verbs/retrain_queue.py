@@ -18,8 +18,8 @@ from search_space.study import Study
 from verbs.common import STORE_VARIABLE, say
 from verbs.option_types import spelled_numbers
 from verbs.retrain_lead import LEASE_S, Leading, StoppedError, leading
-from verbs.retrain_wishes import Wish
-from verbs.retrain_withdrawal import key_of, tidy
+from verbs.retrain_wishes import Wish, key_of
+from verbs.retrain_withdrawal import tidy
 
 if TYPE_CHECKING:
     from trials_db.artifacts import Artifacts

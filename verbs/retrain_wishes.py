@@ -49,6 +49,12 @@ class Wish(NamedTuple):
         return self.task.key(encode(self.candidate), self.seed)
 
 
+def key_of(trial: "Trial") -> str:
+    """The key of the wish that a trial answers; empty for a trial that is no training of a retraining."""
+    task = trial.decoded_task()
+    return "" if task is None else task.key(trial.candidate, trial.seed)
+
+
 def chosen_candidates(study: Study, classes: Sequence[str], options: argparse.Namespace) -> dict[str, list[Chosen]]:
     """For every class what it is retrained from, the best first.
 

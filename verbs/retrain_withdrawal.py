@@ -10,6 +10,7 @@ from search_space.study import Study
 from verbs.common import open_study_artifacts, open_study_store, say
 from verbs.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from verbs.retrain_lead import StoppedError, leading
+from verbs.retrain_wishes import key_of
 
 if TYPE_CHECKING:
     from trials_db.artifacts import Artifacts
@@ -124,12 +125,6 @@ def tell_waiting(trials: "Iterable[Trial]", wanted: Collection[str], withdrawal:
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         say(f"{counted(waiting, 'training')} of other calls still {verb}; `{withdrawal}` withdraws what waits")
-
-
-def key_of(trial: "Trial") -> str:
-    """What tells a training from every other one; empty for a trial that is none."""
-    task = trial.decoded_task()
-    return "" if task is None else task.key(trial.candidate, trial.seed)
 
 
 def _class_of(trial: "Trial") -> str | None:

@@ -605,4 +605,7 @@ def test_what_is_gone_while_a_folder_is_tidied_is_no_fault(tmp_path: Path) -> No
     half = tmp_path / "demo" / "0001" / "1" / ".42.model.keras"
     half.parent.mkdir(parents=True)
     half.symlink_to("gone")
+
     FolderArtifacts(tmp_path, carries_checkpoints=False).tidy(0.0)
+
+    assert half.is_symlink()

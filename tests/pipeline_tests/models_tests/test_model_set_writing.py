@@ -495,6 +495,17 @@ def test_the_card_claims_nothing_that_is_not_so(finish: Finish, tmp_path: Path) 
         assert words not in card, words
 
 
+def of_one_model(member: ModelMember) -> ModelSet:
+    return ModelSet(
+        study="tiny",
+        data_fingerprint="f",
+        classes=("road",),
+        bands=("red",),
+        members=(member,),
+        maps=(ClassMap(class_name="road", threshold=0.5),),
+    )
+
+
 @pytest.mark.parametrize(
     ("encoder", "start", "told"),
     [
@@ -508,15 +519,7 @@ def test_the_card_claims_nothing_that_is_not_so(finish: Finish, tmp_path: Path) 
 def test_the_card_says_what_a_training_began_from(encoder: dict[str, str], start: str, told: str) -> None:
     candidate = decode(Candidate, {"architecture": {"encoder": encoder}}, where="test")
     member = ModelMember(class_name="road", file="road.keras", candidate=candidate, threshold=0.5, start=start)
-    models = ModelSet(
-        study="tiny",
-        data_fingerprint="f",
-        classes=("road",),
-        bands=("red",),
-        members=(member,),
-        maps=(ClassMap(class_name="road", threshold=0.5),),
-    )
-    [line] = [line for line in model_card(models, STUDY).splitlines() if "`road.keras`" in line]
+    [line] = [line for line in model_card(of_one_model(member), STUDY).splitlines() if "`road.keras`" in line]
     assert line.endswith(f"| {told} |")
 
 
@@ -530,15 +533,7 @@ def test_the_card_says_where_a_model_began_from_one_that_may_know_the_ground(
     """The search trained on what folds are dealt from; what another study trained on, nobody knows."""
     member = ModelMember(class_name="road", file="road.keras", candidate=Candidate(), threshold=0.5, start=start)
     member = member.model_copy(update={"study": study, "num_folds": num_folds, "fold": min(num_folds, 1)})
-    models = ModelSet(
-        study="tiny",
-        data_fingerprint="f",
-        classes=("road",),
-        bands=("red",),
-        members=(member,),
-        maps=(ClassMap(class_name="road", threshold=0.5),),
-    )
-    card = model_card(models, STUDY)
+    card = model_card(of_one_model(member), STUDY)
     assert ("The training of road began from another model: if that was trained on this ground" in card) == may_know
     assert ("whether models that these began from were trained on it is not known" in card) == bool(study)
 
