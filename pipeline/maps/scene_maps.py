@@ -189,7 +189,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
         return WrittenMap(scene.id, out / scene.id, None)
     models.check_bands(scene.bands)
     folder, names = out / scene.id, models.classes
-    _try(folder)
+    _check_writable(folder)
     mapped = models.map_scene(scene, settings)
     probabilities = mapped.probabilities
     # NaN, where there is no data, is below every threshold.
@@ -218,7 +218,7 @@ def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSetti
     return WrittenMap(scene.id, folder, shares)
 
 
-def _try(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     try:
         try_folder(folder)
     except OSError as error:
