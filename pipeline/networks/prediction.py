@@ -85,12 +85,8 @@ def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tili
         return blend(
             scene.cube,
             lambda tiles: predict(scaling.apply(tiles)),
-            tile_px=tiling.tile_px,
-            margin_px=tiling.margin_px,
-            overlap=tiling.overlap,
-            symmetries=tiling.symmetries,
-            batch_size=tiling.batch_size,
             valid=np.asarray(scene.valid),
+            **tiling._asdict(),
         )
     except PredictorNumberError as error:
         raise NoNumbersError(str(error)) from error
