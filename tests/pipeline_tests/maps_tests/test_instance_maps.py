@@ -66,7 +66,7 @@ def models(*predictors: Predictor) -> LoadedModelSet:
         data_fingerprint="f",
         classes=("house",),
         bands=("band1", "band2"),
-        members=tuple(member(rank) for rank in range(len(predictors))),
+        members=tuple(member(rank, energy=each is not bright) for rank, each in enumerate(predictors)),
         maps=(ClassMap(class_name="house", threshold=0.5),),
     )
     return LoadedModelSet(description, lambda each: predictors[each.rank])
@@ -242,7 +242,7 @@ def test_masks_and_energy_come_in_one_pass(network: Any) -> None:
 def test_a_set_of_files_maps_its_energy(network: Any, by_polygons: PreparedDataset, tmp_path: Path) -> None:
     (tmp_path / "set" / "house").mkdir(parents=True)
     network.save(tmp_path / "set" / "house" / "0.keras")
-    write_json(tmp_path / "set" / "model_set.json", encode(models(bright).description))
+    write_json(tmp_path / "set" / "model_set.json", encode(models(bright_and_high).description))
     scene = by_polygons.scene("a")
     loaded = LoadedModelSet.open(tmp_path / "set")
     mapped = loaded.map_scene(scene, APART)
