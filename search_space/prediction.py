@@ -34,6 +34,7 @@ class PredictionSettings(Frozen):
         borders: "snap", where the outer tiles end at the borders of the scene, or "beyond", where they stick out, so
             that pixels at a border are predicted as often as others.
         batch_size: Tiles per call of the model.
+        probabilities: How `probabilities.tif` holds them: "uint8", in steps of 1/254, or "float16".
         min_area_px: Polygons smaller than this are left out.
         instances: Classes of which single things are told apart, such as buildings.
         marker_energy: What lies deeper within such a class than this, in units of the energy, is the core of a thing:
@@ -47,6 +48,7 @@ class PredictionSettings(Frozen):
     window: WindowName = "spline"
     borders: Borders = "snap"
     batch_size: Count = 16
+    probabilities: Literal["uint8", "float16"] = "uint8"
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
     instances: ClassNames = ()
     marker_energy: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15

@@ -29,7 +29,7 @@ from verbs.common import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.maps.scene_maps import WrittenMap
+    from pipeline.maps.map_writing import WrittenMap
     from pipeline.preparation.prepared import PreparedDataset, PreparedScene
 
 FOLDS = ("training", "validation", "test", "unlabelled", "all")
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Predict scene by scene."""
     from pipeline.backend import use_backend
-    from pipeline.maps.scene_maps import open_image, write_map
+    from pipeline.maps.map_writing import write_map
+    from pipeline.maps.scene_maps import open_image
     from pipeline.models.model_set import LoadedModelSet, read_model_set_study
 
     if not (options.study or options.models):

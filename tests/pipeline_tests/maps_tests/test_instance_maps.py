@@ -17,7 +17,8 @@ from pipeline.files import write_json
 from pipeline.folds.ground import BlockGrid, Part
 from pipeline.imagery.outlines import OUTLINES
 from pipeline.imagery.rasters import read_instances, read_masks
-from pipeline.maps.scene_maps import read_map_record, score_maps, write_map
+from pipeline.maps.map_writing import write_map
+from pipeline.maps.scene_maps import read_map_record, score_maps
 from pipeline.models.model_set import LoadedModelSet
 from pipeline.networks.builder import build_model
 from pipeline.networks.prediction import Predictor, has_energy, model_predictor

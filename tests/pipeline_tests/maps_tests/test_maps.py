@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.folds.ground import BlockGrid, Part
 from pipeline.imagery.rasters import read_masks
-from pipeline.maps.scene_maps import ImageScene, MapRecord, open_image, read_map_record, score_maps, write_map
+from pipeline.maps.map_writing import write_map
+from pipeline.maps.scene_maps import ImageScene, MapRecord, open_image, read_map_record, score_maps
 from pipeline.models.model_set import LoadedModelSet
 from pipeline.preparation.prepare import prepare
 from pipeline.preparation.prepared import PreparedDataset, PreparedScene
