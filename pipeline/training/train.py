@@ -52,8 +52,9 @@ class Trained:
             better; in single precision.
         validation: What it reached.
         reports: One per epoch.
-        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`; `num_averaged`, where several sets of
-            weights make the model; `num_batch_parts`, where a whole batch took too much memory.
+        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`; `validation_share`, of the time of all
+            epochs; `num_averaged`, where several sets of weights make the model; `num_batch_parts`, where a whole batch
+            took too much memory.
     """
 
     model: keras.Model
@@ -110,7 +111,7 @@ def train(
     candidate.check_feasible()
     check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
     policy = chosen_policy(limits.precision)
-    every = epochs_per_validation(candidate, validation, budget)
+    every = epochs_per_validation(candidate, validation, budget, is_mixed=policy in MIXED)
     cuts_on_device = _cuts_on_device(training, limits.patches_on)
     if checkpoint is not None:
         about = _essence(candidate, class_names, bands, budget, every, seed)
@@ -148,6 +149,12 @@ def train(
 
 def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
     return patches_on == "device" or (patches_on == "auto" and fits_on_device(scenes, free_device_bytes()))
+
+
+def _validation_share(reports: Sequence[EpochReport]) -> float:
+    """By the clock: what the plan of validations comes to here."""
+    seconds = sum(report.seconds for report in reports)
+    return round(sum(report.validation_s or 0.0 for report in reports) / seconds, 4) if seconds else 0.0
 
 
 def _essence(
@@ -342,6 +349,7 @@ class _Attempt:
             "num_parameters": float(model.count_params()),
             "train_s": round(seconds, 2),
             "patches_per_s": round(num_patches / seconds, 2),
+            "validation_share": _validation_share(progress.reports),
             "best_epoch": float(best.epoch if not num_averaged else progress.snapshots.taken[-1]),
         }
         more = {"num_averaged": num_averaged, "num_batch_parts": num_parts if num_parts > 1 else 0}
