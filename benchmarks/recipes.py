@@ -294,9 +294,13 @@ def train_peer(study: Study, seed: int, minutes: float) -> dict[str, Any]:
     from pipeline.validation.whole_ground import validate
 
     ground, plan = ground_of(study, candidate), candidate.plan
-    torch.manual_seed(seed)
-    network = smp.Unet("resnet34", encoder_weights=None, in_channels=len(ground.bands), classes=len(ground.classes))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate)
+
+    def begun() -> tuple[Any, Any]:
+        torch.manual_seed(seed)
+        made = smp.Unet("resnet34", encoder_weights=None, in_channels=len(ground.bands), classes=len(ground.classes))
+        return made, torch.optim.AdamW(made.parameters(), lr=plan.learning_rate)
+
+    network, optimizer = begun()
     patches = ahead(PatchSampler(ground.training, plan, seed, candidate.context_px(), ground.classes))
 
     def step() -> float:
@@ -312,6 +316,8 @@ def train_peer(study: Study, seed: int, minutes: float) -> dict[str, Any]:
     probe = [step() for _ in range(2 * PROBE_STEPS)]
     step_s = sum(probe[PROBE_STEPS:]) / PROBE_STEPS
     steps = steps_within(60 * minutes, sum(probe[:PROBE_STEPS]) - PROBE_STEPS * step_s, step_s)
+    # What the steps before taught it does not count, as it does not of the others.
+    network, optimizer = begun()
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * plan.learning_rate, total_steps=CHECKS * steps)
     best: Any = None
     seconds = 0.0

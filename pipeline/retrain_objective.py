@@ -43,10 +43,12 @@ class RetrainObjective:
     def __call__(self, candidate: Candidate, trial: TrialContext) -> Outcome:
         """Train, validate and write the model; go on where an earlier attempt was cut off.
 
+        A training that diverges ends with its best epoch before: another attempt would diverge in the same place.
+
         Raises:
             InfeasibleError: The network needs more memory than there is, or the class is not labelled in the ground
                 that trains or in that which validates.
-            DivergedError: Its training loss became NaN or infinite.
+            DivergedError: Its training loss became NaN or infinite before an epoch was validated.
             UnableError: The prepared data, or the weights that the encoder starts from, are gone or others, or there
                 are fewer devices.
             MapgroveError: The trial has no task, or what it starts from is not there.
@@ -74,6 +76,7 @@ class RetrainObjective:
                 trial.task.limits(self.study.limits),
                 num_devices=self.num_devices,
                 start=trial.task.start,
+                keeps_best=True,
             )
             return training.run(candidate, trial, data, _initialise(trial.folder, trial.task, data))
         except DataError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from results.epochs import epoch_table
 from results.facts import FINISHED, STATES, mean_jaccard, ranked
 from results.phrases import NOTHING, architecture_phrase, count_text, counted, duration_text, jaccard_text
 from results.tables import DETAIL_COLUMNS
@@ -40,6 +41,7 @@ class StudyStatus:
         end_s: When the study will have ended at that pace, in seconds since the epoch; None where nothing is
             running or the pace is unknown.
         workers: See `worker_table`.
+        epochs: See `epoch_table`.
         master: Who proposes now, None where nobody does.
         ending: Why no further trial is proposed before there are `max_trials`; empty while the search goes on.
     """
@@ -51,6 +53,7 @@ class StudyStatus:
     trials_per_h: float | None
     end_s: float | None
     workers: pd.DataFrame
+    epochs: pd.DataFrame
     master: str | None = None
     ending: str = ""
 
@@ -103,6 +106,7 @@ def study_status(
         trials_per_h=pace,
         end_s=end_s,
         workers=worker_table(workers, now_s, trials),
+        epochs=epoch_table(trials),
         master=master,
         ending=ending,
     )
@@ -240,4 +244,5 @@ def plain_status(status: StudyStatus) -> dict[str, Any]:
         "master": status.master,
         "ending": status.ending,
         "workers": plain_rows(status.workers),
+        "epochs": plain_rows(status.epochs),
     }

@@ -54,6 +54,7 @@ _LOOKS: Mapping[str, _Look] = {
     "num_missed": _Look("missed", count_text, right=True),
     "current_trial": _Look("trial", count_text, right=True),
     "epoch": _Look("epoch", count_text, right=True),
+    "training_loss": _Look("loss", lambda value: f"{value:.4f}", right=True),
     "learning_rate": _Look("rate", lambda value: f"{value:.2g}", right=True),
     "patches_per_s": _Look("patches/s", lambda value: f"{value:.3g}", right=True),
     "data_wait_share": _Look("waits", lambda value: f"{value:.0%}", right=True),
@@ -67,13 +68,16 @@ _LOOKS: Mapping[str, _Look] = {
     "last_seen_s": _Look("last seen", lambda seconds: f"{duration_text(seconds)} ago", right=True),
 }
 
-_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "jaccard[", "architecture", "learning_rate", "epoch", "host")
+_GROUPS = {"jaccard": "jaccard", "loss": "loss_parts"}
+"""Kinds of columns of which there are several, such as `jaccard[road]`, to what their mapping is called as data."""
+
+_LEAVE_OUT_FIRST = ("num_parameters", "train_s", "loss[", "jaccard[", "architecture", "learning_rate", "epoch", "host")
 """What a narrow terminal does without, in this order."""
 
 
 def column_title(column: str) -> str:
-    """How a column is headed: a class's Jaccard by the class's name, a fold by its number."""
-    if column.startswith(("jaccard[", "fold[")):
+    """How a column is headed: a class's Jaccard by the class's name, a fold by its number, a loss by its name."""
+    if column.startswith(("jaccard[", "fold[", "loss[")):
         return column[column.index("[") + 1 : -1]
     return _look(column).title
 
@@ -98,6 +102,8 @@ def _look(column: str) -> _Look:
         return _Look(column, jaccard_text, right=True)
     if column.startswith("fold["):
         return _Look(column, right=True)
+    if column.startswith("loss["):
+        return _Look(column, lambda value: f"{value:.4f}", right=True)
     return _LOOKS.get(column, _Look(column.replace("_", " ")))
 
 
@@ -219,14 +225,16 @@ def render_details(frame: pd.DataFrame, cells: int | None = None) -> str:
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A table as JSON data: one mapping per row.
 
-    NaN becomes null, whole numbers stay whole, and the Jaccard of all classes goes into one mapping `jaccard`.
+    NaN becomes null, whole numbers stay whole, the Jaccard of all classes goes into one mapping `jaccard`, and what
+    losses add into `loss_parts`.
     """
     rows = []
     for record in frame.astype(object).to_dict(orient="records"):
         row: dict[str, Any] = {}
         for name, value in record.items():
-            if str(name).startswith("jaccard["):
-                row.setdefault("jaccard", {})[column_title(str(name))] = _plain(str(name), value)
+            group = _GROUPS.get(str(name).partition("[")[0])
+            if group is not None and "[" in str(name):
+                row.setdefault(group, {})[column_title(str(name))] = _plain(str(name), value)
             else:
                 row[str(name)] = _plain(str(name), value)
         rows.append(row)

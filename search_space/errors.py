@@ -80,9 +80,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 _MEMORY_ERRORS = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
 
+_MEMORY_WORDS = (
+    "RESOURCE_EXHAUSTED",  # JAX, which has one class for everything the accelerator refuses
+    "OUT_OF_MEMORY",  # CUDA's driver, through whichever framework
+    "ALLOC_FAILED",  # cuBLAS and cuDNN, which PyTorch tells as a RuntimeError
+    "Dst tensor is not initialized",  # TensorFlow, where there is no room on the GPU for what is copied there
+)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the machine or its accelerator had no memory left; known by name, without importing a framework."""
     names = [each.__name__ for each in type(error).__mro__]
-    # JAX has one class for everything the accelerator refuses, and tells memory by this word.
-    return any(name in _MEMORY_ERRORS for name in names) or "RESOURCE_EXHAUSTED" in str(error)
+    text = str(error)
+    return any(name in _MEMORY_ERRORS for name in names) or any(words in text for words in _MEMORY_WORDS)

@@ -1,4 +1,4 @@
-"""Show how far studies are: trials by state, the best so far, pace, expected end, workers.
+"""Show how far studies are: trials by state, the best so far, pace, expected end, workers, epochs under way.
 
 Examples:
   python run_search.py status --study demo
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read the store once and show it."""
+    from results.epochs import shown_epochs
     from results.status import plain_status, shown_workers, status_details
     from results.text import render_details, render_table
     from results.trainings import training_table
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> None:
             say("\n" + render_table(training_table(trainings[status.study])))
         if len(status.workers):
             say("\n" + render_table(shown_workers(status.workers)))
+        if len(status.epochs):
+            say("\n" + render_table(shown_epochs(status.epochs)))
 
 
 def _begun(name: str, known: "Sequence[str]") -> str:

@@ -197,6 +197,9 @@ def _limits(models: ModelSet, study: Study) -> str:
         lines.append("- A search chose candidates on the study's validation ground, which is counted here too.")
     if flattering:
         lines.append(f"- One part of the ground alone has {', '.join(flattering)}: it chose threshold and score alike.")
+    diverged = _distinct(each.class_name for each in models.members if "diverged_in_epoch" in each.figures)
+    if diverged:
+        lines.append(f"- A training of {', '.join(diverged)} diverged; its model is the best epoch before.")
     may_know = _distinct(each.class_name for each in models.members if each.start_may_know)
     if may_know:
         lines.append(

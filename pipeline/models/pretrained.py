@@ -1,6 +1,7 @@
 """Published encoders with the weights that others have trained on ImageNet."""
 
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,10 @@ def read_weights(path: Path, encoder: Published) -> Weights:
         weights = _by_layer(one_network(keras.saving.load_model(path, compile=False)))
         is_ours = bands_of_model(path) is not None
         return {_source_name(name) if is_ours else name: each for name, each in weights.items()}
-    except (OSError, ValueError, ImportError, KeyError, TypeError, UserWarning, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, ImportError, KeyError, TypeError, UserWarning, SafetensorError),
+        zipfile.BadZipFile,
+    ) as error:
         raise UnableError(
             f"architecture.encoder.weights: {path} is damaged, or no file of weights",
             received=str(error).partition("\n")[0][:120],

@@ -3,6 +3,7 @@
 import json
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,6 +159,7 @@ class Checkpoint:
             _log.warning("%s: not used, it is damaged: it is no archive, or only the beginning of one", path)
             return _DAMAGED
         try:
+            _check_sums(path)
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 plain = json.loads(bytes(arrays["text"]))
                 if plain["key"] != self._key:
@@ -165,7 +167,7 @@ class Checkpoint:
                     return _OTHER
                 return _snapshot(plain, {name: arrays[name] for name in arrays.files})
         except (
-            *(MapgroveError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile),
+            *(MapgroveError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error),
             RuntimeError,  # of an archive that says it is encrypted, or packed in an unknown way
         ) as error:
             _log.warning("%s: not used, it is damaged: %s", path, error)
@@ -174,6 +176,18 @@ class Checkpoint:
     @property
     def _key(self) -> str:
         return fingerprint(self.about)
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse an archive of which any file has changed: NumPy would read what one says of its shape, and no farther.
+
+    Raises:
+        BadZipFile: The first file whose sum is another one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        changed = archive.testzip()
+    if changed is not None:
+        raise zipfile.BadZipFile(f"{changed} is not what was written")
 
 
 _MISSING, _OTHER, _DAMAGED = "missing", "of another training", "damaged"

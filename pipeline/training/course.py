@@ -82,12 +82,14 @@ class Progress:
         best: The best validated epoch so far.
         snapshots: Weights that are to be averaged.
         before_s: How long earlier attempts have trained, in seconds.
+        has_diverged: Whether it ended as there were no numbers any more.
     """
 
     reports: list[EpochReport]
     best: Best | None
     snapshots: Snapshots
     before_s: float = 0.0
+    has_diverged: bool = False
 
 
 class EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]

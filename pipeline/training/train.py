@@ -52,8 +52,9 @@ class Trained:
             better; in single precision.
         validation: What it reached.
         reports: One per epoch.
-        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`; `num_averaged`, where several sets of
-            weights make the model; `num_batch_parts`, where a whole batch took too much memory.
+        figures: `num_parameters`, `train_s`, `patches_per_s`, `best_epoch`; `validation_share`, of the time of all
+            epochs; `num_averaged`, where several sets of weights make the model; `num_batch_parts`, where a whole batch
+            took too much memory; `diverged_in_epoch`, where the training ended there.
     """
 
     model: keras.Model
@@ -76,6 +77,7 @@ def train(
     on_restored: Callable[[Sequence[EpochReport]], None] = lambda _: None,
     checkpoint: Checkpoint | None = None,
     initialise: Callable[[keras.Model], None] | None = None,
+    keeps_best: bool = False,
     events: Path | None = None,
 ) -> Trained:
     """Train a candidate from scratch, from given weights, or from where it was cut off.
@@ -96,6 +98,7 @@ def train(
             the result removes it.
         initialise: Gives the new network its first weights, after those of a published encoder. What they depend on
             belongs into `checkpoint.about`.
+        keeps_best: Whether a training that diverges ends with its best epoch before, if it has one.
         events: A folder for what TensorBoard shows; None for none.
 
     Returns:
@@ -105,12 +108,12 @@ def train(
     Raises:
         InfeasibleError: The network has too many parameters, the patch does not fit it, held-out ground leaves no
             room for patches, or a step takes more memory than there is, with half a batch at a time, too.
-        DivergedError: The training loss became NaN or infinite.
+        DivergedError: The training loss became NaN or infinite, and no epoch before it is kept.
     """
     candidate.check_feasible()
     check_cost(share_of(candidate), bands, len(class_names), limits, budget, free_device_bytes())
     policy = chosen_policy(limits.precision)
-    every = epochs_per_validation(candidate, validation, budget)
+    every = epochs_per_validation(candidate, validation, budget, is_mixed=policy in MIXED)
     cuts_on_device = _cuts_on_device(training, limits.patches_on)
     if checkpoint is not None:
         about = _essence(candidate, class_names, bands, budget, every, seed)
@@ -128,6 +131,7 @@ def train(
         cuts_on_device=cuts_on_device,
         checkpoint=checkpoint,
         initialise=initialise,
+        keeps_best=keeps_best,
         on_epoch=on_epoch,
         on_restored=on_restored,
     )
@@ -148,6 +152,12 @@ def train(
 
 def _cuts_on_device(scenes: Sequence[TrainingScene], patches_on: str) -> bool:
     return patches_on == "device" or (patches_on == "auto" and fits_on_device(scenes, free_device_bytes()))
+
+
+def _validation_share(reports: Sequence[EpochReport]) -> float:
+    """By the clock: what the plan of validations comes to here."""
+    seconds = sum(report.seconds for report in reports)
+    return round(sum(report.validation_s or 0.0 for report in reports) / seconds, 4) if seconds else 0.0
 
 
 def _essence(
@@ -222,6 +232,7 @@ class _Attempt:
     cuts_on_device: bool
     checkpoint: Checkpoint | None
     initialise: Callable[[keras.Model], None] | None
+    keeps_best: bool
     on_epoch: Callable[[EpochReport], None]
     on_restored: Callable[[Sequence[EpochReport]], None]
 
@@ -245,8 +256,14 @@ class _Attempt:
                 validate_last(network, trainee.optimizer, progress, partial(self._validated, masks_only(network)))
             self.on_restored(progress.reports)
         started = time.monotonic()
-        if not course.has_ended(progress.reports):
-            self._fit(trainee, sampler, progress, num_parts)
+        try:
+            if not course.has_ended(progress.reports):
+                self._fit(trainee, sampler, progress, num_parts)
+        except DivergedError as error:
+            if progress.best is None or not self.keeps_best:
+                raise
+            _log.warning("%s Epoch %d is kept", error, progress.best.epoch)
+            progress.has_diverged = True
         return self._finished(network, progress, progress.before_s + time.monotonic() - started, num_parts)
 
     def _network(self) -> keras.Model:
@@ -320,8 +337,9 @@ class _Attempt:
         return None if model is None else (model, self._validated(model))
 
     def _finished(self, network: keras.Model, progress: Progress, seconds: float, num_parts: int) -> Trained:
-        """The best epoch, or the mean of several snapshots where that is better."""
+        """The best epoch, or the mean of several snapshots where that is better and all went well."""
         best, num_averaged = progress.best, 0
+        plan, budget = self.candidate.plan, self.course.budget
         if best is None:
             raise DivergedError("training ended without a validated epoch")
         network.set_weights(best.weights)
@@ -331,19 +349,25 @@ class _Attempt:
             model.set_weights(best.weights)
             in_single = _unless_memory_runs_out(partial(self._validated, model), "its score is that in half precision")
             validation = in_single or validation
+        # Of a training that diverged the last snapshot may hold no numbers.
+        snapshots = Snapshots(plan, budget) if progress.has_diverged else progress.snapshots
         mean = _unless_memory_runs_out(
-            partial(self._mean, network, progress.snapshots), f"epoch {best.epoch} is kept, and no mean of snapshots"
+            partial(self._mean, network, snapshots), f"epoch {best.epoch} is kept, and no mean of snapshots"
         )
         if mean is not None and mean[1].mean_jaccard > validation.mean_jaccard:
-            model, validation, num_averaged = *mean, len(progress.snapshots.taken)
-        plan, budget = self.candidate.plan, self.course.budget
+            model, validation, num_averaged = *mean, len(snapshots.taken)
         num_patches = len(progress.reports) * budget.steps_per_epoch * plan.batch_size
         figures = {
             "num_parameters": float(model.count_params()),
             "train_s": round(seconds, 2),
             "patches_per_s": round(num_patches / seconds, 2),
-            "best_epoch": float(best.epoch if not num_averaged else progress.snapshots.taken[-1]),
+            "validation_share": _validation_share(progress.reports),
+            "best_epoch": float(best.epoch if not num_averaged else snapshots.taken[-1]),
         }
-        more = {"num_averaged": num_averaged, "num_batch_parts": num_parts if num_parts > 1 else 0}
+        more = {
+            "num_averaged": num_averaged,
+            "num_batch_parts": num_parts if num_parts > 1 else 0,
+            "diverged_in_epoch": len(progress.reports) + 1 if progress.has_diverged else 0,
+        }
         figures |= {name: float(number) for name, number in more.items() if number}
         return Trained(model, validation, tuple(progress.reports), figures)

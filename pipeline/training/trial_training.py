@@ -26,6 +26,7 @@ class TrialTraining:
         num_devices: Accelerators that train together.
         start: SHA-256 of the model that `initialise` takes weights from; empty from scratch.
         keeps_model: Whether the model is written into the trial's folder.
+        keeps_best: Whether a training that diverges ends with its best epoch before.
     """
 
     study: Study
@@ -35,6 +36,7 @@ class TrialTraining:
     num_devices: int = 1
     start: str = ""
     keeps_model: bool = True
+    keeps_best: bool = False
 
     def run(
         self,
@@ -75,9 +77,12 @@ class TrialTraining:
                 on_restored=trial.restored,
                 checkpoint=Checkpoint(trial.folder / CHECKPOINT_FILE, depends_on, trial.warn),
                 initialise=initialise,
+                keeps_best=self.keeps_best,
                 events=trial.folder / EVENTS_FOLDER,
             )
-        reached = trained.validation
+        reached, figures = trained.validation, trained.figures
+        if "diverged_in_epoch" in figures:
+            trial.warn("diverged in epoch {diverged_in_epoch:.0f}; epoch {best_epoch:.0f} is kept".format_map(figures))
         if self.keeps_model:
             numbers = normalisation.numbers
             about = about_trial(self.study, trial.number, candidate, self.classes, numbers, data, reached, trial.task)
@@ -87,5 +92,5 @@ class TrialTraining:
             loss=1.0 - reached.mean_jaccard,
             jaccard=reached.jaccard,
             thresholds=reached.thresholds,
-            figures=trained.figures,
+            figures=figures,
         )

@@ -19,6 +19,7 @@ from pipeline.models.finished_training import FinishedTraining
 from pipeline.models.model_set import LoadedModelSet
 from pipeline.models.model_set_writing import assemble
 from pipeline.models.trial_model import read_about
+from pipeline.patches.sampler import PatchSampler
 from pipeline.preparation.prepare import prepare
 from pipeline.preparation.prepared import PreparedDataset
 from pipeline.retrain_objective import RetrainObjective, start_file
@@ -215,6 +216,38 @@ def test_a_training_begins_with_the_weights_of_the_model_it_was_told(
     for name in kernels[0]:
         alike = np.allclose(kernels[0][name], kernels[1][name], atol=1e-6)
         assert alike != name.startswith("head_masks_conv1/kernel") or name.endswith("bias"), name
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_late_leaves_its_best_epoch(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again from the same seed it would end in the same place, and hours be lost for ever."""
+    told: list[str] = []
+
+    class Poisoned(PatchSampler):
+        def batch(self, number: int) -> Any:
+            bands, targets = super().batch(number)
+            return (bands * np.nan if number >= 45 else bands), targets
+
+    class Warned(Context):
+        def warn(self, text: str) -> None:
+            told.append(text)
+
+    monkeypatch.setattr("pipeline.training.train.PatchSampler", Poisoned)
+    wish = Task(class_name="bright", epochs=4, steps_per_epoch=20)
+    context = Warned(tmp_path, wish)
+    outcome = RetrainObjective(study)(candidate(), context)
+
+    best = max(context.reports, key=lambda report: report.jaccard.get("bright", 0.0))
+    assert [report.epoch for report in context.reports] == [1, 2]
+    assert (outcome.state, outcome.jaccard) == ("done", best.jaccard)
+    assert (outcome.figures["diverged_in_epoch"], outcome.figures["best_epoch"]) == (3.0, best.epoch)
+    assert told == [f"diverged in epoch 3; epoch {best.epoch} is kept"]
+    about = read_about(tmp_path / MODEL_FILE)
+    assert about.jaccard == best.jaccard
+    weights = keras.saving.load_model(tmp_path / MODEL_FILE, compile=False).get_weights()
+    assert all(np.isfinite(each).all() for each in weights)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -491,8 +492,15 @@ def test_the_card_claims_nothing_that_is_not_so(finish: Finish, tmp_path: Path) 
     card = (tmp_path / "models" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "each scene at the threshold that the other scenes chose" in card
     assert "The study holds no ground out for a test" in card
-    for words in ("run_search.py score", "One part of the ground alone", "mean of several", "A search chose", "folds,"):
+    lacking = ("run_search.py score", "One part of the ground alone", "mean of several", "A search chose", "folds,")
+    for words in (*lacking, "diverged"):
         assert words not in card, words
+
+
+def test_the_card_says_which_training_diverged(finish: Finish, tmp_path: Path) -> None:
+    diverged = replace(finish("road"), figures={"best_epoch": 3.0, "diverged_in_epoch": 5.0})
+    card = card_of(finish, tmp_path / "models", diverged, finish("pond"))
+    assert "- A training of road diverged; its model is the best epoch before." in card.splitlines()
 
 
 def of_one_model(member: ModelMember) -> ModelSet:

@@ -203,6 +203,12 @@ def test_weights_that_are_not_there_tell_how_to_get_them(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"junk that is no file of weights")
         with pytest.raises(UnableError, match=rf"{name} is damaged, or no file of weights"):
             network("vgg16", str(tmp_path / name), depth=1)
+    write_source(tmp_path / "changed.keras", architecture_of(encoder={"kind": "resnet34"}, depth=1), "red", ["road"])
+    whole = (tmp_path / "changed.keras").read_bytes()
+    middle = whole.index(b"model.weights.h5") + 2000
+    (tmp_path / "changed.keras").write_bytes(whole[:middle] + bytes(3000) + whole[middle + 3000 :])
+    with pytest.raises(UnableError, match=r"changed\.keras is damaged, or no file of weights"):
+        network("resnet34", str(tmp_path / "changed.keras"), depth=1)
     norm = {f"bn1.{part}": np.zeros(64, np.float32) for part in ("weight", "bias", "running_mean", "running_var")}
     save_file({"conv1.weight": np.zeros((64, 3, 5, 5), np.float32), **norm}, tmp_path / "other.safetensors")
     with pytest.raises(UnableError, match=r"the weights of conv1 do not fit the encoder resnet34.*\(5, 5, 3, 64\)"):

@@ -1,6 +1,10 @@
 """Training that is cut off goes on to where it would have come; a checkpoint of anything else is left alone."""
 
+import json
 import logging
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from search_space.objective import EpochReport
 from search_space.study import Budget, LimitSettings
 from search_space.training_plan import Scaling
 from tests.pipeline_tests.fake_scenes import FakeScene
+
+ROOT = Path(__file__).parents[3]
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     # A plateau's rate is a variable of the optimizer, as averages are.
@@ -114,6 +120,23 @@ def test_what_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, kind: str, 
     assert resumed.figures["best_epoch"] == whole.figures["best_epoch"]
     for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_what_another_ends_with_the_same_weights(tmp_path: Path) -> None:
+    def train_in_a_process(dies_in: int) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-W", "ignore", "-m", "tests.pipeline_tests.killed_training", str(tmp_path)]
+        return subprocess.run([*words, str(dies_in)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    killed = train_in_a_process(dies_in=4)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = train_in_a_process(dies_in=0)
+    assert done.returncode == 0, done.stderr
+
+    resumed, whole, restored = json.loads(done.stdout.splitlines()[-1])
+    assert restored == [1, 2, 3]
+    assert resumed == whole
+    assert len(set(whole["losses"])) == 4
 
 
 @pytest.mark.slow
@@ -238,6 +261,31 @@ def test_a_checkpoint_whose_archive_cannot_be_read_is_damaged(
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load() is None
     assert "not used, it is damaged" in caplog.text
+
+
+def test_whatever_bit_of_an_archive_is_damaged_the_one_before_is_taken(tmp_path: Path) -> None:
+    """Or nothing has changed: of what an archive says twice one may be wrong, and some nobody asks."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    # Longer than what is read, and checked, at a time.
+    long = np.arange(3000, dtype=np.float32)
+    later = replace(SNAPSHOT, reports=(*SNAPSHOT.reports, EpochReport(epoch=2, training_loss=0.25)), variables=[long])
+    checkpoint.save(SNAPSHOT)
+    checkpoint.save(later)
+    content = checkpoint.path.read_bytes()
+    begin = content.index(b"variables_0.npy")
+    of_array, of_directory = range(begin, begin + 200), range(content.index(b"PK\x01\x02"), len(content))
+    num_before = 0
+    for place in (*of_array, *of_directory):
+        for change in (0x01, 0x08, 0x40):
+            damaged = bytearray(content)
+            damaged[place] ^= change
+            checkpoint.path.write_bytes(damaged)
+            found = checkpoint.load()
+            assert found is not None
+            num_before += len(found.reports) == 1
+            if len(found.reports) == 2:
+                np.testing.assert_array_equal(found.variables, [long])
+    assert num_before > 300
 
 
 @pytest.mark.parametrize("damage", ["cut", "junk", "empty", "pickle", "no key", "no report"])

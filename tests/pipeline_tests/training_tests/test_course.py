@@ -1,5 +1,6 @@
 """Which epochs are validated, and when a training ends: from the reports alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,17 +92,34 @@ def test_as_many_tiles_are_counted_as_are_predicted(tile_px: int, margin_px: int
     assert num_validated_tiles(scenes, tile_px, margin_px) == sum(predicted)
 
 
+IN_LAST_THIRD = {1: 1, 2: 1, 5: 2, 7: 2, 30: 3, 200: 3}
+"""Of so many epochs so many snapshots, three at most."""
+
+AT_END: dict[str, tuple[dict[str, Any], bool, Callable[[int], int]]] = {
+    "nothing": ({}, False, lambda _: 0),
+    "single precision": ({}, True, lambda _: 1),
+    "mean of weights": ({"averaging": {"kind": "snapshots", "num": 3}}, False, lambda _: 1),
+    "mean of maps": ({"averaging": {"kind": "snapshots", "num": 3, "of": "predictions"}}, True,
+                     lambda epochs: 1 + IN_LAST_THIRD[epochs]),
+}  # fmt: skip
+"""What else is validated when a training ends: plan, whether in half precision, and as many times all tiles."""
+
+
+@pytest.mark.parametrize("at_end", AT_END)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 9, 17, 50])
 @pytest.mark.parametrize("epochs", [1, 2, 5, 7, 30, 200])
-def test_validations_cost_less_than_15_percent_and_are_no_rarer_than_that_needs(steps: int, epochs: int) -> None:
-    candidate = decode(Candidate, {"plan": {"patch_px": 64, "batch_size": 4}}, where="test")
+def test_validations_cost_less_than_15_percent_and_are_no_rarer_than_that_needs(
+    steps: int, epochs: int, at_end: str
+) -> None:
+    plan, is_mixed, num_at_end = AT_END[at_end]
+    candidate = decode(Candidate, {"plan": {"patch_px": 64, "batch_size": 4, **plan}}, where="test")
     held_out, budget = [scene(200, 200, 200)], Budget(epochs=epochs, steps_per_epoch=steps)
-    every = epochs_per_validation(candidate, held_out, budget)
+    every = epochs_per_validation(candidate, held_out, budget, is_mixed=is_mixed)
 
     def share(validate_every: int) -> float:
         """4 tiles of 64 px along each side, at most 48 px apart. Training costs three passes per patch."""
         planned = Course(candidate.plan, budget, validate_every)
-        num_validations = sum(planned.is_validated(epoch) for epoch in range(1, epochs + 1))
+        num_validations = sum(planned.is_validated(epoch) for epoch in range(1, epochs + 1)) + num_at_end(epochs)
         return num_validations * 16 / (epochs * 3 * 4 * steps)
 
     assert share(every) < 0.15 or every == epochs, "only the last, which is never left out"

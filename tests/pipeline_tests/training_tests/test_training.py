@@ -28,6 +28,9 @@ def test_it_learns_what_is_easy(trained: Trained) -> None:
     assert [report.epoch for report in trained.reports] == [1, 2, 3]
     assert trained.reports[-1].training_loss < trained.reports[0].training_loss
     assert trained.figures["num_parameters"] == trained.model.count_params()
+    of_validation, of_all = np.array([(each.validation_s or 0.0, each.seconds) for each in trained.reports]).sum(axis=0)
+    assert trained.figures["validation_share"] == pytest.approx(of_validation / of_all, abs=1e-4)
+    assert 0.0 < trained.figures["validation_share"] < 1.0
 
 
 @pytest.mark.slow
