@@ -4,7 +4,8 @@ Scenes are named by their id, by a fold ("test", "validation", "training", "unla
 image with the study's bands. A scene of which only blocks are in the fold is mapped as a whole. Each gets a folder with
 probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A class that
 has several models is mapped by their mean. Of classes in prediction.instances single things are told apart: each has a
-number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept.
+number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept;
+one that was cut off goes on with the same command.
 
 Examples:
   python run_search.py predict --study demo test
@@ -27,6 +28,7 @@ from verbs.common import (
     refuse_set_without_study,
     say,
 )
+from verbs.predict_progress import MapProgress
 
 if TYPE_CHECKING:
     from pipeline.maps.map_writing import WrittenMap
@@ -62,7 +64,8 @@ def run(options: argparse.Namespace) -> None:
     models = LoadedModelSet.open(folder)
     for number, place in enumerate(places.values(), start=1):
         scene = open_image(place, study.data) if isinstance(place, Path) else place
-        written = write_map(models, scene, study.prediction, out)
+        with MapProgress(scene.id) as shown:
+            written = write_map(models, scene, study.prediction, out, shown.show)
         say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
     say(f"Maps: {out}")
 
