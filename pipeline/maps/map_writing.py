@@ -178,7 +178,7 @@ def _write_rasters(
         masks = opened.enter_context(map_writer(folder / MASKS_FILE, shape, place, names, MASKS))
         for rows in blocks(shape[0]):
             said = read(rows)[..., : len(names)]
-            valid = np.asarray(scene.valid[rows])
+            valid = np.isfinite(said[..., 0])
             # NaN, where there is no data, is below every threshold.
             found = said >= thresholds
             probabilities.write(rows.start, to_numbers(said, numbers))

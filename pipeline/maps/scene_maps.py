@@ -1,10 +1,11 @@
 """What a map is made of and where it comes from: scenes that can be mapped, the record of a map, its score."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from pipeline.files import sha256_of
 from pipeline.folds.ground import Part
 from pipeline.imagery import indices as spectral
 from pipeline.imagery.alignment import measure_shifts
-from pipeline.imagery.cube import make_cube
+from pipeline.imagery.cube import BandStack, StackCube
 from pipeline.imagery.grid import Grid
 from pipeline.imagery.rasters import (
     read_masks,
@@ -36,6 +37,9 @@ from search_space.study import DataSettings
 PROBABILITIES_FILE, MASKS_FILE, POLYGONS_FILE = "probabilities.tif", "masks.tif", "polygons.geojson"
 OVERLAY_FILE, COMPARISON_FILE = "overlay.png", "comparison.png"
 MAP_FILE = "map.json"
+
+MOST_VALUES = 100_000_000
+"""Of an image: one with more pixels times bands is never in memory as a whole."""
 
 
 class MapRecord(Frozen):
@@ -84,8 +88,8 @@ class ImageScene:
         id: Its file's name without the ending.
         bands: Names of the bands, indices last.
         source: SHA-256 of the file; of a scene of several files the fingerprint of theirs.
-        cube: float32 `(H, W, B)`, NaN where there is no data.
-        valid: bool `(H, W)`.
+        cube: float32 `(H, W, B)`, NaN where there is no data; of a large image made when rows of it are asked for.
+        valid: bool `(H, W)`; the same.
         georeference: Where it lies.
     """
 
@@ -141,10 +145,19 @@ def open_image(path: Path, data: DataSettings) -> ImageScene:
     scene = adapter.read(scene_id, needed)
     grid = Grid.of(scene, data.grid)
     shifts = measure_shifts(scene, adapter.bands, needed)
-    cube = make_cube(scene, bands, data.indices, (), grid, shifts, adapter.bands)
+    stack = BandStack(scene, bands, data.indices, grid.shape, shifts, adapter.bands)
     files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
     source = files[0] if len(files) == 1 else fingerprint(files)
-    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, grid.georeference)
+    cube, valid = _cube(stack)
+    return ImageScene(scene_id, (*bands, *data.indices), source, cube, valid, grid.georeference)
+
+
+def _cube(stack: BandStack) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Bands and validity; of a large image what makes them when rows are asked for."""
+    if math.prod(stack.shape) * stack.num_bands <= MOST_VALUES:
+        return stack.whole()
+    cube = StackCube(stack)
+    return cast("NDArray[np.float32]", cube), cast("NDArray[np.bool_]", cube.valid)
 
 
 def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> ScoredMaps:
