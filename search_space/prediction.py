@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from search_space.candidate import LEAST_MAP_PX, Candidate
-from search_space.decode import Count, Frozen, Whole
+from search_space.decode import Frozen, Whole
 from search_space.names import ClassNames
 from search_space.network.unet import outline
 
@@ -33,7 +33,7 @@ class PredictionSettings(Frozen):
             between ramps, or "flat".
         borders: "snap", where the outer tiles end at the borders of the scene, or "beyond", where they stick out, so
             that pixels at a border are predicted as often as others.
-        batch_size: Tiles per call of the model.
+        batch_size: Tiles per call of the model; 0 for as many as there is memory for, within reason.
         probabilities: How `probabilities.tif` holds them: "uint8", in steps of 1/254, or "float16".
         min_area_px: Polygons smaller than this are left out.
         instances: Classes of which single things are told apart, such as buildings.
@@ -47,7 +47,7 @@ class PredictionSettings(Frozen):
     average: Average = "mean"
     window: WindowName = "spline"
     borders: Borders = "snap"
-    batch_size: Count = 16
+    batch_size: Annotated[Whole, Field(ge=0, le=4096)] = 0
     probabilities: Literal["uint8", "float16"] = "uint8"
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
     instances: ClassNames = ()
@@ -67,7 +67,7 @@ class Tiling(NamedTuple):
         margin_px: How much smaller than the tile the network's map is, on each side.
         overlap: Share of a tile, less its margins, that its neighbour covers too.
         symmetries: Views of each tile.
-        batch_size: Tiles per call of the model.
+        batch_size: Tiles per call of the model; 0 where nobody has said yet.
         average: How views become one.
         window: How tiles weigh.
         borders: Where the outer ones lie.

@@ -13,7 +13,9 @@ Examples:
 """
 
 import argparse
+import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ from verbs.common import (
     refuse_set_without_study,
     say,
 )
+from verbs.option_types import gpu_numbers
 from verbs.predict_progress import MapProgress
 
 if TYPE_CHECKING:
@@ -42,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser, required=False)
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="a model set (default that of the study)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default predictions/ of the study)")
+    parser.add_argument(
+        "--gpus", type=gpu_numbers, metavar="LIST", help="share each batch of tiles between these GPUs, such as 0,1"
+    )
     parser.add_argument("scenes", nargs="+", metavar="SCENE", help="a scene's id, a fold's name, or an image file")
 
 
@@ -60,14 +66,27 @@ def run(options: argparse.Namespace) -> None:
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
     places = _places(study, options.scenes)
+    num_devices = len(options.gpus or [""])
+    if options.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.gpus)
     use_backend()
-    models = LoadedModelSet.open(folder)
-    for number, place in enumerate(places.values(), start=1):
-        scene = open_image(place, study.data) if isinstance(place, Path) else place
-        with MapProgress(scene.id) as shown:
-            written = write_map(models, scene, study.prediction, out, shown.show)
-        say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
+    with _shared(num_devices):
+        models = LoadedModelSet.open(folder)
+        for number, place in enumerate(places.values(), start=1):
+            scene = open_image(place, study.data) if isinstance(place, Path) else place
+            with MapProgress(scene.id) as shown:
+                written = write_map(models, scene, study.prediction, out, shown.show)
+            say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
     say(f"Maps: {out}")
+
+
+def _shared(num_devices: int) -> AbstractContextManager[None]:
+    """Where networks are loaded and predict: each batch is divided between so many devices."""
+    if num_devices == 1:
+        return nullcontext()
+    from pipeline.networks.devices import data_parallel
+
+    return data_parallel(num_devices, num_devices)
 
 
 def _shares(written: "WrittenMap") -> str:

@@ -1,6 +1,7 @@
 """What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
 
 import errno
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,10 @@ from pipeline.networks.prediction import predict_rows
 from pipeline.preparation.normalisation import Imagery
 from pipeline.preparation.prepared import PreparedScene
 from search_space.decode import encode, fingerprint
-from search_space.errors import MapgroveError
+from search_space.errors import MapgroveError, is_out_of_memory
 from search_space.prediction import PredictionSettings
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[float], None]
 Rows = Callable[[slice], NDArray[np.float32]]
@@ -143,27 +146,49 @@ def _predict(
 ) -> None:
     """Bring to disk what is not there yet."""
     weights = [len(each.members) for each in passes]
+    furthest = 0.0
     for number, each in enumerate(passes):
-        first_row = rows.rows_done[number]
-        if first_row == scene.valid.shape[0]:
-            continue
         before, own = sum(weights[:number]) / sum(weights), weights[number] / sum(weights)
+
+        def tell(share: float, before: float = before, own: float = own) -> None:
+            nonlocal furthest
+            furthest = max(furthest, before + own * share)
+            if progress is not None:
+                progress(furthest)
+
+        if rows.rows_done[number] < scene.valid.shape[0]:
+            _predict_pass(models, scene, layers, each, rows, number, tell)
+
+
+def _predict_pass(
+    models: LoadedModelSet,
+    scene: MapScene,
+    layers: Layers,
+    of_pass: Pass,
+    rows: Unfinished,
+    number: int,
+    tell: Progress,
+) -> None:
+    """Bring what is missing of a pass to disk; where memory runs out, with half as many tiles at a time."""
+    predictor, scaling = models.predictor(of_pass, layers), of_pass.normalisation.for_scene(scene)
+    tiling = of_pass.tiling
+    while True:
+        first_row = rows.rows_done[number]
         begun = first_row / scene.valid.shape[0]
 
-        def told(done: int, total: int, before: float = before, own: float = own, begun: float = begun) -> None:
-            if progress is not None:
-                progress(before + own * (begun + (1.0 - begun) * done / total))
+        def told(done: int, total: int, begun: float = begun) -> None:
+            tell(begun + (1.0 - begun) * done / total)
 
-        with _room(), rows.sink(number) as sink:
-            predict_rows(
-                models.predictor(each, layers),
-                scene,
-                each.normalisation.for_scene(scene),
-                each.tiling,
-                sink,
-                first_row=first_row,
-                progress=told,
-            )
+        try:
+            with _room(), rows.sink(number) as sink:
+                predict_rows(predictor, scene, scaling, tiling, sink, first_row=first_row, progress=told)
+        except Exception as error:
+            if not is_out_of_memory(error) or tiling.batch_size == 1:
+                raise
+            tiling = tiling._replace(batch_size=tiling.batch_size // 2)
+            _log.warning("Memory ran out; going on with %d tiles at a time", tiling.batch_size)
+        else:
+            return
 
 
 def _write_rasters(

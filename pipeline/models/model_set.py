@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline.backend import free_device_bytes
 from pipeline.files import sha256_of
-from pipeline.models.passes import Layers, Pass, joined, layers_of, passes_of, shares_of
+from pipeline.models.passes import Layers, Pass, joined, layers_of, passes_of, shares_of, sized
 from pipeline.networks.prediction import Predictor, has_energy, model_predictor, predict_scene
 from pipeline.preparation.normalisation import Imagery
 from search_space.decode import decode
@@ -28,6 +30,9 @@ STUDY_FILE = "study.json"
 MOST_KEPT_BYTES = 1 << 30
 """Of model files: so many are loaded once and kept in memory, further ones are loaded anew for each scene, and never
 more than so many at once."""
+
+MOST_TILES, MOST_TILES_ON_DEVICE = 16, 64
+"""At a time, on a processor and on an accelerator: more are no faster."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -149,8 +154,15 @@ class LoadedModelSet:
         return SceneMap(maps[..., :num], {name: maps[..., num + k] for k, name in enumerate(layers.energies)})
 
     def passes(self, settings: PredictionSettings) -> list[Pass]:
-        """In how few passes over an image all layers are mapped; see `passes_of`."""
-        return passes_of(self.description, settings, self.size_of, MOST_KEPT_BYTES)
+        """In how few passes over an image all layers are mapped; see `passes_of` and `sized`."""
+        found = passes_of(self.description, settings, self.size_of, MOST_KEPT_BYTES)
+        if all(each.tiling.batch_size for each in found):
+            return found
+        device_bytes = free_device_bytes()
+        free_bytes = psutil.virtual_memory().available if device_bytes is None else device_bytes
+        most = MOST_TILES if device_bytes is None else MOST_TILES_ON_DEVICE
+        bands = (*self.description.bands, *self.description.indices)
+        return [sized(each, bands, free_bytes, most) for each in found]
 
     def predictor(self, of_pass: Pass, layers: Layers) -> Predictor:
         """What all members of a pass say together, of its layers; their networks are loaded."""

@@ -1,13 +1,15 @@
 """In how few passes over an image the models of a set map it, and what each pass says."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.networks.prediction import Predictor
 from pipeline.preparation.normalisation import Normalisation
+from search_space.network.cost import prediction_bytes
+from search_space.network.unet import InputBand, draw_up
 from search_space.prediction import PredictionSettings, Tiling, tiling_for
 from search_space.records import ModelMember, ModelSet
 
@@ -88,6 +90,29 @@ def passes_of(
         for key, chunks in groups.items()
         for chunk in chunks
     ]
+
+
+def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, most: int) -> Pass:
+    """The pass with as many tiles at a time as there is memory for, where the settings leave that open.
+
+    Args:
+        of_pass: Its networks compute one after the other.
+        bands: Those that the set reads.
+        free_bytes: Of whatever computes; a half of it may be taken.
+        most: No more tiles, however much there is.
+    """
+    if of_pass.tiling.batch_size:
+        return of_pass
+    inputs = [InputBand(name) for name in bands]
+    graphs = {
+        member.candidate.architecture: draw_up(member.candidate.architecture, inputs, 1) for member in of_pass.members
+    }
+    batch_size = most
+    while batch_size > 1 and free_bytes < 2 * max(
+        prediction_bytes(graph, of_pass.tiling.tile_px, batch_size) for graph in graphs.values()
+    ):
+        batch_size //= 2
+    return replace(of_pass, tiling=of_pass.tiling._replace(batch_size=batch_size))
 
 
 def shares_of(models: ModelSet, layers: Layers) -> list[float]:

@@ -40,7 +40,7 @@ TERRACE = [box(4, 4, 14, 16), box(14, 4, 26, 16)]
 
 SHED = box(32, 20, 36, 24)
 HOUSES = [*TERRACE, SHED]
-PLAIN = PredictionSettings(tile_px=16, symmetries="none")
+PLAIN = PredictionSettings(tile_px=16, symmetries="none", batch_size=16)
 APART = PLAIN.model_copy(update={"instances": ("house",), "marker_energy": 0.5})
 
 Tiles = NDArray[np.float32]

@@ -19,7 +19,7 @@ from pipeline.maps.polygons import vectorise, vectorise_file
 from pipeline.maps.scene_maps import ImageScene
 from pipeline.maps.unfinished import ROWS_FILE, UNFINISHED, Unfinished
 from pipeline.models.model_set import LoadedModelSet
-from pipeline.models.passes import layers_of, passes_of
+from pipeline.models.passes import layers_of, passes_of, sized
 from pipeline.scene import Georeference
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
@@ -244,3 +244,47 @@ def test_rows_come_in_the_blocks_of_a_file() -> None:
     assert not has_data(blank)
     blank.valid[-1, -1] = True
     assert has_data(blank)
+
+
+def test_where_memory_runs_out_fewer_tiles_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sizes: list[int] = []
+
+    def predictor_of(each: ModelMember) -> Callable[[Floats], Floats]:
+        def predict(tiles: Floats) -> Floats:
+            sizes.append(len(tiles))
+            if len(tiles) > 3 and len(sizes) > 40:
+                raise MemoryError
+            return inverse(tiles) if each.class_name == "field" else slanted(tiles)
+
+        return predict
+
+    settings = SETTINGS.model_copy(update={"batch_size": 8})
+    shares: list[float] = []
+    folder = write_map(models(predictor_of), scene(), settings, tmp_path / "short", shares.append).folder
+    assert set(sizes[:40]) == {8}
+    assert sizes[-1] == 2
+    assert shares == sorted(shares)
+    assert "going on with 4 tiles at a time" in caplog.text
+    whole = write_map(models(), scene(), settings, tmp_path / "whole").folder
+    expected, found = (read_probabilities(each / "probabilities.tif").probabilities for each in (whole, folder))
+    np.testing.assert_allclose(found, expected, atol=1.01 / 254)
+
+
+def test_where_there_is_no_memory_for_one_tile_that_is_told(tmp_path: Path) -> None:
+    def never(_: Floats) -> Floats:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        write_map(models(lambda _: never), scene(), SETTINGS, tmp_path)
+
+
+def test_batches_are_as_large_as_memory_allows() -> None:
+    description = models().description
+    first, _ = passes_of(description, PredictionSettings(), lambda _: 1, most_bytes=10)
+    assert first.tiling.batch_size == 0
+    sizes = [sized(first, description.bands, free, 64).tiling.batch_size for free in (10**5, 3 * 10**7, 10**12)]
+    assert sizes[0] == 1
+    assert 1 < sizes[1] < 64
+    assert sizes[2] == 64
+    chosen, _ = passes_of(description, SETTINGS, lambda _: 1, most_bytes=10)
+    assert sized(chosen, description.bands, 1, 64).tiling.batch_size == SETTINGS.batch_size

@@ -25,7 +25,7 @@ from search_space.records import ClassMap, ModelMember, ModelSet, ScoredGround
 from search_space.study import DataSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
-SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
+SETTINGS = PredictionSettings(tile_px=16, symmetries="none", batch_size=16)
 
 
 def brightness(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
