@@ -282,7 +282,7 @@ def test_batches_are_as_large_as_memory_allows() -> None:
     description = models().description
     first, _ = passes_of(description, PredictionSettings(), lambda _: 1, most_bytes=10)
     assert first.tiling.batch_size == 0
-    sizes = [sized(first, description.bands, free, 64).tiling.batch_size for free in (10**5, 3 * 10**7, 10**12)]
+    sizes = [sized(first, description.bands, free, 64).tiling.batch_size for free in (2 * 10**5, 4 * 10**6, 10**12)]
     assert sizes[0] == 1
     assert 1 < sizes[1] < 64
     assert sizes[2] == 64
