@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[name for name, _ in METHODS], metavar="METHOD")
     parser.add_argument("--views", type=int, nargs="+", default=[8, 1])
     parser.add_argument("--times", type=int, default=3, help="runs of each, of which the median counts")
+    parser.add_argument("--keep", type=Path, help="a file to which each row is added, as JSON")
     parser.add_argument("--most-gb", type=float, default=20.0, help="leave out what would take more memory")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -108,6 +109,10 @@ def compare(folder: Path, options: argparse.Namespace, side_px: int, views: int,
         floor_s, ours_mb = found.get("floor", (0.0, 0.0))[0], found.get("mapgrove", (0.0, 0.0))[1]
         ratio = f"{seconds / floor_s:.2f}" if floor_s else "–"
         share = f"{mb / ours_mb:.1f}" if ours_mb else "–"
+        if options.keep:
+            row = {"views": views, "side_px": side_px, "classes": num_classes, "method": name, "s": seconds, "mb": mb}
+            with options.keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
         cells = (views, side_px, num_classes, name, f"{seconds:.2f}", ratio, f"{mb:.0f}", share)
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
