@@ -2,7 +2,7 @@
 
 python benchmarks/blending_pictures.py windows docs/pictures/windows.png
 python benchmarks/blending_pictures.py cost docs/pictures/blending_cost.png --kept benchmarks/results/blending.jsonl
-python benchmarks/blending_pictures.py seams docs/pictures/seams.png --models SET --study STUDY.toml --scene 37 --name water
+python benchmarks/blending_pictures.py seams docs/pictures/seams.png --models SET --study TOML --scene 37 --name water
 """
 
 import argparse
