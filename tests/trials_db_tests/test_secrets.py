@@ -14,7 +14,7 @@ import pytest
 
 from search_space.errors import MapgroveError
 from tests.mongod import MongoServer
-from tests.verbs_tests.test_main_job import Job
+from tests.verbs_tests.tiny_job import Job
 from trials_db.errors import mask_url
 from trials_db.opening import open_store
 from verbs.exit_codes import EXIT_FAILED
