@@ -130,7 +130,7 @@ def test_a_study_moves_to_another_store_and_back(job: Job, mongo_url: str) -> No
 
 @pytest.mark.slow
 def test_one_against_the_rest(job: Job) -> None:
-    few = ("--set", "limits.max_trials=2", "--set", "retrain.epochs=1")
+    few = ("--set", "limits.max_trials=2", "--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=2")
     begun = ("--one-vs-all", "--start-from", "study:tiny", *few)
 
     told = job.run("search", "--workers", "2", *begun)

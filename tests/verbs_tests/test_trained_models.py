@@ -23,7 +23,8 @@ def test_a_recipe_from_a_file_is_trained_without_a_search(job: Job) -> None:
         "[plan]\npatch_px = 16\nlearning_rate = 0.01\n",
         encoding="utf-8",
     )
-    words = ("--set", 'study.name="unsearched"', "--set", "retrain.epochs=1")
+    few = ("--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=2")
+    words = ("--set", 'study.name="unsearched"', *few)
 
     told = job.run("retrain", "--recipe", "mine.toml", "--classes", "bright", *words)
 
