@@ -54,7 +54,7 @@ class Town:
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.id, self.source, self.folder = f"town {seed}", str(seed), Path()
+        self.id, self.source = f"town {seed}", str(seed)
         self.houses = list(houses(rng))
         mask = rasterise(self.houses, SIDE_PX, SIDE_PX)
         seen = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), BLUR_PX)

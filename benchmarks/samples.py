@@ -2,8 +2,8 @@
 
 For each sample: the plain mapping decodes into a candidate; the candidate's nearest point is the one that was drawn;
 its cost is estimated; Keras builds it with exactly the weights that were estimated; and its maps of random bands hold
-numbers only. With `--steps`, samples that together show every option of every choice and every whole number also train
-a step, are saved, and come back equal. The times tell what an estimate saves.
+numbers only. With `--steps`, samples that together show every option of every choice and every whole number are built
+likewise, train a step, are saved, and come back equal. The times tell what an estimate saves.
 
   python benchmarks/samples.py
   python benchmarks/samples.py --samples 0 --steps 60
@@ -102,6 +102,16 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
     """
     import keras
 
+    model, estimate_s, build_s = _built_as_estimated(candidate)
+    for maps in _maps(model, _image(candidate)).values():
+        if not np.isfinite(maps).all():
+            raise ValueError(f"maps that are not numbers: {candidate}")
+    keras.utils.clear_session()
+    return estimate_s, build_s
+
+
+def _built_as_estimated(candidate: Candidate) -> tuple[Any, float, float]:
+    """The network, with seconds for estimating, and for building."""
     from pipeline.networks.builder import build_model
 
     plan = candidate.plan
@@ -116,11 +126,7 @@ def build_and_run(candidate: Candidate) -> tuple[float, float]:
         raise ValueError(f"{model.count_params()} weights, {cost.num_parameters} estimated: {candidate}")
     if len(model.trainable_variables) != cost.num_variables:
         raise ValueError(f"{len(model.trainable_variables)} variables, {cost.num_variables} counted: {candidate}")
-    for maps in _maps(model, _image(candidate)).values():
-        if not np.isfinite(maps).all():
-            raise ValueError(f"maps that are not numbers: {candidate}")
-    keras.utils.clear_session()
-    return estimated - started, built - estimated
+    return model, estimated - started, built - estimated
 
 
 def covering(space: Space, seed: int, at_least: int = 0, pool: int = 300) -> list[Candidate]:
@@ -191,20 +197,20 @@ def _slim(space: Space) -> Space:
 
 
 def train_and_reload(candidate: Candidate) -> None:
-    """Train a step as its plan wants it, save, load, compare.
+    """Estimate and build, train a step as its plan wants it, save, load, compare.
 
     Raises:
-        ValueError: A loss that is no number, weights that did not move, or another map from the model that was loaded.
+        ValueError: Another number of weights than estimated, a loss that is no number, weights that did not move, or
+            another map from the model that was loaded.
     """
     import keras
 
-    from pipeline.networks.builder import build_model
     from pipeline.training.losses import MixedLoss
     from pipeline.training.optimisation import make_optimizer
     from pipeline.training.trainee import Trainee
 
     plan, architecture = candidate.plan, candidate.architecture
-    model = build_model(architecture, BANDS, CLASSES)
+    model, *_ = _built_as_estimated(candidate)
     before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.trainable_variables]
     loss = MixedLoss(plan.loss, plan.loss_details, [str(number) for number in range(CLASSES)])
     trainee = Trainee(model, loss, margin_px=architecture.margin_px)

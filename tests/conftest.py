@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ for number in (signal.SIGINT, signal.SIGHUP):
         # In the background Ctrl-C is ignored, under `nohup` a closed terminal, and by every process started from there:
         # but not what has a handler, even one that does nothing.
         signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and thousands of tests are no garbage, and need not be looked through whenever some is looked for."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -134,9 +134,11 @@ def run(role: str, death: str, url: str, study: str, folder: str, lease_s: float
 
 
 def _work(store: Any, record: Any, folder: Path, lease_s: float, max_trials: int, stop: Any) -> None:
+    from tests.forked_server import fork_servers
     from trials_db.assignment import Assignment, WorkerLimits
     from trials_db.worker import Worker
 
+    fork_servers()
     Worker(store, [Assignment(record, Quick(), folder, WorkerLimits(lease_s=lease_s))], f"w{os.getpid()}").run(stop)
 
 
@@ -185,7 +187,10 @@ def _fork(task: Callable[[], None]) -> int:
 
 def main(url: str, study: str, folder: str, lease_s: str) -> None:
     import pymongo  # noqa: F401
+    import trial_objectives  # noqa: F401
 
+    import tests.forked_server  # noqa: F401
+    import trials_db.child
     import trials_db.master
     import trials_db.worker  # noqa: F401
 

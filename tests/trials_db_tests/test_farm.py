@@ -59,9 +59,9 @@ def test_every_trial_ends_once_on_a_server(mongo_url: str) -> None:
 
 
 def test_a_seed_does_the_same_again_and_another_one_does_not(tmp_path: Path) -> None:
-    first = on_sqlite(tmp_path, Plan(5, **SMALL))
-    assert on_sqlite(tmp_path, Plan(5, **SMALL)) == first
-    assert on_sqlite(tmp_path, Plan(6, **SMALL)).digest != first.digest
+    first, again, other = (on_sqlite(tmp_path, Plan(seed, num_workers=20, num_trials=60)) for seed in (5, 5, 6))
+    assert again == first
+    assert other.digest != first.digest
 
 
 def test_a_seed_does_the_same_again_on_a_server(mongo_url: str) -> None:

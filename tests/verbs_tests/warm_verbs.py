@@ -4,14 +4,14 @@ Each line that it reads is JSON: `words`, of the command after its program; `fol
 and `said`, the file for all that it says. It answers with the exit code.
 """
 
+import importlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "run_search.py"
@@ -21,11 +21,13 @@ IMPORTED = (
     "pipeline.models.model_set",
     "results.report",
     "verbs.search",
+    "tests.verbs_tests.warm_workers",
 )
+MOST_WORKERS = {"search": 2, "retrain": 1}
 
 
 class WarmVerbs:
-    """The test's end: runs verbs one after the other. What they start themselves is started as ever."""
+    """The test's end: runs verbs one after the other. Workers that these start are warm as well; see `warm_workers`."""
 
     def __enter__(self) -> Self:
         self._start()
@@ -66,7 +68,7 @@ def main() -> None:
     """Import, then fork for every line."""
     sys.path.insert(0, str(ROOT))
     for name in IMPORTED:
-        __import__(name)
+        importlib.import_module(name)
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
@@ -77,8 +79,10 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def run(order: dict[str, Any]) -> None:
+def run(order: dict[str, Any]) -> NoReturn:
     """Become what `python run_search.py WORDS` is."""
+    from tests.verbs_tests.warm_workers import become, keep_spares
+
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -86,16 +90,8 @@ def run(order: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, there in enumerate((nothing, out, out)):
         os.dup2(there, number)
-    sys.argv = [str(PROGRAM), *order["words"]]
-    code = 1
-    try:
-        runpy.run_path(str(PROGRAM), run_name="__main__")
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    keep_spares(MOST_WORKERS.get(order["words"][0], 0))
+    become([str(PROGRAM), *order["words"]])
 
 
 if __name__ == "__main__":

@@ -547,7 +547,7 @@ def test_the_card_says_where_a_model_began_from_one_that_may_know_the_ground(
 
 
 def test_the_commands_of_the_card_are_understood(finish: Finish, tmp_path: Path) -> None:
-    """What they do, `test_main_job` runs."""
+    """What they do, `test_main_job` and `test_trained_models` run."""
     import argparse
     import importlib
 
