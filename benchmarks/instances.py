@@ -101,7 +101,7 @@ def trained_maps(seed: int, epochs: int) -> tuple[Town, Floats, Floats, float]:
         limits=LimitSettings(max_trials=1),
         on_epoch=tell,
     )
-    tiling = tiling_for(candidate, PredictionSettings(symmetries="d4"))
+    tiling = tiling_for(candidate, PredictionSettings(symmetries="d4", batch_size=16))
     both = predict_scene(model_predictor(trained.model, with_energy=True), test, scaling, tiling)
     return test, both[..., 0], both[..., 1], trained.validation.thresholds["house"]
 

@@ -1,5 +1,6 @@
 """What an adapter hands over for one place: bands on their own grids, labels, and where on Earth it lies."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,13 +116,34 @@ class Georeference(Frozen):
         return _transformed(geometry, None if affine is None else inverse(affine))
 
 
+class RowPlanes(ABC):
+    """Planes `(B, h, w)` of which rows are read when they are asked for: what is sliced like an array and is none.
+
+    Attributes:
+        shape: Bands, rows and columns.
+        dtype: Of the numbers.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    ndim = 3
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many bands there are."""
+
+    @abstractmethod
+    def __getitem__(self, key: Any) -> Any:
+        """Some bands by a list of positions, or rows of all bands, `[:, first:stop]`, checked as they come."""
+
+
 @dataclass(frozen=True)
 class BandGroup:
     """Bands that share one grid and one file.
 
     Attributes:
         names: Their names, one per plane.
-        planes: `(B, h, w)`, as stored.
+        planes: `(B, h, w)`, as stored; of large images perhaps `RowPlanes`.
         path: The file, for messages.
         valid: Bool `(h, w)`, False where there is no data; None where there is data everywhere.
         name: By which `data.grid` and the manifest know the group.
@@ -141,7 +163,7 @@ class BandGroup:
 
     def __post_init__(self) -> None:
         """Refuse not-a-number, infinite and overlarge pixels where there is data."""
-        if not np.issubdtype(self.planes.dtype, np.floating):
+        if isinstance(self.planes, RowPlanes) or not np.issubdtype(self.planes.dtype, np.floating):
             return
         for name, plane in zip(self.names, self.planes, strict=True):
             # Not-a-number compares as False too.

@@ -31,7 +31,20 @@ from trials_db.records import Trial
 
 STUDY_COLUMNS = ("study", "num_ended", "trial", "mean_jaccard", "num_parameters", "architecture")
 DETAIL_COLUMNS = ["group", "name", "value"]
-SYMMETRY_PHRASES = {"none": "none", "flips": "4 flips", "d4": "8 turns and flips"}
+SYMMETRY_PHRASES = {
+    "none": "none",
+    "flips": "4 flips",
+    "d4": "8 turns and flips",
+    "d8": "8 turns and flips, and these again at 45°",
+}
+WINDOW_PHRASES = {
+    "spline": "squared spline",
+    "hann": "Hann",
+    "gaussian": "Gaussian",
+    "cosine": "plateau between cosine ramps",
+    "flat": "flat",
+}
+AVERAGE_PHRASES = {"mean": "mean", "geometric": "geometric mean", "median": "median"}
 
 
 def jaccard_column(class_name: str) -> str:
@@ -157,6 +170,8 @@ def prediction_details(settings: PredictionSettings) -> pd.DataFrame:
         ("prediction", "tiles", f"{settings.tile_px} px" if settings.tile_px else "as large as patches"),
         ("prediction", "overlap", overlap),
         ("prediction", "symmetries", SYMMETRY_PHRASES[settings.symmetries]),
+        ("prediction", "average of views", AVERAGE_PHRASES[settings.average]),
+        ("prediction", "window", WINDOW_PHRASES[settings.window]),
     ]
     return pd.DataFrame(rows, columns=DETAIL_COLUMNS)
 

@@ -5,11 +5,14 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from search_space.candidate import LEAST_MAP_PX, Candidate
-from search_space.decode import Count, Frozen, Whole
+from search_space.decode import Frozen, Whole
 from search_space.names import ClassNames
 from search_space.network.unet import outline
 
-Symmetries = Literal["none", "flips", "d4"]
+Symmetries = Literal["none", "flips", "d4", "d8"]
+Average = Literal["mean", "geometric", "median"]
+WindowName = Literal["spline", "hann", "gaussian", "cosine", "flat"]
+Borders = Literal["snap", "beyond"]
 
 LEAST_OVERLAP, MOST_OVERLAP = 0.25, 0.5
 
@@ -24,8 +27,14 @@ class PredictionSettings(Frozen):
         tile_px: Side length of a tile; the patch size of the model where 0.
         overlap: Share of a tile that its neighbour covers too. Where it is not given, so much that every pixel lies
             as far from the border of one of its tiles as the network looks, between a quarter and a half.
-        symmetries: "none", "flips" (4 views) or "d4" (8 views).
-        batch_size: Tiles per call of the model.
+        symmetries: "none", "flips" (4 views), "d4" (8 views), or "d8" (16 views, half of them turned by 45°).
+        average: How the views of a tile become one: "mean", "geometric", the root of their product, or "median".
+        window: How tiles weigh where they overlap: "spline", a squared one, "hann", "gaussian", "cosine", a plateau
+            between ramps, or "flat".
+        borders: "snap", where the outer tiles end at the borders of the scene, or "beyond", where they stick out, so
+            that pixels at a border are predicted as often as others.
+        batch_size: Tiles per call of the model; 0 for as many as there is memory for, within reason.
+        probabilities: How `probabilities.tif` holds them: "uint8", in steps of 1/254, or "float16".
         min_area_px: Polygons smaller than this are left out.
         instances: Classes of which single things are told apart, such as buildings.
         marker_energy: What lies deeper within such a class than this, in units of the energy, is the core of a thing:
@@ -35,14 +44,18 @@ class PredictionSettings(Frozen):
     tile_px: Annotated[Whole, Field(ge=0)] = 0
     overlap: Annotated[float, Field(ge=0.0, le=0.9)] | None = None
     symmetries: Symmetries = "d4"
-    batch_size: Count = 16
+    average: Average = "mean"
+    window: WindowName = "spline"
+    borders: Borders = "snap"
+    batch_size: Annotated[Whole, Field(ge=0, le=4096)] = 0
+    probabilities: Literal["uint8", "float16"] = "uint8"
     min_area_px: Annotated[Whole, Field(ge=0)] = 0
     instances: ClassNames = ()
     marker_energy: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
 
     def shaped_as(self, other: "PredictionSettings | None") -> "PredictionSettings":
-        """These, with tiles, overlap and symmetries of others if there are some."""
-        names = ("tile_px", "overlap", "symmetries")
+        """These, with how others cut, turn and weigh tiles if there are some."""
+        names = ("tile_px", "overlap", "symmetries", "average", "window", "borders")
         return self if other is None else self.model_copy(update={name: getattr(other, name) for name in names})
 
 
@@ -54,7 +67,10 @@ class Tiling(NamedTuple):
         margin_px: How much smaller than the tile the network's map is, on each side.
         overlap: Share of a tile, less its margins, that its neighbour covers too.
         symmetries: Views of each tile.
-        batch_size: Tiles per call of the model.
+        batch_size: Tiles per call of the model; 0 where nobody has said yet.
+        average: How views become one.
+        window: How tiles weigh.
+        borders: Where the outer ones lie.
     """
 
     tile_px: int
@@ -62,6 +78,9 @@ class Tiling(NamedTuple):
     overlap: float
     symmetries: Symmetries
     batch_size: int
+    average: Average = "mean"
+    window: WindowName = "spline"
+    borders: Borders = "snap"
 
 
 def tiling_for(candidate: Candidate, settings: PredictionSettings) -> Tiling:
@@ -78,7 +97,8 @@ def tiling_for(candidate: Candidate, settings: PredictionSettings) -> Tiling:
     overlap = settings.overlap
     if overlap is None:
         overlap = overlap_for(drawn.context_px, tile_px, margin_px)
-    return Tiling(tile_px, margin_px, overlap, settings.symmetries, settings.batch_size)
+    how = (settings.symmetries, settings.batch_size, settings.average, settings.window, settings.borders)
+    return Tiling(tile_px, margin_px, overlap, *how)
 
 
 def overlap_for(context_px: int | None, tile_px: int, margin_px: int = 0) -> float:

@@ -1,217 +1,268 @@
-"""Predictions of overlapping tiles, blended into one map of the whole image."""
+"""Predictions of overlapping tiles, blended into one map: of an array, or of an image that comes and goes by rows."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from smoothing.errors import BlendingError, PredictorNumberError, PredictorShapeError
-from smoothing.symmetries import SYMMETRIES, Symmetry
-from smoothing.tiling import Span, spans
-from smoothing.windows import window_weights
+from smoothing.canvas import Canvas
+from smoothing.errors import BlendingError
+from smoothing.settings import Blending
+from smoothing.streams import Array, ArraySink, ArraySource, Behind, Mask, Pixels, Sink, Source, Strips
+from smoothing.tiling import Axis, Span, spans
+from smoothing.views import Predictor, Tile, Views
 
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Predictor = Callable[[Array], Array]
+Region = tuple[slice, slice]
 Progress = Callable[[int, int], None]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 def blend(
-    image: npt.NDArray[np.number],
+    image: Pixels,
     predict: Predictor,
     *,
-    tile_px: int,
-    margin_px: int = 0,
-    overlap: float = 0.5,
-    symmetries: str = "d4",
-    window: str = "spline",
-    batch_size: int = 16,
     valid: Mask | None = None,
+    region: Region | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Array:
     """Blend overlapping tile predictions into one map.
 
     Every pixel is the weighted mean of all tiles that saw it, each tile the mean of all its turned views. Weights are
     accumulated and divided by, so any window, overlap and image shape are exact: a constant stays constant up to the
     corners. Tiles lie symmetrically, so with symmetries turning the image turns the map. An image smaller than a tile
-    is mirrored at its borders. Beside the map, memory is needed for one weight per pixel and one batch of tiles.
+    is mirrored at its borders. Beside the map, memory is needed for as many rows of it as a tile has, and for a batch.
 
     Args:
         image: `(H, W, B)`, used as float32; may be a memory map, from which tiles are read as they are needed.
         predict: `(N, t, t, B) -> (N, t - 2m, t - 2m, K)`, t being `tile_px` and m `margin_px`. N is always
             `batch_size`, the last batch is filled up, so that a compiled model compiles once. It may overwrite its
-            argument.
-        tile_px: Side length of a tile.
-        margin_px: How much less than the tile `predict` returns on each side; what it lacks, neighbours have. Beyond
-            the image's borders a tile sees the image mirrored.
-        overlap: Least share of a tile, less its margin, that its neighbour covers too, in [0, 1).
-        symmetries: "none", "flips" (4 views) or "d4" (8 views).
-        window: "spline", "hann" or "flat".
-        batch_size: Tiles per call of `predict`.
+            argument, which is used again after it has returned.
         valid: bool `(H, W)`, False where there is no data. A tile without data is not predicted; other tiles are
             shown to `predict` as they are, and what it returns where there is no data, NaN included, is dropped.
+        region: Rows and columns that are mapped, all where None. Tiles at its borders see the image beyond.
         progress: Called after each batch with the number of tiles done and of all tiles.
+        **settings: Those of `Blending`; `tile_px` there must be.
 
     Returns:
-        float32 `(H, W, K)`, NaN where there is no data. An image without any data costs one batch of zeros, which
-        tells K.
+        float32 `(H, W, K)` of the region, NaN where there is no data. An image without any data costs one batch of
+        zeros, which tells K.
 
     Raises:
         BlendingError: An argument out of range, or shapes that do not belong together.
         PredictorShapeError: `predict` returned another shape; both shapes are named.
         PredictorNumberError: `predict` returned NaN or infinity for a pixel with data; the first place is named.
     """
-    _check(image, symmetries, batch_size, valid)
-    shown_px = tile_px - 2 * margin_px
-    if margin_px < 0 or 0 < tile_px <= 2 * margin_px:
-        raise BlendingError(f"`margin_px` must leave something of a tile of {tile_px} px. Received {margin_px}.")
-    weights = window_weights(window, shown_px)
-    tiles = [tile for tile in _tiles(image.shape, shown_px, overlap) if tile.has_data(valid)]
-    views = _Views(predict, SYMMETRIES[symmetries], valid, shown_px)
-    canvas = _Canvas(image.shape[0], image.shape[1], weights)
-    batch = np.zeros((batch_size, tile_px, tile_px, image.shape[2]), np.float32)
-    if not tiles:
-        canvas.prepare(views.count_classes(batch))
-    for first in range(0, len(tiles), batch_size):
-        chunk = tiles[first : first + batch_size]
-        for place, tile in enumerate(chunk):
-            batch[place] = tile.grown(margin_px).read(image)
-        batch[len(chunk) :] = batch[len(chunk) - 1]
-        predictions = views.mean(batch, chunk)
-        canvas.prepare(predictions.shape[-1])
-        for tile, prediction in zip(chunk, predictions, strict=False):
-            canvas.add(tile, prediction)
-        if progress is not None:
-            progress(first + len(chunk), len(tiles))
-    return canvas.finish(valid)
+    source = ArraySource(image, valid)
+    rows, _ = _axes(source.shape, region)
+    sink = ArraySink(rows.mapped_px)
+    stream(source, predict, sink, Blending(**settings), region=region, progress=progress)
+    return sink.result
+
+
+def stream(
+    source: Source,
+    predict: Predictor,
+    sink: Sink,
+    blending: Blending,
+    *,
+    region: Region | None = None,
+    first_row: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Blend an image that is read by rows into a map that is written by rows, in memory that its width decides.
+
+    Rows are read ahead, and written behind, while tiles are predicted.
+
+    Args:
+        source: The image.
+        predict: See `blend`.
+        sink: Takes the finished rows in order.
+        blending: How tiles become a map.
+        region: See `blend`.
+        first_row: Rows of the map before this one are there already: the first one that the sink gets. Tiles that show
+            nothing of others are not predicted again.
+        progress: Called after each batch with the number of tiles done, those without data among them, and of all.
+
+    Raises:
+        BlendingError: See `blend`.
+    """
+    if not all(source.shape):
+        raise BlendingError(f"An image must have no side of 0. Received the shape {source.shape}.")
+    rows, columns = _axes(source.shape, region)
+    if not 0 <= first_row <= rows.mapped_px:
+        raise BlendingError(f"`first_row` must be in the map of {rows.mapped_px} rows. Received {first_row}.")
+    if first_row == rows.mapped_px:
+        return
+    tile_rows = [each for each in _spread(rows, blending) if each.in_map.stop > first_row]
+    blender = _Blender(source, predict, blending, _spread(columns, blending), Canvas(columns.mapped_px, first_row))
+    needed = [each.grown(blender.beyond_px).needed for each in tile_rows]
+    with Behind(sink, is_needed=source.is_slow) as behind, Strips(source, needed) as strips:
+        told, total = -1, len(tile_rows) * len(blender.columns)
+        for finished, done in blender.batches(zip(tile_rows, needed, strips, strict=True)):
+            for first, part in blender.canvas.finish(finished):
+                behind.write(first, part)
+            if progress is not None and done > told:
+                progress(done, total)
+                told = done
+        for first, part in blender.last_rows(rows.mapped_px):
+            behind.write(first, part)
 
 
 def num_tiles(
     shape: tuple[int, ...], *, tile_px: int, margin_px: int = 0, overlap: float = 0.5, valid: Mask | None = None
 ) -> int:
     """How many tiles `blend` predicts of an image of this shape `(H, W, ...)`, not counting views; 0 without data."""
-    return sum(tile.has_data(valid) for tile in _tiles(shape, tile_px - 2 * margin_px, overlap))
+    blending = Blending(tile_px=tile_px, margin_px=margin_px, overlap=overlap)
+    rows, columns = (_spread(axis, blending) for axis in _axes(shape, None))
+    if valid is None:
+        return len(rows) * len(columns)
+    return sum(bool(valid[row.in_image, column.in_image].any()) for row in rows for column in columns)
+
+
+@dataclass
+class _Blender:
+    """Goes over the tiles of an image.
+
+    Attributes:
+        source: The image.
+        predict: Looks at tiles.
+        blending: How these become a map.
+        columns: Where tiles lie along a row of them.
+        canvas: What of the map is open.
+    """
+
+    source: Source
+    predict: Predictor
+    blending: Blending
+    columns: Sequence[Span]
+    canvas: Canvas
+    _views: Views = field(init=False)
+    _waiting: list[Tile] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._views = Views(self.predict, self.blending)
+        side_px = self.blending.tile_px + 2 * self.blending.reach_px
+        self._batch = np.zeros((self.blending.batch_size, side_px, side_px, self.source.shape[2]), np.float32)
+        self._wide = [each.grown(self.beyond_px) for each in self.columns]
+
+    @property
+    def beyond_px(self) -> int:
+        """How far beyond what it shows a tile is read."""
+        return self.blending.margin_px + self.blending.reach_px
+
+    def batches(self, strips: "Iterator[tuple[Span, slice, tuple[Pixels, Mask | None]]]") -> Iterator[tuple[int, int]]:
+        """Predict batch by batch.
+
+        Args:
+            strips: Each row of tiles, the rows of the image that it needs, and these.
+
+        Yields:
+            After each batch and each row of tiles: before which row of the map all is summed up, and how many tiles
+            are done.
+        """
+        rows_done = 0
+        for span, needed, (pixels, valid) in strips:
+            # Where data is sparse, tiles that wait for a batch would keep ever more rows of the map open.
+            if self._waiting and span.start - self._waiting[0].rows.start > self._most_open_px:
+                yield self._flush(span), rows_done
+            strip = _Strip(span, span.grown(self.beyond_px), needed, pixels, valid)
+            for place, (column, wide) in enumerate(zip(self.columns, self._wide, strict=True)):
+                tile = strip.tile(column, wide, looks_around=bool(self.blending.reach_px))
+                if tile is None:
+                    continue
+                strip.copy(wide, self._batch[len(self._waiting)])
+                self._waiting.append(tile)
+                if len(self._waiting) == self.blending.batch_size:
+                    yield self._flush(span), rows_done + place + 1
+            rows_done += len(self.columns)
+            if not self._waiting:
+                yield span.first_mapped, rows_done
+        if self._waiting:
+            yield self._flush(self._waiting[-1].rows), rows_done
+
+    def last_rows(self, stop: int) -> Iterator[tuple[int, Array]]:
+        """The rows of the map that are not finished when all tiles are done."""
+        if not self.canvas.num_classes:
+            self.canvas.prepare(self._views.count_classes(self.source.shape[2]))
+        yield from self.canvas.finish(stop)
+
+    @property
+    def _most_open_px(self) -> int:
+        """Rows over which the tiles of a batch lie where all have data, and some more."""
+        return self.blending.shown_px * (2 + self.blending.batch_size // len(self.columns))
+
+    def _flush(self, going_on: Span) -> int:
+        """Predict the tiles that wait; return the row of the map before which no tile after them lies."""
+        self._batch[len(self._waiting) :] = self._batch[len(self._waiting) - 1]
+        weighted, weights = self._views.weighted(self._batch, self._waiting)
+        self.canvas.prepare(weighted.shape[-1])
+        for tile, said, weight in zip(self._waiting, weighted, weights, strict=False):
+            self.canvas.add(tile.rows, tile.columns, said, weight, tile.valid)
+        self._waiting.clear()
+        return going_on.first_mapped
 
 
 @dataclass(frozen=True)
-class _Tile:
+class _Strip:
+    """The rows of the image that a row of tiles needs.
+
+    Attributes:
+        rows: What the tiles show.
+        wide: All that is read of them.
+        needed: Which rows of the image these are.
+        pixels: `(h, W, B)`.
+        valid: `(h, W)`.
+    """
+
     rows: Span
-    columns: Span
+    wide: Span
+    needed: slice
+    pixels: Pixels
+    valid: Mask | None
 
-    def grown(self, margin_px: int) -> "_Tile":
-        return _Tile(self.rows.grown(margin_px), self.columns.grown(margin_px))
+    def tile(self, columns: Span, wide: Span, *, looks_around: bool) -> Tile | None:
+        """The tile at a place, None where it has no data."""
+        if self.valid is None:
+            return Tile(self.rows, columns, None, None)
+        inside = self.rows.in_image
+        own = self.valid[inside.start - self.needed.start : inside.stop - self.needed.start, columns.in_image]
+        if not own.any():
+            return None
+        around = self._cut(self.valid, wide) if looks_around else None
+        is_whole = around is None or bool(around.all())
+        return Tile(self.rows, columns, None if own.all() else own, None if is_whole else around)
 
-    def has_data(self, valid: Mask | None) -> bool:
-        return valid is None or bool(valid[self.rows.in_image, self.columns.in_image].any())
+    def copy(self, wide: Span, target: Array) -> None:
+        """Copy a tile into its place in the batch."""
+        np.copyto(target, self._cut(self.pixels, wide), casting="unsafe")
 
-    def read(self, image: npt.NDArray[np.number]) -> Array:
-        """Copy the tile out of the image, mirrored where it sticks out."""
-        rows, columns = self.rows.seen, self.columns.seen
-        top, left = int(rows.min()), int(columns.min())
-        pixels: Array = np.asarray(image[top : int(rows.max()) + 1, left : int(columns.max()) + 1], np.float32)
-        if self.rows.sticks_out:
-            pixels = pixels[rows - top]
-        if self.columns.sticks_out:
-            pixels = pixels[:, columns - left]
-        return pixels
-
-
-def _tiles(shape: tuple[int, ...], tile_px: int, overlap: float) -> Iterator[_Tile]:
-    all_columns = spans(shape[1], tile_px, overlap)
-    return (_Tile(rows, columns) for rows in spans(shape[0], tile_px, overlap) for columns in all_columns)
-
-
-class _Canvas:
-    """Weighted sums of predictions, and the weights they came with."""
-
-    def __init__(self, height_px: int, width_px: int, window: Array) -> None:
-        self._window = window
-        self._sums: Array = np.zeros((height_px, width_px, 0), np.float32)
-        self._weights: Array = np.zeros((height_px, width_px), np.float32)
-
-    def prepare(self, num_classes: int) -> None:
-        """Make room for the classes, whose number the first prediction tells."""
-        if self._sums.shape[2] == 0:
-            self._sums = np.zeros((*self._weights.shape, num_classes), np.float32)
-
-    def add(self, tile: _Tile, prediction: Array) -> None:
-        inside = (tile.rows.in_tile, tile.columns.in_tile)
-        place = (tile.rows.in_image, tile.columns.in_image)
-        window = self._window[inside]
-        self._sums[place] += prediction[inside] * window[..., None]
-        self._weights[place] += window
-
-    def finish(self, valid: Mask | None) -> Array:
-        if valid is not None:
-            self._weights[~np.asarray(valid, bool)] = np.nan
-        self._sums /= self._weights[..., None]
-        return self._sums
+    def _cut(self, pixels: npt.NDArray[Pixel], wide: Span) -> npt.NDArray[Pixel]:
+        """A tile of pixels `(h, W, ...)`, mirrored where it sticks out of the image."""
+        across = wide.needed
+        cut = pixels[:, across]
+        if self.wide.sticks_out:
+            cut = cut[self.wide.seen - self.needed.start]
+        return cut[:, wide.seen - across.start] if wide.sticks_out else cut
 
 
-class _Views:
-    """A predictor that looks at tiles from all sides, and whose answers are checked."""
-
-    def __init__(self, predict: Predictor, symmetries: tuple[Symmetry, ...], valid: Mask | None, side_px: int) -> None:
-        self._predict = predict
-        self._side_px = side_px
-        self._symmetries = symmetries
-        self._valid = valid
-        self._num_classes = 0
-
-    def count_classes(self, batch: Array) -> int:
-        self._predicted(batch)
-        return self._num_classes
-
-    def mean(self, batch: Array, chunk: list[_Tile]) -> Array:
-        """The mean over all views, turned back: `(N, t, t, K)`; `chunk` tells the tiles in the batch."""
-        first, *others = self._symmetries
-        total = np.array(self._upright(first, batch, chunk), order="C")
-        for view in others:
-            total += self._upright(view, batch, chunk)
-        total /= np.float32(len(self._symmetries))
-        return total
-
-    def _upright(self, view: Symmetry, batch: Array, chunk: list[_Tile]) -> Array:
-        return _finite(view.inverse(self._predicted(view.forward(batch))), chunk, self._valid)
-
-    def _predicted(self, tiles: Array) -> Array:
-        prediction = np.asarray(self._predict(np.array(tiles, order="C")), np.float32)
-        shape = prediction.shape
-        num_classes = self._num_classes or (shape[-1] if len(shape) == 4 else 0)
-        sides = (len(tiles), self._side_px, self._side_px)
-        if shape != (*sides, num_classes) or num_classes == 0:
-            wanted = ", ".join(str(side) for side in (*sides, self._num_classes or "K"))
-            raise PredictorShapeError(
-                f"`predict` must return the shape ({wanted}) for tiles of the shape {tiles.shape}. Received {shape}."
+def _axes(shape: Sequence[int], region: Region | None) -> tuple[Axis, Axis]:
+    """Rows and columns of an image, with what is mapped of each."""
+    height, width = shape[:2]
+    if region is None:
+        return Axis(height, 0, height), Axis(width, 0, width)
+    axes = []
+    for part, length in zip(region, (height, width), strict=True):
+        first, stop = 0 if part.start is None else part.start, length if part.stop is None else part.stop
+        if part.step not in (None, 1) or not 0 <= first < stop <= length:
+            raise BlendingError(
+                f"`region` must be two slices within the image of {height} x {width} px. Received {region}."
             )
-        self._num_classes = num_classes
-        return prediction
+        axes.append(Axis(length, first, stop))
+    return axes[0], axes[1]
 
 
-def _finite(upright: Array, chunk: list[_Tile], valid: Mask | None) -> Array:
-    """Refuse NaN and infinity where there is data; elsewhere replace them by 0, which never reaches the map."""
-    if np.isfinite(upright).all():
-        return upright
-    for tile, prediction in zip(chunk, upright, strict=False):
-        bad = ~np.isfinite(prediction[tile.rows.in_tile, tile.columns.in_tile])
-        if valid is not None:
-            bad &= valid[tile.rows.in_image, tile.columns.in_image, None]
-        if bad.any():
-            row, column, k = (int(value) for value in np.argwhere(bad)[0])
-            place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
-            raise PredictorNumberError(
-                f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
-            )
-    return np.nan_to_num(upright, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _check(image: npt.NDArray[np.number], symmetries: str, batch_size: int, valid: Mask | None) -> None:
-    if image.ndim != 3 or 0 in image.shape:
-        raise BlendingError(f"`image` must be (H, W, B) with no side of 0. Received the shape {image.shape}.")
-    if symmetries not in SYMMETRIES:
-        raise BlendingError(f"`symmetries` must be one of {', '.join(SYMMETRIES)}. Received {symmetries!r}.")
-    if batch_size < 1:
-        raise BlendingError(f"`batch_size` must be at least 1. Received {batch_size!r}.")
-    if valid is not None and valid.shape != image.shape[:2]:
-        raise BlendingError(f"`valid` must have the shape {image.shape[:2]} of the image. Received {valid.shape}.")
+def _spread(axis: Axis, blending: Blending) -> tuple[Span, ...]:
+    return spans(axis, blending.shown_px, blending.overlap, blending.borders)

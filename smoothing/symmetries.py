@@ -31,9 +31,31 @@ class Symmetry:
         return turned[:, :, ::-1] if self.mirrored else turned
 
 
-SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
-    "none": (Symmetry(False, 0),),
-    "flips": tuple(Symmetry(mirrored, turns) for turns in (0, 2) for mirrored in (False, True)),
-    "d4": tuple(Symmetry(mirrored, turns) for turns in range(4) for mirrored in (False, True)),
+@dataclass(frozen=True)
+class SymmetrySet:
+    """From which sides tiles are looked at.
+
+    Attributes:
+        upright: Ways to look at a tile as it lies.
+        diagonal: Ways to look at one of the same size and middle that lies at 45°.
+    """
+
+    upright: tuple[Symmetry, ...]
+    diagonal: tuple[Symmetry, ...] = ()
+
+    @property
+    def num_views(self) -> int:
+        """How often each tile is predicted."""
+        return len(self.upright) + len(self.diagonal)
+
+
+_D4 = tuple(Symmetry(mirrored, turns) for turns in range(4) for mirrored in (False, True))
+
+SYMMETRIES: dict[str, SymmetrySet] = {
+    "none": SymmetrySet((Symmetry(False, 0),)),
+    "flips": SymmetrySet(tuple(Symmetry(mirrored, turns) for turns in (0, 2) for mirrored in (False, True))),
+    "d4": SymmetrySet(_D4),
+    "d8": SymmetrySet(_D4, _D4),
 }
-"""The sets by name: the identity; it, two mirrors and both; all eight turns and mirrors of a square."""
+"""The sets by name: the identity; it, two mirrors and both; all eight turns and mirrors of a square; these, and these
+again after a turn by 45°, which are the sixteen of an octagon."""

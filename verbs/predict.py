@@ -4,7 +4,8 @@ Scenes are named by their id, by a fold ("test", "validation", "training", "unla
 image with the study's bands. A scene of which only blocks are in the fold is mapped as a whole. Each gets a folder with
 probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A class that
 has several models is mapped by their mean. Of classes in prediction.instances single things are told apart: each has a
-number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept.
+number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept;
+one that was cut off goes on with the same command.
 
 Examples:
   python run_search.py predict --study demo test
@@ -12,7 +13,9 @@ Examples:
 """
 
 import argparse
+import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +30,11 @@ from verbs.common import (
     refuse_set_without_study,
     say,
 )
+from verbs.option_types import gpu_numbers
+from verbs.predict_progress import MapProgress
 
 if TYPE_CHECKING:
-    from pipeline.maps.scene_maps import WrittenMap
+    from pipeline.maps.map_writing import WrittenMap
     from pipeline.preparation.prepared import PreparedDataset, PreparedScene
 
 FOLDS = ("training", "validation", "test", "unlabelled", "all")
@@ -40,13 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser, required=False)
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="a model set (default that of the study)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default predictions/ of the study)")
+    parser.add_argument(
+        "--gpus", type=gpu_numbers, metavar="LIST", help="share each batch of tiles between these GPUs, such as 0,1"
+    )
     parser.add_argument("scenes", nargs="+", metavar="SCENE", help="a scene's id, a fold's name, or an image file")
 
 
 def run(options: argparse.Namespace) -> None:
     """Predict scene by scene."""
     from pipeline.backend import use_backend
-    from pipeline.maps.scene_maps import open_image, write_map
+    from pipeline.maps.map_writing import write_map
+    from pipeline.maps.scene_maps import open_image
     from pipeline.models.model_set import LoadedModelSet, read_model_set_study
 
     if not (options.study or options.models):
@@ -57,13 +66,27 @@ def run(options: argparse.Namespace) -> None:
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
     places = _places(study, options.scenes)
+    num_devices = len(options.gpus or [""])
+    if options.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.gpus)
     use_backend()
-    models = LoadedModelSet.open(folder)
-    for number, place in enumerate(places.values(), start=1):
-        scene = open_image(place, study.data) if isinstance(place, Path) else place
-        written = write_map(models, scene, study.prediction, out)
-        say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
+    with _shared(num_devices):
+        models = LoadedModelSet.open(folder)
+        for number, place in enumerate(places.values(), start=1):
+            scene = open_image(place, study.data) if isinstance(place, Path) else place
+            with MapProgress(scene.id) as shown:
+                written = write_map(models, scene, study.prediction, out, shown.show)
+            say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
     say(f"Maps: {out}")
+
+
+def _shared(num_devices: int) -> AbstractContextManager[None]:
+    """Where networks are loaded and predict: each batch is divided between so many devices."""
+    if num_devices == 1:
+        return nullcontext()
+    from pipeline.networks.devices import data_parallel
+
+    return data_parallel(num_devices, num_devices)
 
 
 def _shares(written: "WrittenMap") -> str:

@@ -83,7 +83,8 @@ class GeotiffAdapter:
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:
         """See `Adapter.read`."""
         files = tuple(self._image_files(scene_id, bands))
-        images = read_images(files, self._options.crs, may_be_shifted=self._options.register)
+        by_rows, may_be_shifted = self._image is not None, self._options.register
+        images = read_images(files, self._options.crs, may_be_shifted=may_be_shifted, by_rows=by_rows)
         return images.scene(scene_id, read_labels(self._options, self._labels.of(scene_id), images))
 
     def of_image(self, path: Path) -> Self:

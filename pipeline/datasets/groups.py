@@ -88,23 +88,27 @@ def default_band_names(num_bands: int, group: str = "") -> tuple[str, ...]:
     return ("red", "green", "blue") if num_bands == 3 else tuple(f"band{n + 1}" for n in range(num_bands))
 
 
-def read_images(files: Sequence[ImageFile], crs: str = "", *, may_be_shifted: bool = False) -> Images:
+def read_images(
+    files: Sequence[ImageFile], crs: str = "", *, may_be_shifted: bool = False, by_rows: bool = False
+) -> Images:
     """Read the files of a scene.
 
     Args:
         files: The first one's grid and CRS are the scene's; files in another CRS are brought into it.
         crs: CRS of files that have a transform and do not say what it means.
         may_be_shifted: Whether the others must be registered to the first.
+        by_rows: Leave large files on disk; those that must be registered or brought into another CRS are read.
 
     Raises:
         DataError: A file that is missing, damaged, of another number of bands, or lies elsewhere.
     """
     first, *others = files
-    raster = _read(first, crs)
+    by_rows = by_rows and not may_be_shifted
+    raster = _read(first, crs, by_rows=by_rows)
     height, width = raster.planes.shape[1:]
     groups = [_group(first, raster)]
     for file in others:
-        other = _read(file, crs)
+        other = _read(file, crs, by_rows=by_rows)
         if other.transform is None and raster.transform is None:
             group = _group(file, other)
         elif other.transform is None or raster.transform is None:
@@ -120,8 +124,8 @@ def read_images(files: Sequence[ImageFile], crs: str = "", *, may_be_shifted: bo
     return Images(tuple(groups), Georeference(crs=raster.crs, transform=raster.transform))
 
 
-def _read(file: ImageFile, crs: str) -> Raster:
-    raster = read_raster(file.path)
+def _read(file: ImageFile, crs: str, *, by_rows: bool) -> Raster:
+    raster = read_raster(file.path, by_rows=by_rows)
     if len(raster.planes) != len(file.bands):
         shown = ", ".join(file.bands[:10]) + (" …" if len(file.bands) > 10 else "")
         raise DataError(
@@ -160,7 +164,8 @@ def _placed(file: ImageFile, raster: Raster, ground: Ground) -> BandGroup:
                 received={"this": own and own.to_string()[:40], "first": ground.crs and ground.crs.to_string()[:40]},
                 remedy='State it, as in data.options.crs = "EPSG:32633"',
             )
-        warped = warp(group.planes, group.valid, transform, own, ground.crs)
+        valid = None if group.valid is None else np.asarray(group.valid)
+        warped = warp(np.asarray(group.planes), valid, transform, own, ground.crs)
         group, transform = replace(group, planes=warped.planes, valid=warped.valid), warped.transform
     placed = placement(transform, group.planes.shape[1:], ground)
     if placed is not None:

@@ -178,7 +178,7 @@ class MasksAdapter:
         damaged: DataError | None = None
         for scene_id in self.scene_ids:
             try:
-                return len(read_raster(self._files.images[scene_id]).planes)
+                return len(read_raster(self._files.images[scene_id], by_rows=True).planes)
             except DataError as error:
                 # It will be told when its turn comes; others may be whole.
                 damaged = damaged or error
@@ -228,7 +228,8 @@ class MasksAdapter:
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:  # noqa: ARG002
         """See `Adapter.read`."""
         names = tuple(band.name for band in self.bands)
-        images = read_images([ImageFile("image", self._files.images[scene_id], names, self._options.nodata)])
+        files = [ImageFile("image", self._files.images[scene_id], names, self._options.nodata)]
+        images = read_images(files, by_rows=self._image is not None)
         return images.scene(scene_id, self._read_labels(scene_id, images))
 
     def of_image(self, path: Path) -> Self:

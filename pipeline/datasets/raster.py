@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import rasterio
@@ -16,12 +16,16 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline.datasets.base import existing_file
+from pipeline.datasets.file_rows import FilePlanes, FileRows, FileValid, can_be_read_by_rows
 from pipeline.scene import Affine, DataError
 
 logger = logging.getLogger(__name__)
 
 NoData = float | Literal["nan"]
 """A value that means no data, as an option gives it: TOML's own `nan` is refused with other non-numbers."""
+
+MOST_BYTES = 256_000_000
+"""A file that holds more is left on disk where rows of it are enough."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -66,17 +70,21 @@ class Raster:
     path: Path
 
 
-def read_raster(path: Path, *, unfold_palette: bool = True) -> Raster:
+def read_raster(path: Path, *, unfold_palette: bool = True, by_rows: bool = False) -> Raster:
     """Read a whole file.
 
     Args:
         path: Anything that GDAL reads.
         unfold_palette: Turn the numbers of a palette into its colours; otherwise they stay numbers.
+        by_rows: Leave a large file on disk, where that can be, and read its rows when they are asked for.
 
     Raises:
         DataError: It is missing, not a picture, corrupt, cut short, or holds complex numbers.
     """
     with _opened(path) as source:
+        size = source.count * source.height * source.width * max(np.dtype(name).itemsize for name in source.dtypes)
+        if by_rows and size > MOST_BYTES and can_be_read_by_rows(source):
+            return _by_rows(path, source)
         return _read(source, unfold_palette)
 
 
@@ -115,6 +123,10 @@ def valid_pixels(raster: Raster, nodata: NoData | None) -> NDArray[np.bool_] | N
         all of them; not-a-number makes a hole in any.
     """
     value = raster.nodata if nodata is None else float(nodata)
+    planes: Any = raster.planes
+    if isinstance(planes, FilePlanes):
+        planes.rows.nodata = value
+        return cast("NDArray[np.bool_]", FileValid(planes.rows)) if planes.rows.has_holes else None
     if value is None:
         return raster.opaque
     empty = np.isnan(raster.planes) if np.isnan(value) else raster.planes == value
@@ -164,6 +176,28 @@ def _read(source: Any, unfold_palette: bool) -> Raster:
         opaque = source.read_masks(1) > 0
     crs, transform = _place(source)
     return Raster(planes=planes, opaque=opaque, nodata=nodata, crs=crs, transform=transform, path=Path(source.name))
+
+
+def _by_rows(path: Path, source: Any) -> Raster:
+    has_alpha = source.colorinterp[-1] == ColorInterp.alpha and source.count > 1 and _is_mask_by_rows(source)
+    rows = FileRows(path, has_alpha=has_alpha)
+    nodata = None if source.nodata is None else float(source.nodata)
+    crs, transform = _place(source)
+    planes = cast("NDArray[Any]", FilePlanes(rows, list(range(source.count))))
+    return Raster(planes=planes, opaque=None, nodata=nodata, crs=crs, transform=transform, path=path)
+
+
+def _is_mask_by_rows(source: Any) -> bool:
+    """`_is_mask` of the last band."""
+    if not np.issubdtype(np.dtype(source.dtypes[-1]), np.integer):
+        return False
+    most, is_there = np.iinfo(source.dtypes[-1]).max, False
+    for _, window in source.block_windows(source.count):
+        plane = source.read(source.count, window=window)
+        if not ((plane == 0) | (plane == most)).all():
+            return False
+        is_there |= bool(plane.any())
+    return is_there
 
 
 def _place(source: Any) -> tuple[str | None, Affine | None]:

@@ -155,7 +155,7 @@ class SpacenetAdapter:
 
     def read(self, scene_id: str, bands: Collection[str]) -> Scene:
         """See `Adapter.read`."""
-        images = read_images(tuple(self._image_files(scene_id, bands)))
+        images = read_images(tuple(self._image_files(scene_id, bands)), by_rows=self._image is not None)
         path = self._label_files.get(scene_id)
         if path is None:
             return images.scene(scene_id, None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ class BandStack:
     def blocks(self) -> Iterator[CubeRows]:
         """All rows from the first to the last, in blocks that a processor's cache holds."""
         for first, last in row_blocks(self.shape, self.num_bands):
-            yield self._rows(first, last)
+            yield self.rows(first, last)
 
     def whole(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """All rows at once: bands `(H, W, B)`, and where every band has data `(H, W)`."""
@@ -109,7 +110,8 @@ class BandStack:
             bands[place], valid[place] = rows.bands, rows.valid
         return bands, valid
 
-    def _rows(self, first: int, last: int) -> CubeRows:
+    def rows(self, first: int, last: int) -> CubeRows:
+        """Rows from `first` to the one before `last`."""
         cube = np.empty((last - first, self.shape[1], self.num_bands), np.float32)
         valid = np.ones(cube.shape[:2], bool)
         planes: dict[str, NDArray[np.float32]] = {}
@@ -126,6 +128,70 @@ class BandStack:
         if not valid.all():
             cube[~valid] = np.nan
         return CubeRows(first, cube, valid)
+
+
+class StackCube:
+    """The bands of a stack, float32 `(H, W, B)`, made when rows of them are asked for: `cube[first:stop]`.
+
+    Args:
+        stack: The bands. Rows that were made last are kept for `valid`.
+    """
+
+    ndim = 3
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, stack: BandStack) -> None:
+        self._stack = stack
+        self._kept: CubeRows | None = None
+        self.shape = (*stack.shape, stack.num_bands)
+        self.valid = StackValid(self)
+        """Where every band has data, bool `(H, W)`, by rows as well."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows by a slice; anything else makes the whole cube first."""
+        if isinstance(key, slice) and key.step in (None, 1):
+            return self.rows(key).bands
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All of it."""
+        return np.asarray(self._stack.whole()[0], dtype)
+
+    def rows(self, rows: slice) -> CubeRows:
+        """Rows with their validity, in blocks that a processor's cache holds."""
+        first, stop, _ = rows.indices(self.shape[0])
+        kept = self._kept
+        if kept is None or (kept.first, kept.first + len(kept.bands)) != (first, stop):
+            step = row_blocks(self._stack.shape, self._stack.num_bands)[0][1]
+            parts = [self._stack.rows(each, min(stop, each + step)) for each in range(first, stop, step)]
+            bands, valid = (np.concatenate([getattr(part, name) for part in parts]) for name in ("bands", "valid"))
+            self._kept = kept = CubeRows(first, bands, valid)
+        return kept
+
+
+class StackValid:
+    """Where a stack has data, bool `(H, W)`, by rows.
+
+    Args:
+        cube: Of the stack.
+    """
+
+    ndim = 2
+    dtype = np.dtype(bool)
+
+    def __init__(self, cube: StackCube) -> None:
+        self._cube = cube
+        self.shape = cube.shape[:2]
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows by a slice; anything else makes all of it first."""
+        if isinstance(key, slice) and key.step in (None, 1):
+            return self._cube.rows(key).valid
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All of it."""
+        return np.asarray(self._cube.rows(slice(None)).valid, dtype)
 
 
 def make_cube(

@@ -1,9 +1,6 @@
 """Maps as files: probabilities and masks as GeoTIFF, pictures as PNG."""
 
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +9,27 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import RasterioError
 
 from pipeline.files import written_beside
 from pipeline.imagery.drawing import Masks, Picture, compose, draw_overlay, to_display_size
+from pipeline.imagery.raster_rows import (
+    BLOCK_PX,
+    INSTANCES,
+    MASKS,
+    NO_DATA,
+    PROBABILITIES,
+    PROBABILITY_STEPS,
+    Numbers,
+    RasterError,
+    map_writer,
+    placeless_is_fine,
+    to_numbers,
+)
 from pipeline.scene import Georeference
-from search_space.errors import MapgroveError
-
-PROBABILITY_STEPS = 254
-NO_DATA = 255
-
-_NODATA = {"uint8": NO_DATA, "int32": 0}
 
 OVERLAY_SIDE_PX = (480, 1600)
 PANEL_SIDE_PX = (400, 900)
-
-
-class RasterError(MapgroveError, ValueError):
-    """A map that cannot be written or read."""
 
 
 @dataclass(frozen=True)
@@ -47,34 +46,46 @@ class ProbabilityMap:
 
 
 def write_probabilities(
-    path: Path, probabilities: npt.NDArray[np.float32], georeference: Georeference, classes: Sequence[str]
+    path: Path,
+    probabilities: npt.NDArray[np.float32],
+    georeference: Georeference,
+    classes: Sequence[str],
+    kind: str = "uint8",
 ) -> None:
     """Write probabilities as a tiled, compressed GeoTIFF with one named band per class; whole or not at all.
 
     A byte holds 0 to 254 for probabilities from 0 to 1, and 255 where there is no data; the file's scale tells a GIS.
+    A half holds the probability, and not-a-number where there is no data.
 
     Args:
         path: File to write.
         probabilities: float32 `(H, W, K)` in [0, 1], NaN where there is no data.
         georeference: Where the scene lies.
         classes: K names.
+        kind: "uint8" or "float16".
 
     Raises:
         RasterError: Shapes that do not belong together, or an unknown CRS.
     """
-    _check_bands(probabilities.shape, classes)
-    scale = 1.0 / PROBABILITY_STEPS
-    _write(path, lambda k: _to_bytes(probabilities[..., k]), probabilities.shape, georeference, classes, scale=scale)
+    numbers = PROBABILITIES[kind]
+    _write(path, to_numbers(probabilities, numbers), georeference, classes, numbers)
 
 
 def read_probabilities(path: Path) -> ProbabilityMap:
-    """Read what `write_probabilities` wrote, exact to half a step of 1/254.
+    """Read what `write_probabilities` wrote, exact to half a step of 1/254, or to 11 bits.
 
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    stored, classes, scaled = _read(path)
-    if not scaled:
+    try:
+        with placeless_is_fine(), rasterio.open(path) as source:
+            is_half = set(source.dtypes) == {"float32"}
+    except RasterioError as error:
+        raise RasterError(f"{path} cannot be read as a GeoTIFF", received=str(error)) from error
+    stored, classes, is_scaled = _read(path, PROBABILITIES["float16" if is_half else "uint8"])
+    if is_half:
+        return ProbabilityMap(stored, classes)
+    if not is_scaled:
         raise RasterError(f"{path} holds no probabilities", remedy="Name a file that `predict` wrote")
     probabilities = stored.astype(np.float32) / np.float32(PROBABILITY_STEPS)
     probabilities[stored == NO_DATA] = np.nan
@@ -87,8 +98,8 @@ def read_masks(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    stored, classes, scaled = _read(path)
-    if scaled or np.any((stored > 1) & (stored < NO_DATA)):
+    stored, classes, is_scaled = _read(path, MASKS)
+    if is_scaled or np.any((stored > 1) & (stored < NO_DATA)):
         raise RasterError(f"{path} holds no masks", remedy="Name a file that `predict` wrote")
     stored[stored == NO_DATA] = 0
     return stored, classes
@@ -118,7 +129,7 @@ def write_masks(
     _check_bands(masks.shape, classes)
     if valid.shape != masks.shape[:2]:
         raise RasterError("masks and the pixels with data must be of one size", received=(masks.shape, valid.shape))
-    _write(path, lambda k: np.where(valid, masks[..., k] > 0, NO_DATA), masks.shape, georeference, classes)
+    _write(path, np.where(valid[..., None], masks > 0, NO_DATA), georeference, classes, MASKS)
 
 
 def write_instances(
@@ -137,8 +148,7 @@ def write_instances(
     Raises:
         RasterError: Shapes that do not belong together, or an unknown CRS.
     """
-    _check_bands(labels.shape, classes)
-    _write(path, lambda k: labels[..., k], labels.shape, georeference, classes, dtype="int32")
+    _write(path, labels, georeference, classes, INSTANCES)
 
 
 def read_instances(path: Path) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
@@ -147,7 +157,7 @@ def read_instances(path: Path) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     Raises:
         RasterError: No such file, or one of another kind.
     """
-    stored, classes, _ = _read(path, "int32")
+    stored, classes, _ = _read(path, INSTANCES)
     return stored, classes
 
 
@@ -202,81 +212,23 @@ def write_comparison_png(path: Path, rgb: Picture, truth: Masks, predicted: Mask
 
 def _write(
     path: Path,
-    band: Callable[[int], npt.NDArray[np.integer]],
-    shape: tuple[int, ...],
+    rows: npt.NDArray[np.generic],
     georeference: Georeference,
     classes: Sequence[str],
-    *,
-    scale: float = 1.0,
-    dtype: str = "uint8",
+    numbers: Numbers,
 ) -> None:
-    height, width, count = shape
-    affine = georeference.affine(height, width)
-    profile = {
-        "driver": "GTiff",
-        "dtype": dtype,
-        "height": height,
-        "width": width,
-        "count": count,
-        "crs": _known_crs(georeference.crs),
-        "transform": None if affine is None else rasterio.Affine(*affine),
-        "nodata": _NODATA[dtype],
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "deflate",
-        "interleave": "band",
-        "bigtiff": "if_safer",
-    }
-    try:
-        with _placeless_is_fine(), written_beside(path) as beside:
-            sums = []
-            with rasterio.open(beside, "w", **profile) as target:
-                if scale != 1.0:
-                    target.scales = (scale,) * count
-                for k, name in enumerate(classes):
-                    numbers = band(k).astype(dtype, copy=False)
-                    sums.append(_sum_of(numbers))
-                    target.write(numbers, k + 1)
-                    target.set_band_description(k + 1, name)
-            _check_whole(beside, sums)
-    except RasterioError as error:
-        raise RasterError(f"{path} cannot be written", remedy="Check free space (df) and rights (ls -l)") from error
+    _check_bands(rows.shape, classes)
+    with map_writer(path, (rows.shape[0], rows.shape[1]), georeference, classes, numbers) as writer:
+        for first in range(0, len(rows), BLOCK_PX):
+            writer.write(first, rows[first : first + BLOCK_PX])
 
 
-def _check_whole(path: Path, sums: Sequence[int]) -> None:
-    """Read again what was written: GDAL tells nobody that a disk was full when it closed a file.
-
-    Raises:
-        RasterioError: It is not all there.
-    """
-    with rasterio.open(path) as source:
-        if [_sum_of(source.read(k + 1)) for k in range(len(sums))] != list(sums):
-            raise RasterioIOError(f"{path} does not hold what was written")
-
-
-def _sum_of(numbers: npt.NDArray[np.integer]) -> int:
-    return zlib.crc32(np.ascontiguousarray(numbers).data)
-
-
-def _known_crs(text: str | None) -> CRS | None:
-    try:
-        return None if text is None else CRS.from_user_input(text)
-    except CRSError as error:
-        raise RasterError("the scene's CRS is not known", received=text) from error
-
-
-def _to_bytes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    steps = np.clip(probabilities, 0.0, 1.0) * np.float32(PROBABILITY_STEPS) + np.float32(0.5)
-    stored: npt.NDArray[np.uint8] = np.where(np.isnan(steps), np.float32(NO_DATA), steps).astype(np.uint8)
-    return stored
-
-
-def _read(path: Path, dtype: str = "uint8") -> tuple[npt.NDArray[Any], tuple[str, ...], bool]:
+def _read(path: Path, numbers: Numbers) -> tuple[npt.NDArray[Any], tuple[str, ...], bool]:
     """Numbers `(H, W, K)`, the names of the bands, and whether the numbers are steps of a scale."""
     try:
-        with _placeless_is_fine(), rasterio.open(path) as source:
-            if set(source.dtypes) != {dtype} or source.nodata != _NODATA[dtype]:
+        with placeless_is_fine(), rasterio.open(path) as source:
+            is_alike = source.nodata == numbers.nodata or (np.isnan(numbers.nodata) and np.isnan(source.nodata or 0.0))
+            if set(source.dtypes) != {numbers.dtype} or not is_alike:
                 raise RasterError(f"{path} is no map of this kind", remedy="Name a file that `predict` wrote")
             stored = np.moveaxis(source.read(), 0, -1)
             classes = tuple(name or f"class {k + 1}" for k, name in enumerate(source.descriptions))
@@ -288,11 +240,3 @@ def _read(path: Path, dtype: str = "uint8") -> tuple[npt.NDArray[Any], tuple[str
 def _check_bands(shape: tuple[int, ...], classes: Sequence[str]) -> None:
     if len(shape) != 3 or shape[2] != len(classes) or 0 in shape:
         raise RasterError(f"a map of {len(classes)} classes must be (H, W, {len(classes)})", received=shape)
-
-
-@contextmanager
-def _placeless_is_fine() -> Iterator[None]:
-    """Scenes without a place on Earth are normal here, so rasterio need not warn of them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 import shapely
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -20,6 +21,7 @@ from rasterio.features import shapes
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.files import written_beside
+from pipeline.imagery.raster_rows import placeless_is_fine
 from pipeline.scene import Affine, Georeference
 from search_space.errors import MapgroveError
 
@@ -65,6 +67,22 @@ def vectorise(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], min_area_px: 
     return shapely.MultiPolygon([each for each, _ in outlines if each.area >= min_area_px])
 
 
+def vectorise_file(path: Path, k: int, min_area_px: float = 0) -> shapely.MultiPolygon:
+    """Trace a class in a file of masks, a row of pixels at a time: as `vectorise` does with all of it in memory.
+
+    Args:
+        path: As `write_masks` wrote it.
+        k: Position of the class in it.
+        min_area_px: See `vectorise`.
+    """
+    with placeless_is_fine(), rasterio.open(path) as source:
+        band = rasterio.band(source, k + 1)
+        # Without a transform coordinates are pixels. What has no data is traced too, as the file is its own mask.
+        traced = shapes(band, mask=band, connectivity=4, transform=rasterio.Affine.identity())
+        outlines = (_polygon(outline) for outline, value in traced if value == 1)
+        return shapely.MultiPolygon([each for each in outlines if each.area >= min_area_px])
+
+
 def vectorise_instances(labels: npt.NDArray[np.int32]) -> list[shapely.Polygon]:
     """Trace the outline of each instance exactly, along the edges of its pixels.
 
@@ -91,7 +109,11 @@ def _outlines(pixels: npt.NDArray[np.integer]) -> Iterator[tuple[shapely.Polygon
     if pixels.ndim != 2:
         raise PolygonError("what is traced is (H, W)", received=pixels.shape)
     for outline, value in shapes(pixels, mask=pixels > 0, connectivity=4):
-        yield shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:]), int(value)
+        yield _polygon(outline), int(value)
+
+
+def _polygon(outline: Mapping[str, Any]) -> shapely.Polygon:
+    return shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:])
 
 
 def rounded(geometry: BaseGeometry, decimals: int) -> shapely.MultiPolygon:

@@ -1,48 +1,45 @@
-"""What prediction leaves of a scene: probabilities, masks, polygons and pictures, in a folder of its own."""
+"""What a map is made of and where it comes from: scenes that can be mapped, the record of a map, its score."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.base import check_names
 from pipeline.datasets.table import open_image as open_image_dataset
-from pipeline.files import sha256_of, try_folder, write_json
+from pipeline.files import sha256_of
 from pipeline.folds.ground import Part
 from pipeline.imagery import indices as spectral
 from pipeline.imagery.alignment import measure_shifts
-from pipeline.imagery.cube import make_cube
-from pipeline.imagery.drawing import natural_colour
+from pipeline.imagery.cube import BandStack, StackCube
 from pipeline.imagery.grid import Grid
 from pipeline.imagery.rasters import (
     read_masks,
-    write_comparison_png,
-    write_masks,
-    write_overlay_png,
-    write_probabilities,
 )
-from pipeline.maps.instance_maps import INSTANCES, score_things, write_things
-from pipeline.maps.polygons import vectorise, write_geojson
+from pipeline.maps.instance_maps import score_things
 from pipeline.maps.scoring import Score, score_masks
-from pipeline.models.model_set import LoadedModelSet
 from pipeline.preparation.normalisation import Imagery
 from pipeline.preparation.prepare_scene import bands_of_the_grid
-from pipeline.preparation.prepared import PreparedDataset, PreparedScene
+from pipeline.preparation.prepared import PreparedDataset
 from pipeline.scene import DataError, Georeference
-from search_space.decode import Frozen, decode, encode, fingerprint
+from search_space.decode import Frozen, decode, fingerprint
 from search_space.errors import MapgroveError
 from search_space.polygon_score import PolygonScore
 from search_space.prediction import PredictionSettings
 from search_space.records import ScoredGround
 from search_space.study import DataSettings
 
-PROBABILITIES, MASKS, POLYGONS = "probabilities.tif", "masks.tif", "polygons.geojson"
-OVERLAY, COMPARISON = "overlay.png", "comparison.png"
+PROBABILITIES_FILE, MASKS_FILE, POLYGONS_FILE = "probabilities.tif", "masks.tif", "polygons.geojson"
+OVERLAY_FILE, COMPARISON_FILE = "overlay.png", "comparison.png"
 MAP_FILE = "map.json"
+
+MOST_VALUES = 100_000_000
+"""Of an image: one with more pixels times bands is never in memory as a whole."""
 
 
 class MapRecord(Frozen):
@@ -91,8 +88,8 @@ class ImageScene:
         id: Its file's name without the ending.
         bands: Names of the bands, indices last.
         source: SHA-256 of the file; of a scene of several files the fingerprint of theirs.
-        cube: float32 `(H, W, B)`, NaN where there is no data.
-        valid: bool `(H, W)`.
+        cube: float32 `(H, W, B)`, NaN where there is no data; of a large image made when rows of it are asked for.
+        valid: bool `(H, W)`; the same.
         georeference: Where it lies.
     """
 
@@ -123,21 +120,6 @@ class ScoredMaps:
     polygons: dict[str, PolygonScore]
 
 
-@dataclass(frozen=True)
-class WrittenMap:
-    """A scene's map on disk.
-
-    Attributes:
-        scene_id: The scene.
-        folder: Where its files are.
-        class_shares: Share of the pixels with data that each class covers; None for a map of an earlier call.
-    """
-
-    scene_id: str
-    folder: Path
-    class_shares: dict[str, float] | None
-
-
 def open_image(path: Path, data: DataSettings) -> ImageScene:
     """Read an image with the bands of a study, on the study's grid, registered as `prepare` does.
 
@@ -163,70 +145,19 @@ def open_image(path: Path, data: DataSettings) -> ImageScene:
     scene = adapter.read(scene_id, needed)
     grid = Grid.of(scene, data.grid)
     shifts = measure_shifts(scene, adapter.bands, needed)
-    cube = make_cube(scene, bands, data.indices, (), grid, shifts, adapter.bands)
+    stack = BandStack(scene, bands, data.indices, grid.shape, shifts, adapter.bands)
     files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
     source = files[0] if len(files) == 1 else fingerprint(files)
-    return ImageScene(scene_id, (*bands, *data.indices), source, cube.bands, cube.valid, grid.georeference)
+    cube, valid = _cube(stack)
+    return ImageScene(scene_id, (*bands, *data.indices), source, cube, valid, grid.georeference)
 
 
-def write_map(models: LoadedModelSet, scene: MapScene, settings: PredictionSettings, out: Path) -> WrittenMap:
-    """Predict a scene and write `out/<scene>/`; a whole map of the same models, scene and settings is kept.
-
-    Args:
-        models: One or several per class.
-        scene: What to map; of a prepared scene with labels a comparison is drawn too.
-        settings: How tiles become a map.
-        out: Folder of all maps.
-
-    Returns:
-        What was written.
-
-    Raises:
-        MapgroveError: The scene has other bands than the models read, or the folder cannot be written.
-    """
-    record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
-    if _is_kept(out / scene.id, record):
-        return WrittenMap(scene.id, out / scene.id, None)
-    models.check_bands(scene.bands)
-    folder, names = out / scene.id, models.classes
-    _check_writable(folder)
-    mapped = models.map_scene(scene, settings)
-    probabilities = mapped.probabilities
-    # NaN, where there is no data, is below every threshold.
-    masks = probabilities >= models.thresholds
-    (folder / MAP_FILE).unlink(missing_ok=True)
-    thresholds = dict(zip(names, models.thresholds.tolist(), strict=True))
-    by_class = {name: probabilities[..., k] for k, name in enumerate(names)}
-    things = write_things(folder / INSTANCES, by_class, mapped.energies, thresholds, settings, scene.georeference)
-    polygons = {
-        name: things[name] if name in things else vectorise(masks[..., k], settings.min_area_px)
-        for k, name in enumerate(names)
-    }
-    write_probabilities(folder / PROBABILITIES, probabilities, scene.georeference, names)
-    write_masks(folder / MASKS, masks, np.asarray(scene.valid), scene.georeference, names)
-    write_geojson(folder / POLYGONS, polygons, scene.georeference, masks.shape[:2], thresholds)
-    rgb = natural_colour(scene.cube, (*models.description.bands, *models.description.indices), scene.valid)
-    write_overlay_png(folder / OVERLAY, rgb, masks, names, scene.id)
-    if isinstance(scene, PreparedScene) and scene.labelled:
-        classes = [models.description.classes.index(name) for name in names]
-        write_comparison_png(folder / COMPARISON, rgb, scene.masks[..., classes], masks, names)
-    files = (PROBABILITIES, MASKS, INSTANCES, POLYGONS, OVERLAY, COMPARISON)
-    sizes = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
-    write_json(folder / MAP_FILE, encode(record.model_copy(update={"sizes_bytes": sizes})))
-    num_valid = max(1, int(np.count_nonzero(scene.valid)))
-    shares = {name: float(np.count_nonzero(masks[..., k]) / num_valid) for k, name in enumerate(names)}
-    return WrittenMap(scene.id, folder, shares)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        try_folder(folder)
-    except OSError as error:
-        raise MapgroveError(
-            f"the map's folder cannot be written: {error.strerror}",
-            received=str(folder),
-            remedy="Make room (df), see to rights (ls -l), or name another place with --out",
-        ) from error
+def _cube(stack: BandStack) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Bands and validity; of a large image what makes them when rows are asked for."""
+    if math.prod(stack.shape) * stack.num_bands <= MOST_VALUES:
+        return stack.whole()
+    cube = StackCube(stack)
+    return cast("NDArray[np.float32]", cube), cast("NDArray[np.bool_]", cube.valid)
 
 
 def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> ScoredMaps:
@@ -248,7 +179,7 @@ def score_maps(dataset: PreparedDataset, parts: Sequence[Part], maps: Path) -> S
     models = {record.models for record in records}
     if len(models) > 1:
         raise MapgroveError("the maps were drawn by different models", remedy="Run `predict` again for all scenes")
-    found = [(part, *read_masks(maps / part.id / MASKS)) for part in parts]
+    found = [(part, *read_masks(maps / part.id / MASKS_FILE)) for part in parts]
     names = found[0][2]
     unknown = [name for name in names if name not in dataset.classes]
     if unknown:
@@ -270,16 +201,6 @@ def _scored_ground(part: Part) -> ScoredGround:
     blocks = tuple((rows.start, columns.start, rows.stop, columns.stop) for rows, columns in part.windows)
     num_known = max(1, int(np.count_nonzero(part.scene.known)))
     return ScoredGround(scene=part.id, blocks_px=blocks, known_share=int(np.count_nonzero(part.known)) / num_known)
-
-
-def _is_kept(folder: Path, wanted: MapRecord) -> bool:
-    """Whether a map of the same origin lies there, with every file as it was written."""
-    try:
-        kept = read_map_record(folder)
-        whole = all((folder / name).stat().st_size == size for name, size in kept.sizes_bytes.items())
-    except (MapgroveError, OSError):
-        return False
-    return whole and kept.model_copy(update={"sizes_bytes": {}}) == wanted
 
 
 def read_map_record(folder: Path) -> MapRecord:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline.backend import free_device_bytes
 from pipeline.files import sha256_of
+from pipeline.models.passes import Layers, Pass, joined, layers_of, passes_of, shares_of, sized
 from pipeline.networks.prediction import Predictor, has_energy, model_predictor, predict_scene
-from pipeline.preparation.normalisation import BandScaling, Imagery, Normalisation
+from pipeline.preparation.normalisation import Imagery
 from search_space.decode import decode
 from search_space.errors import MapgroveError
-from search_space.prediction import PredictionSettings, tiling_for
+from search_space.prediction import PredictionSettings
 from search_space.records import ModelMember, ModelSet
 from search_space.study import Study
 
@@ -25,7 +28,11 @@ MODEL_SET_FILE = "model_set.json"
 STUDY_FILE = "study.json"
 
 MOST_KEPT_BYTES = 1 << 30
-"""Of model files: so many are loaded once and kept in memory, further ones are loaded anew for each scene."""
+"""Of model files: so many are loaded once and kept in memory, further ones are loaded anew for each scene, and never
+more than so many at once."""
+
+MOST_TILES, MOST_TILES_ON_DEVICE = 16, 64
+"""At a time, on a processor and on an accelerator: more are no faster."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -70,10 +77,12 @@ class LoadedModelSet:
         description: What is in the set.
         predictor_of: Gives the network of a member, from scaled tiles to probabilities `(N, t, t, 1)`; where it maps
             the energy too, that is a second channel.
+        size_of: Bytes of a member's file.
     """
 
     description: ModelSet
     predictor_of: Callable[[ModelMember], Predictor]
+    size_of: Callable[[ModelMember], int] = lambda _: 0
 
     @classmethod
     def open(cls, folder: Path) -> "LoadedModelSet":
@@ -97,7 +106,7 @@ class LoadedModelSet:
             _check_numbers(member, len(description.bands) + len(description.indices), folder)
         for member in description.members:
             _check_file(member, folder)
-        return cls(description, _Shelf(folder))
+        return cls(description, _Shelf(folder), lambda member: (folder / member.file).stat().st_size)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -126,48 +135,39 @@ class LoadedModelSet:
         return self.map_scene(scene, settings.model_copy(update={"instances": ()})).probabilities
 
     def map_scene(self, scene: Imagery, settings: PredictionSettings) -> SceneMap:
-        """Map every class of the set: the mean of what its members say, each with the bands scaled as in its training.
-
-        Members are taken one after the other, so beside the result memory holds one map of one class.
+        """Map every class of the set in memory: the mean of what its members say, each with its own scaling and tiles.
 
         Args:
             scene: Bands in the models' order.
-            settings: How tiles become a map; each model takes its own patch size where `tile_px` is 0,
-                and the overlap that its context asks for where none is given; one that was made by a recipe takes
-                what that says. Of the classes in `instances` the energy is kept, the mean over those that map it.
+            settings: How tiles become a map; see `passes_of`. Of the classes in `instances` the energy is kept, the
+                mean over those that map it.
         """
-        maps = np.full((*scene.valid.shape, len(self.classes)), np.nan, np.float32)
-        energies: dict[str, NDArray[np.float32]] = {}
-        if not np.any(scene.valid):
-            return SceneMap(maps, energies)
-        # Members of one normalisation share the scaling; where it is the scene's own, the scene is read for it.
-        scalings: dict[Normalisation, BandScaling] = {}
-        for k, name in enumerate(self.classes):
-            wants_energy = name in settings.instances
-            total, num_deep = np.zeros((*scene.valid.shape, 2 if wants_energy else 1), np.float32), 0
-            members = self.description.members_of(name)
-            for member in members:
-                blended = self._blended(member, scene, settings, scalings)[..., : total.shape[-1]]
-                total[..., : blended.shape[-1]] += blended
-                num_deep += blended.shape[-1] - 1
-            maps[..., k] = total[..., 0] / len(members)
-            if num_deep:
-                energies[name] = np.asarray(total[..., 1] / num_deep, np.float32)
-        return SceneMap(maps, energies)
+        layers = layers_of(self.description, settings)
+        maps = np.full((*scene.valid.shape, layers.num), np.nan, np.float32)
+        if np.any(scene.valid):
+            maps[np.asarray(scene.valid)] = 0.0
+            for each in self.passes(settings):
+                maps[..., each.layers] += predict_scene(
+                    self.predictor(each, layers), scene, each.normalisation.for_scene(scene), each.tiling
+                )
+        num = len(layers.classes)
+        return SceneMap(maps[..., :num], {name: maps[..., num + k] for k, name in enumerate(layers.energies)})
 
-    def _blended(
-        self,
-        member: ModelMember,
-        scene: Imagery,
-        settings: PredictionSettings,
-        scalings: dict[Normalisation, BandScaling],
-    ) -> NDArray[np.float32]:
-        """What one member says: its probabilities and, where it maps it, the energy, `(H, W, 1 or 2)`."""
-        normalisation = Normalisation(member.candidate.plan.scaling, member.numbers)
-        if normalisation not in scalings:
-            scalings[normalisation] = normalisation.for_scene(scene)
-        tiling = tiling_for(member.candidate, settings.shaped_as(member.prediction))
-        return predict_scene(self.predictor_of(member), scene, scalings[normalisation], tiling)
+    def passes(self, settings: PredictionSettings) -> list[Pass]:
+        """In how few passes over an image all layers are mapped; see `passes_of` and `sized`."""
+        found = passes_of(self.description, settings, self.size_of, MOST_KEPT_BYTES)
+        if all(each.tiling.batch_size for each in found):
+            return found
+        device_bytes = free_device_bytes()
+        free_bytes = psutil.virtual_memory().available if device_bytes is None else device_bytes
+        most = MOST_TILES if device_bytes is None else MOST_TILES_ON_DEVICE
+        bands = (*self.description.bands, *self.description.indices)
+        return [sized(each, bands, free_bytes, most) for each in found]
+
+    def predictor(self, of_pass: Pass, layers: Layers) -> Predictor:
+        """What all members of a pass say together, of its layers; their networks are loaded."""
+        predictors = [self.predictor_of(member) for member in of_pass.members]
+        return joined(of_pass, predictors, layers, shares_of(self.description, layers))
 
 
 class _Shelf:

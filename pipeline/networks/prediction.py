@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from pipeline.preparation.normalisation import BandScaling, Imagery
 from search_space.errors import MapgroveError
 from search_space.prediction import Tiling
-from smoothing.blending import blend
-from smoothing.errors import PredictorNumberError
+from smoothing.blending import Progress, stream
+from smoothing.errors import BlendingError, PredictorNumberError
+from smoothing.settings import Blending
+from smoothing.streams import ArraySink, Sink
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -65,6 +67,27 @@ class NoNumbersError(MapgroveError):
     """A model predicts what is no finite number."""
 
 
+class ScaledRows:
+    """A scene as blending reads it: rows, each scaled once.
+
+    Args:
+        scene: Bands and validity; of each rows are taken by a slice.
+        scaling: How its bands are scaled.
+    """
+
+    is_slow = True
+
+    def __init__(self, scene: Imagery, scaling: BandScaling) -> None:
+        self._scene = scene
+        self._scaling = scaling
+        height, width, num_bands = scene.cube.shape
+        self.shape: tuple[int, int, int] = (height, width, num_bands)
+
+    def read(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Rows with 0 where there is no data, and where there is."""
+        return self._scaling.apply(self._scene.cube[rows]), np.asarray(self._scene.valid[rows])
+
+
 def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tiling: Tiling) -> NDArray[np.float32]:
     """Predict one scene by blended tiles.
 
@@ -81,18 +104,40 @@ def predict_scene(predict: Predictor, scene: Imagery, scaling: BandScaling, tili
         NoNumbersError: The model predicts NaN or infinity.
         MapgroveError: It predicts another shape than its tiles.
     """
+    sink = ArraySink(scene.cube.shape[0])
+    predict_rows(predict, scene, scaling, tiling, sink)
+    return sink.result
+
+
+def predict_rows(
+    predict: Predictor,
+    scene: Imagery,
+    scaling: BandScaling,
+    tiling: Tiling,
+    sink: Sink,
+    *,
+    first_row: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Predict one scene row by row, in memory that its width decides.
+
+    Args:
+        predict: See `predict_scene`.
+        scene: See `predict_scene`.
+        scaling: See `predict_scene`.
+        tiling: See `predict_scene`.
+        sink: Takes the rows of the map in order.
+        first_row: Those before are there already.
+        progress: Told how many tiles are done, of how many.
+
+    Raises:
+        NoNumbersError: The model predicts NaN or infinity.
+        MapgroveError: It predicts another shape than its tiles.
+    """
+    source, blending = ScaledRows(scene, scaling), Blending(**tiling._asdict())
     try:
-        return blend(
-            scene.cube,
-            lambda tiles: predict(scaling.apply(tiles)),
-            tile_px=tiling.tile_px,
-            margin_px=tiling.margin_px,
-            overlap=tiling.overlap,
-            symmetries=tiling.symmetries,
-            batch_size=tiling.batch_size,
-            valid=np.asarray(scene.valid),
-        )
+        stream(source, predict, sink, blending, first_row=first_row, progress=progress)
     except PredictorNumberError as error:
         raise NoNumbersError(str(error)) from error
-    except ValueError as error:
+    except BlendingError as error:
         raise MapgroveError(str(error)) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from pipeline.files import written_beside
 logger = logging.getLogger(__name__)
 
 PIXELS_PER_SCENE = 200_000
+ROWS = 256
+"""So many are looked at at a time."""
+
 SAMPLES = ".samples"
 """Folder beside the scenes; no scene can be called so."""
 
@@ -57,17 +61,31 @@ def kept_sample(cube: NDArray[np.float32], valid: NDArray[np.bool_], folder: Pat
 
 def _positions(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     """One pixel of each run of n, at random: every n-th would be of the same few columns, which may be odd ones."""
-    positions = np.flatnonzero(valid)
-    step = max(1, -(-len(positions) // PIXELS_PER_SCENE))
-    first = np.arange(0, len(positions), step)
-    lengths = np.minimum(step, len(positions) - first)
-    chosen: NDArray[np.int64] = positions[first + np.random.default_rng(0).integers(lengths)]
-    return chosen
+    blocks = [slice(first, first + ROWS) for first in range(0, valid.shape[0], ROWS)]
+    ends = np.cumsum([0, *(np.count_nonzero(valid[rows]) for rows in blocks)])
+    num = int(ends[-1])
+    step = max(1, -(-num // PIXELS_PER_SCENE))
+    first = np.arange(0, num, step)
+    lengths = np.minimum(step, num - first)
+    chosen = first + np.random.default_rng(0).integers(lengths)
+    # Of those with data, counted from the first row on; found again block by block.
+    places = np.searchsorted(chosen, ends)
+    found = [
+        np.flatnonzero(valid[rows])[chosen[places[n] : places[n + 1]] - ends[n]] + rows.start * valid.shape[1]
+        for n, rows in enumerate(blocks)
+    ]
+    return np.concatenate(found)
 
 
 def _read(cube: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
     rows, columns = np.unravel_index(positions, cube.shape[:2])
-    return np.ascontiguousarray(np.asarray(cube[rows, columns], dtype=np.float32).T)
+    starts = np.arange(0, cube.shape[0], ROWS)
+    ends = [*np.searchsorted(rows, starts), len(rows)]
+    pixels = np.empty((len(positions), cube.shape[2]), np.float32)
+    for start, (first, last) in zip(starts, pairwise(ends), strict=True):
+        if last > first:
+            pixels[first:last] = cube[start : start + ROWS][rows[first:last] - start, columns[first:last]]
+    return np.ascontiguousarray(pixels.T)
 
 
 def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:

@@ -123,6 +123,26 @@ def training_cost(
     )
 
 
+def prediction_bytes(graph: Graph, tile_px: int, batch_size: int) -> int:
+    """Memory of one prediction in single precision: weights, and the signals that layers to come still need.
+
+    Args:
+        graph: The network.
+        tile_px: Side length of a tile.
+        batch_size: Tiles per call.
+    """
+    side = graph.padded_px(tile_px)
+    last_use = {source: number for number, node in enumerate(graph.nodes) for source in node.inputs}
+    live, peak = 0, 0
+    sizes: dict[int, int] = {}
+    for number, node in enumerate(graph.nodes):
+        sizes[number] = node.signal.channels * node.signal.positions(side, side) * batch_size * BYTES
+        live += sizes[number]
+        peak = max(peak, live + _num_scores(node, side) * batch_size * BYTES)
+        live -= sum(sizes[source] for source in set(node.inputs) if last_use[source] == number)
+    return graph.num_parameters * BYTES + peak
+
+
 def _num_snapshots(averaging: Averaging) -> int:
     """Copies of the weights in single precision; of those whose mean is wanted there is a sum in double precision."""
     if not isinstance(averaging, SnapshotAverage):

@@ -47,17 +47,18 @@ def test_what_a_study_sets_is_kept_and_what_it_leaves_open_comes_from_the_networ
     assert context_px < 32
 
     settings = PredictionSettings(symmetries="flips", batch_size=3)
-    assert tiling_for(near, settings) == (128, 0, max(0.25, 2 * context_px / 128), "flips", 3)
+    overlap = max(0.25, 2 * context_px / 128)
+    assert tiling_for(near, settings) == (128, 0, overlap, "flips", 3, "mean", "spline", "snap")
     assert tiling_for(near, PredictionSettings(overlap=0.75)).overlap == 0.75
     assert tiling_for(near, PredictionSettings(overlap=0.0)).overlap == 0.0
     assert tiling_for(candidate(128, bottom={"kind": "attention"}), PredictionSettings()).overlap == 0.5
 
 
 def test_a_recipe_says_how_its_tiles_are_cut_and_the_study_the_rest() -> None:
-    ours = PredictionSettings(overlap=0.5, symmetries="none", batch_size=3, min_area_px=7)
-    theirs = PredictionSettings(tile_px=96, symmetries="flips")
+    ours = PredictionSettings(overlap=0.5, symmetries="none", window="hann", batch_size=3, min_area_px=7)
+    theirs = PredictionSettings(tile_px=96, symmetries="flips", average="geometric", borders="beyond")
 
     both = ours.shaped_as(theirs)
 
-    assert both == PredictionSettings(tile_px=96, overlap=None, symmetries="flips", batch_size=3, min_area_px=7)
+    assert both == theirs.model_copy(update={"batch_size": 3, "min_area_px": 7})
     assert ours.shaped_as(None) == ours

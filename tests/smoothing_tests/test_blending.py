@@ -1,24 +1,36 @@
 """Identities that blending must keep for every shape, window, overlap and set of symmetries."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoothing.blending import blend
+from smoothing.blending import blend, num_tiles, stream
 from smoothing.errors import BlendingError, PredictorNumberError, PredictorShapeError
+from smoothing.settings import Blending
+from smoothing.streams import ArraySink, ArraySource
 from smoothing.symmetries import SYMMETRIES
+from smoothing.tiling import BORDERS
 from smoothing.windows import WINDOWS
 
 SIDES = st.sampled_from([1, 2, 3, 5, 7, 11, 13, 16, 23, 31, 47, 67, 89, 90, 149, 150])
+EXACT = ("none", "flips", "d4")
 SETTINGS = st.fixed_dictionaries(
     {
         "tile_px": st.sampled_from([1, 2, 7, 16, 31, 32]),
         "overlap": st.sampled_from([0.0, 0.25, 0.5, 0.7]),
-        "symmetries": st.sampled_from(sorted(SYMMETRIES)),
+        "symmetries": st.sampled_from(EXACT),
         "window": st.sampled_from(sorted(WINDOWS)),
+        "power": st.sampled_from([None, 0.5, 3.0]),
+        "borders": st.sampled_from(BORDERS),
+        "average": st.sampled_from(["mean", "median"]),
         "batch_size": st.sampled_from([1, 3, 16]),
     }
+)
+ALL_SETTINGS = st.builds(
+    lambda options, symmetries: {**options, "symmetries": symmetries}, SETTINGS, st.sampled_from(sorted(SYMMETRIES))
 )
 THOROUGH = settings(max_examples=60, deadline=None)
 
@@ -50,22 +62,22 @@ def test_the_identity_gives_the_image_back(height, width, options):
 
 
 @THOROUGH
-@given(SIDES, st.sampled_from([1, 3, 17, 61]), SETTINGS)
-def test_a_constant_stays_constant_up_to_the_corners(height, width, options):
-    options = slow_enough(height, width, options)
+@given(SIDES, st.sampled_from([1, 3, 17, 61]), ALL_SETTINGS, st.sampled_from(["mean", "median", "geometric"]))
+def test_a_constant_stays_constant_up_to_the_corners(height, width, options, average):
+    options = {**slow_enough(height, width, options), "average": average}
 
     def constant(tiles):
         return np.full((*tiles.shape[:3], 3), 0.7, np.float32)
 
     result = blend(random_image(height, width), constant, **options)
     assert result.shape == (height, width, 3)
-    np.testing.assert_allclose(result, 0.7, rtol=1e-6)
+    np.testing.assert_allclose(result, 0.7, rtol=2e-6)
 
 
 @THOROUGH
 @given(SIDES, st.sampled_from([1, 3, 17, 61]), SETTINGS)
 def test_linear_predictors_commute_with_blending(height, width, options):
-    options = slow_enough(height, width, options)
+    options = {**slow_enough(height, width, options), "average": "mean"}
     matrix = np.array([[0.3, -1.0, 2.0], [0.5, 0.25, -0.1]], np.float32)
     image = random_image(height, width)
     mixed = blend(image, lambda tiles: tiles @ matrix, **options)
@@ -73,13 +85,13 @@ def test_linear_predictors_commute_with_blending(height, width, options):
 
 
 @THOROUGH
-@given(st.data(), SIDES, st.sampled_from([1, 2, 5, 30, 61]), SETTINGS)
+@given(st.data(), SIDES, st.sampled_from([1, 2, 5, 30, 61]), ALL_SETTINGS)
 def test_turning_the_image_turns_the_result(data, height, width, options):
     """For any predictor, also one that is not the same after a turn, as tiles lie symmetrically."""
     options = slow_enough(height, width, options)
     if options["symmetries"] == "none":
-        options["symmetries"] = "d4"
-    view = data.draw(st.sampled_from(SYMMETRIES[options["symmetries"]]))
+        options = {**options, "symmetries": "d4"}
+    view = data.draw(st.sampled_from(SYMMETRIES[options["symmetries"]].upright))
 
     def turn(array):
         return view.forward(array[None])[0]
@@ -206,17 +218,18 @@ def test_a_changing_number_of_classes_is_refused():
             blend(random_image(40, 40), fickle, tile_px=16, batch_size=1, symmetries=symmetries)
 
 
-@pytest.mark.parametrize("symmetries", sorted(SYMMETRIES))
+@pytest.mark.parametrize("symmetries", EXACT)
+@pytest.mark.parametrize("average", ["mean", "median", "geometric"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_number_is_reported_with_its_place(symmetries, bad):
+def test_a_bad_number_is_reported_with_its_place(symmetries, average, bad):
     image = random_image(50, 70)
     image[33, 61, 1] = 1000.0
 
     def sick(tiles):
-        return np.where(tiles > 500.0, np.float32(bad), tiles)
+        return np.where(tiles > 500.0, np.float32(bad), np.abs(tiles))
 
     with pytest.raises(PredictorNumberError, match=r"of class 1 at \(row, column\) \(33, 61\)"):
-        blend(image, sick, tile_px=16, symmetries=symmetries)
+        blend(image, sick, tile_px=16, symmetries=symmetries, average=average)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +238,15 @@ def test_a_bad_number_is_reported_with_its_place(symmetries, bad):
         ({"tile_px": 0}, "`tile_px`"),
         ({"overlap": 1.0}, r"`overlap` must be in \[0, 1\)"),
         ({"overlap": -0.1}, "`overlap`"),
-        ({"symmetries": "d8"}, "none, flips, d4"),
-        ({"window": "round"}, "spline, hann, flat"),
+        ({"symmetries": "d3"}, "none, flips, d4, d8"),
+        ({"average": "mode"}, "mean, geometric, median"),
+        ({"window": "round"}, "spline, hann, gaussian, cosine, flat"),
+        ({"power": 0.0}, "`power` must be a number above 0. Received 0.0"),
+        ({"power": float("inf")}, "`power` must be a number above 0"),
+        ({"borders": "open"}, "snap, beyond"),
+        ({"region": (slice(0, 10), slice(0, 9))}, "`region` must be two slices within the image of 9 x 9 px"),
+        ({"region": (slice(3, 3), slice(0, 9))}, "`region`"),
+        ({"region": (slice(0, 9, 2), slice(0, 9))}, "`region`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"valid": np.ones((3, 3), bool)}, "`valid`"),
     ],
@@ -276,3 +296,237 @@ def test_a_margin_shows_the_neighbours_and_beyond_the_border_the_mirrored_image(
 def test_a_margin_must_leave_something_of_the_tile(margin_px):
     with pytest.raises(BlendingError, match="`margin_px` must leave something of a tile of 16 px"):
         blend(random_image(20, 20), identity, tile_px=16, margin_px=margin_px)
+
+
+def smooth_image(height, width):
+    y, x = np.mgrid[:height, :width] / 20.0
+    return np.stack([np.sin(x) * np.cos(y), np.cos(0.7 * x + y)], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("average", ["mean", "median"])
+@pytest.mark.parametrize("shape", [(90, 131), (31, 67), (8, 5)])
+@pytest.mark.parametrize("margin_px", [0, 5])
+def test_turns_by_45_degrees_give_a_smooth_image_back_within_what_interpolation_loses(average, shape, margin_px):
+    image = smooth_image(*shape)
+
+    def inner(tiles):
+        return tiles[:, margin_px : tiles.shape[1] - margin_px, margin_px : tiles.shape[1] - margin_px]
+
+    result = blend(image, inner, tile_px=32, margin_px=margin_px, symmetries="d8", average=average)
+    # A straight line between pixels misses a wave of 20 px per radian by 1 / 8 / 400; there and back, along both axes.
+    np.testing.assert_allclose(result[2:-2, 2:-2], image[2:-2, 2:-2], atol=0.003)
+    np.testing.assert_allclose(result, image, atol=0.03)
+
+
+def test_a_view_at_45_degrees_says_nothing_of_what_it_did_not_see():
+    """A predictor that knows only how far a pixel lies from the middle of what it sees."""
+    places = np.abs(np.arange(33) - 16)
+    distance = np.maximum(places[:, None], places)[None, :, :, None].astype(np.float32)
+
+    def said(tiles):
+        return np.broadcast_to(distance, (*tiles.shape[:3], 1))
+
+    result = blend(np.zeros((33, 33, 1), np.float32), said, tile_px=33, symmetries="d8", window="flat")
+    # At the middle of a side both see: upright it is at the border, at 45° on the way to it.
+    y, x = np.mgrid[-16:17, -16:17]
+    upright, diagonal = np.maximum(abs(y), abs(x)), (abs(y) + abs(x)) * np.sqrt(0.5)
+    mean = np.where(diagonal <= 16, (upright + diagonal) / 2, upright)
+    # Between pixels a fold is cut straight.
+    np.testing.assert_allclose(result[..., 0], mean, atol=0.3)
+    np.testing.assert_allclose(result[[0, 0, -1, -1], [0, -1, 0, -1], 0], 16.0, rtol=1e-6)
+
+
+def test_without_data_nothing_spreads_through_turns_by_45_degrees():
+    image = smooth_image(90, 130)
+    valid = np.ones((90, 130), bool)
+    valid[20:50, 30:70] = valid[60, 60] = False
+    holey = np.where(valid[..., None], image, np.float32(np.nan))
+    for average in ("mean", "median"):
+        result = blend(holey, identity, tile_px=32, symmetries="d8", valid=valid, average=average)
+        assert np.isnan(result[~valid]).all()
+        np.testing.assert_allclose(result[valid], image[valid], atol=0.03)
+
+
+@THOROUGH
+@given(SIDES, st.sampled_from([1, 5, 37, 60]), SETTINGS, st.data())
+def test_a_region_with_real_neighbours_gives_its_part_of_the_image_back(height, width, options, data):
+    options = slow_enough(height, width, options)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    region = (slice(top, data.draw(st.integers(top + 1, height))), slice(left, data.draw(st.integers(left + 1, width))))
+    image = random_image(height, width)
+    result = blend(image, identity, region=region, **options)
+    np.testing.assert_allclose(result, image[region], atol=1e-5)
+
+
+def test_tiles_at_the_border_of_a_region_see_what_lies_beyond():
+    image = np.arange(60, dtype=np.float32)[None, :, None] * np.ones((60, 1, 1), np.float32)
+    seen = []
+
+    def inner(tiles):
+        seen.extend(tiles[:, 0, :, 0].tolist())
+        return tiles[:, 4:-4, 4:-4]
+
+    region = (slice(20, 40), slice(20, 40))
+    blend(image, inner, tile_px=18, margin_px=4, symmetries="none", batch_size=1, region=region)
+    assert list(range(16, 34)) in seen
+    assert list(range(26, 44)) in seen
+    seen.clear()
+    blend(image, inner, tile_px=18, margin_px=4, symmetries="none", batch_size=1, region=region, borders="beyond")
+    assert list(range(11, 29)) in seen
+
+
+def test_the_geometric_mean_and_the_median_are_those_of_the_views():
+    image = np.abs(random_image(16, 16)) + 0.1
+
+    def slanted(tiles):
+        return tiles * np.linspace(0.5, 2.0, 16, dtype=np.float32)[:, None, None]
+
+    views = SYMMETRIES["d4"].upright
+    said = np.stack([view.inverse(slanted(view.forward(image[None])))[0] for view in views])
+    for average, oracle in (
+        ("mean", said.mean(axis=0)),
+        ("geometric", np.prod(said.astype(np.float64), axis=0) ** (1 / 8)),
+        ("median", np.median(said, axis=0)),
+    ):
+        np.testing.assert_allclose(blend(image, slanted, tile_px=16, average=average), oracle, rtol=1e-5)
+
+
+def test_of_a_geometric_mean_one_zero_makes_zero_and_less_is_refused():
+    image = np.ones((16, 16, 1), np.float32)
+    image[3, 5] = 0.0
+    result = blend(image, identity, tile_px=8, average="geometric")
+    np.testing.assert_allclose(result, image, atol=1e-6)
+    with pytest.raises(BlendingError, match=r"not below 0\. Received -1 of the predictor"):
+        blend(-image, identity, tile_px=8, average="geometric")
+
+
+def test_one_side_says_nothing_less_with_a_window_of_any_power():
+    image = random_image(60, 40)
+    for window in WINDOWS:
+        np.testing.assert_allclose(blend(image, identity, tile_px=16, window=window, power=300.0), image, rtol=1e-4)
+
+
+class Slow(ArraySource):
+    """An image that is read once, row by row."""
+
+    is_slow = True
+
+    def __init__(self, image, valid=None):
+        super().__init__(image, valid)
+        self.reads = []
+
+    def read(self, rows):
+        self.reads.append((rows.start, rows.stop))
+        return super().read(rows)
+
+
+class Rows(ArraySink):
+    """Takes note of what it gets."""
+
+    def __init__(self, num_rows):
+        super().__init__(num_rows)
+        self.places = []
+
+    def write(self, first_row, rows):
+        self.places.append((first_row, first_row + len(rows)))
+        super().write(first_row, rows)
+
+
+@THOROUGH
+@given(SIDES, st.sampled_from([1, 5, 37, 60]), ALL_SETTINGS, st.sampled_from([0, 3]), st.booleans(), st.integers(0, 9))
+def test_a_stream_is_the_map_of_the_whole_image(height, width, options, margin_px, is_holey, seed):
+    options = slow_enough(height, width, options)
+    options = {**options, "tile_px": options["tile_px"] + 2 * margin_px, "margin_px": margin_px}
+    image = random_image(height, width)
+    rng = np.random.default_rng(seed)
+    valid = rng.random((height, 1)) * rng.random((1, width)) > 0.3 if is_holey else None
+
+    def inner(tiles):
+        side = tiles.shape[1] - margin_px
+        return crooked(tiles)[:, margin_px:side, margin_px:side]
+
+    source, sink = Slow(image, valid), Rows(height)
+    stream(source, inner, sink, Blending(**options))
+    np.testing.assert_array_equal(sink.result, blend(image, inner, valid=valid, **options))
+    edges = [0, *(stop for _, stop in sink.places)]
+    assert sink.places == list(pairwise(edges))
+    assert edges[-1] == height
+
+
+def test_a_stream_reads_no_row_twice_and_never_much_at_a_time():
+    source, sink = Slow(random_image(500, 30)), Rows(500)
+    stream(source, identity, sink, Blending(tile_px=32, margin_px=0, batch_size=2))
+    assert [start for start, _ in source.reads[1:]] == [stop for _, stop in source.reads[:-1]]
+    assert source.reads[-1][1] == 500
+    assert max(stop - start for start, stop in source.reads) <= 32
+    assert max(stop - start for start, stop in sink.places) <= 32
+
+
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_where_data_is_sparse_few_rows_are_open(batch_size):
+    """Tiles that wait for others to fill their batch would keep the whole map in memory."""
+    valid = np.zeros((4000, 40), bool)
+    valid[::400, 3] = True
+    sink = Rows(4000)
+    stream(Slow(np.ones((4000, 40, 1), np.float32), valid), identity, sink, Blending(tile_px=16, batch_size=batch_size))
+    np.testing.assert_array_equal(sink.result[..., 0], np.where(valid, 1.0, np.nan))
+    assert max(stop - start for start, stop in sink.places) <= 16 * (3 + batch_size // 4)
+
+
+@pytest.mark.parametrize("first_row", [0, 1, 8, 37, 99, 100])
+@pytest.mark.parametrize("symmetries", ["none", "d8"])
+def test_a_stream_that_goes_on_gives_the_rows_that_were_missing(first_row, symmetries):
+    image = random_image(100, 50)
+    options = {"tile_px": 16, "symmetries": symmetries, "batch_size": 5}
+    whole, calls = blend(image, crooked, **options), []
+
+    def counted(tiles):
+        calls.append(1)
+        return crooked(tiles)
+
+    sink = Rows(100)
+    stream(Slow(image), counted, sink, Blending(**options), first_row=first_row)
+    if first_row < 100:
+        np.testing.assert_allclose(sink.result[first_row:], whole[first_row:], atol=1e-6)
+        assert sink.places[0][0] == first_row
+    else:
+        assert not sink.places
+        assert not calls
+    if first_row >= 37:
+        assert len(calls) < 0.75 * SYMMETRIES[symmetries].num_views * -(-num_tiles((100, 50), tile_px=16) // 5)
+
+
+def test_a_stream_goes_on_only_within_its_map():
+    with pytest.raises(BlendingError, match=r"`first_row` must be in the map of 40 rows\. Received 41"):
+        stream(Slow(random_image(40, 9)), identity, Rows(40), Blending(tile_px=8), first_row=41)
+
+
+@pytest.mark.parametrize("wrong", ["read", "write"])
+def test_what_goes_wrong_with_reading_and_writing_is_told(wrong):
+    class Failing(Slow):
+        def read(self, rows):
+            if wrong == "read" and rows.start > 40:
+                raise OSError("the disk is gone")
+            return super().read(rows)
+
+    class Full(Rows):
+        def write(self, first_row, rows):
+            if wrong == "write" and first_row > 40:
+                raise OSError("the disk is gone")
+            super().write(first_row, rows)
+
+    sink = Full(200)
+    with pytest.raises(OSError, match="the disk is gone"):
+        stream(Failing(random_image(200, 20)), identity, sink, Blending(tile_px=16, batch_size=2))
+    assert sink.places
+    assert sink.places[-1][1] < 200
+
+
+def test_progress_ends_with_all_tiles_also_where_some_have_no_data():
+    valid = np.zeros((200, 40), bool)
+    valid[50:90] = True
+    told = []
+    blend(random_image(200, 40), identity, tile_px=16, valid=valid, progress=lambda *each: told.append(each))
+    assert told == sorted(set(told))
+    assert told[-1][0] == told[-1][1] == num_tiles((200, 40), tile_px=16)
+    assert len(told) > 3

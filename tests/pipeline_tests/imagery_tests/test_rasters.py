@@ -9,8 +9,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.imagery.drawing import DrawingError
+from pipeline.imagery.raster_rows import RasterError
 from pipeline.imagery.rasters import (
-    RasterError,
     read_masks,
     read_probabilities,
     write_comparison_png,
@@ -41,6 +41,17 @@ def test_probabilities_come_back_within_half_a_step(tmp_path, place):
     np.testing.assert_allclose(found.probabilities, values, atol=0.5 / 254 + 1e-6)
     np.testing.assert_array_equal(found.probabilities[0, :2], [[0.0, 1.0], [1.0, 0.0]])
     assert [each.name for each in (tmp_path / "a").iterdir()] == ["p.tif"]
+
+
+def test_probabilities_as_halves_come_back_to_eleven_bits(tmp_path):
+    values = probabilities()
+    write_probabilities(tmp_path / "p.tif", values, UTM, CLASSES, "float16")
+    found = read_probabilities(tmp_path / "p.tif")
+    assert (found.classes, found.probabilities.dtype) == (CLASSES, np.float32)
+    np.testing.assert_array_equal(found.probabilities, values.astype(np.float16).astype(np.float32))
+    with rasterio.open(tmp_path / "p.tif") as source:
+        assert source.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "16"
+        assert np.isnan(source.nodata)
 
 
 @contextmanager

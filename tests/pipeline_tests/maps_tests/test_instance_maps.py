@@ -17,7 +17,8 @@ from pipeline.files import write_json
 from pipeline.folds.ground import BlockGrid, Part
 from pipeline.imagery.outlines import OUTLINES
 from pipeline.imagery.rasters import read_instances, read_masks
-from pipeline.maps.scene_maps import read_map_record, score_maps, write_map
+from pipeline.maps.map_writing import write_map
+from pipeline.maps.scene_maps import read_map_record, score_maps
 from pipeline.models.model_set import LoadedModelSet
 from pipeline.networks.builder import build_model
 from pipeline.networks.prediction import Predictor, has_energy, model_predictor
@@ -39,7 +40,7 @@ TERRACE = [box(4, 4, 14, 16), box(14, 4, 26, 16)]
 
 SHED = box(32, 20, 36, 24)
 HOUSES = [*TERRACE, SHED]
-PLAIN = PredictionSettings(tile_px=16, symmetries="none")
+PLAIN = PredictionSettings(tile_px=16, symmetries="none", batch_size=16)
 APART = PLAIN.model_copy(update={"instances": ("house",), "marker_energy": 0.5})
 
 Tiles = NDArray[np.float32]
@@ -66,7 +67,7 @@ def models(*predictors: Predictor) -> LoadedModelSet:
         data_fingerprint="f",
         classes=("house",),
         bands=("band1", "band2"),
-        members=tuple(member(rank) for rank in range(len(predictors))),
+        members=tuple(member(rank, energy=each is not bright) for rank, each in enumerate(predictors)),
         maps=(ClassMap(class_name="house", threshold=0.5),),
     )
     return LoadedModelSet(description, lambda each: predictors[each.rank])
@@ -242,7 +243,7 @@ def test_masks_and_energy_come_in_one_pass(network: Any) -> None:
 def test_a_set_of_files_maps_its_energy(network: Any, by_polygons: PreparedDataset, tmp_path: Path) -> None:
     (tmp_path / "set" / "house").mkdir(parents=True)
     network.save(tmp_path / "set" / "house" / "0.keras")
-    write_json(tmp_path / "set" / "model_set.json", encode(models(bright).description))
+    write_json(tmp_path / "set" / "model_set.json", encode(models(bright_and_high).description))
     scene = by_polygons.scene("a")
     loaded = LoadedModelSet.open(tmp_path / "set")
     mapped = loaded.map_scene(scene, APART)

@@ -16,8 +16,9 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.segmentation import watershed
 
+from pipeline.imagery.raster_rows import RasterError
 from pipeline.imagery.rasterise import rasterise
-from pipeline.imagery.rasters import RasterError, read_instances, read_masks, write_instances, write_masks
+from pipeline.imagery.rasters import read_instances, read_masks, write_instances, write_masks
 from pipeline.maps.instances import InstanceError, depths, described, instances
 from pipeline.maps.polygons import PolygonError, vectorise, vectorise_instances, write_geojson
 from pipeline.scene import Georeference

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.folds.ground import BlockGrid, Part
 from pipeline.imagery.rasters import read_masks
-from pipeline.maps.scene_maps import ImageScene, MapRecord, open_image, read_map_record, score_maps, write_map
+from pipeline.maps.map_writing import write_map
+from pipeline.maps.scene_maps import ImageScene, MapRecord, open_image, read_map_record, score_maps
 from pipeline.models.model_set import LoadedModelSet
 from pipeline.preparation.prepare import prepare
 from pipeline.preparation.prepared import PreparedDataset, PreparedScene
@@ -24,7 +25,7 @@ from search_space.records import ClassMap, ModelMember, ModelSet, ScoredGround
 from search_space.study import DataSettings
 from search_space.training_plan import Scaling, TrainingPlan
 
-SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
+SETTINGS = PredictionSettings(tile_px=16, symmetries="none", batch_size=16)
 
 
 def brightness(tiles: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from search_space.prediction import PredictionSettings
 from search_space.records import ClassMap, ModelMember, ModelSet
 from search_space.training_plan import Scaling, TrainingPlan
 
-SETTINGS = PredictionSettings(tile_px=16, symmetries="none")
+SETTINGS = PredictionSettings(tile_px=16, symmetries="none", batch_size=16)
 SCALINGS = {
     "road": Scaling(),
     "water": Scaling(kind="bytes", scope="scene"),

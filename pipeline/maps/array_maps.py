@@ -1,0 +1,105 @@
+"""Maps of arrays, for notebooks and scripts: an array in, an array out.
+
+from pipeline.maps.array_maps import open_models, predict_array
+
+models = open_models("runs/demo/models")
+probabilities = predict_array(models, image)         # (H, W, B) -> (H, W, K)
+masks = probabilities >= models.thresholds           # in the order of models.classes
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backend import use_backend
+from pipeline.imagery import indices as spectral
+from pipeline.models.model_set import LoadedModelSet, read_model_set_study
+from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    cube: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ArrayModels:
+    """A model set that maps arrays.
+
+    Attributes:
+        models: The set.
+        settings: How tiles become a map, as the set's study has it.
+    """
+
+    models: LoadedModelSet
+    settings: PredictionSettings
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of an image, in order."""
+        return self.models.description.bands
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What is mapped, in the order of a map's channels."""
+        return self.models.classes
+
+    @property
+    def thresholds(self) -> NDArray[np.float32]:
+        """Per class the probability from which a pixel is of the class."""
+        return self.models.thresholds
+
+
+def open_models(folder: Path | str) -> ArrayModels:
+    """Open a model set; Keras runs on the backend that `MAPGROVE_BACKEND` names, TensorFlow where it names none.
+
+    Raises:
+        MapgroveError: There is no model set, or it is damaged.
+    """
+    study = read_model_set_study(Path(folder))
+    use_backend()
+    return ArrayModels(LoadedModelSet.open(Path(folder)), study.prediction)
+
+
+def predict_array(
+    models: ArrayModels,
+    image: NDArray[np.number],
+    *,
+    valid: NDArray[np.bool_] | None = None,
+    settings: PredictionSettings | None = None,
+) -> NDArray[np.float32]:
+    """Map an image.
+
+    Args:
+        models: What maps it.
+        image: `(H, W, B)`, any numbers, in the units of the imagery that the models were trained on: bands in the order
+            of `models.bands`, from which spectral indices are computed; or all bands and indices.
+        valid: bool `(H, W)`, False where there is no data; not-a-number in any band is none either.
+        settings: How tiles become a map; those of the study where None.
+
+    Returns:
+        Probabilities, float32 `(H, W, K)` in the order of `models.classes`, NaN where there is no data.
+
+    Raises:
+        MapgroveError: Another number of bands, or a `valid` of another shape.
+    """
+    description = models.models.description
+    num_bands, num_indices = len(description.bands), len(description.indices)
+    if image.ndim != 3 or image.shape[2] not in (num_bands, num_bands + num_indices):
+        wanted = ", ".join(description.bands)
+        raise MapgroveError(f"an image is (H, W, {num_bands}), its bands {wanted}", received=image.shape)
+    if valid is not None and valid.shape != image.shape[:2]:
+        raise MapgroveError(f"`valid` must be {image.shape[:2]} as the image is", received=valid.shape)
+    cube = np.array(image, np.float32)
+    if image.shape[2] == num_bands and num_indices:
+        planes = {name: cube[..., k] for k, name in enumerate(description.bands)}
+        computed = [spectral.compute(index, planes, description.bands) for index in description.indices]
+        cube = np.concatenate([cube, np.stack(computed, axis=-1)], axis=-1)
+    has_data = np.ones(cube.shape[:2], bool) if valid is None else np.array(valid, bool)
+    has_data &= np.isfinite(cube[..., :num_bands]).all(axis=-1)
+    cube[~has_data] = np.nan
+    return models.models.predict(_Pixels(cube, has_data), settings or models.settings)

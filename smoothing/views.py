@@ -1,0 +1,260 @@
+"""Tiles looked at from all sides by a predictor, whose answers are checked and become one."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from smoothing.diagonals import Turn
+from smoothing.errors import BlendingError, PredictorNumberError, PredictorShapeError
+from smoothing.settings import Blending
+from smoothing.symmetries import Symmetry
+from smoothing.tiling import Span
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Predictor = Callable[[Array], Array]
+
+_TINY = float(np.finfo(np.float32).tiny)
+_ALL = 0.999
+"""Less is a rounding error below 1."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of the image.
+
+    Attributes:
+        rows: What is shown of it.
+        columns: What is shown of it.
+        valid: Which of its pixels that are mapped have data; None for all.
+        around: Which of all its pixels that are read have data, `(t + 2 reach, t + 2 reach)`; None for all.
+    """
+
+    rows: Span
+    columns: Span
+    valid: Mask | None
+    around: Mask | None
+
+
+class Views:
+    """A predictor that looks at tiles from all sides.
+
+    Args:
+        predict: `(N, t, t, B) -> (N, t - 2m, t - 2m, K)`.
+        blending: Sizes, symmetries and how views become one.
+    """
+
+    def __init__(self, predict: Predictor, blending: Blending) -> None:
+        self._predict = predict
+        self._blending = blending
+        self._num_classes = 0
+        self._turned: Array = np.zeros((0, 0, 0, 0), np.float32)
+        symmetries = blending.views
+        share = np.float32(1.0 / symmetries.num_views)
+        self._upright = blending.weights * share
+        """What pixels weigh in each upright view."""
+        self._diagonals: _Diagonals | None = None
+        if symmetries.diagonal:
+            self._diagonals = _Diagonals(blending, blending.diagonal_weights * share)
+
+    def count_classes(self, num_bands: int) -> int:
+        """K, for which a batch of zeros is predicted where nothing was yet."""
+        if not self._num_classes:
+            sides = (self._blending.batch_size, self._blending.tile_px, self._blending.tile_px)
+            self._predicted(np.zeros((*sides, num_bands), np.float32))
+        return self._num_classes
+
+    def weighted(self, batch: Array, tiles: Sequence[Tile]) -> tuple[Array, Array]:
+        """What all views say of a batch.
+
+        Args:
+            batch: Tiles with what their views see beyond them, `(N, t + 2 reach, t + 2 reach, B)`; may be overwritten.
+            tiles: Which they are; what comes after these fills the batch up.
+
+        Returns:
+            Each tile times its weights, `(N, s, s, K)`, s being t - 2m, and the weights, `(N, s, s)`.
+        """
+        views = self._blending.views
+        if self._blending.average != "mean":
+            return _averaged(self._one_by_one(batch, tiles), self._blending.average)
+        weights: Array = self._upright * np.float32(len(views.upright))
+        diagonal: Array | None = None
+        if self._diagonals is not None:
+            # What lies at 45° is summed up there, and turned back once.
+            turned, seen = self._diagonals.turn(batch, tiles)
+            diagonal, seen_weights = self._diagonals.turn_back(self._sum(turned, views.diagonal), seen)
+            _refuse_numbers(diagonal, tiles)
+            diagonal = _times(diagonal, self._diagonals.weights)
+            weights = weights + seen_weights * np.float32(len(views.diagonal))
+        total = self._sum(self._own(batch), views.upright)
+        _refuse_numbers(total, tiles)
+        total = _times(total, self._upright)
+        if diagonal is not None:
+            total += diagonal
+        return total, np.broadcast_to(weights, total.shape[:3])
+
+    def _sum(self, batch: Array, views: Sequence[Symmetry]) -> Array:
+        """The sum of what views say, turned back."""
+        total: Array = np.zeros((0, 0, 0, 0), np.float32)
+        for number, view in enumerate(reversed(views)):
+            # The last one looks at the batch itself, which saves a copy.
+            said = view.inverse(self._predicted(self._seen(batch, view, is_last=number + 1 == len(views))))
+            if number == 0:
+                total = np.array(said, order="C")
+            else:
+                total += said
+        return total
+
+    def _one_by_one(self, batch: Array, tiles: Sequence[Tile]) -> Iterator[tuple[Array, Array]]:
+        """What each view says, upright, `(N, s, s, K)`, and what its pixels weigh, `(s, s)` or `(N, s, s)`."""
+        if self._diagonals is not None:
+            turned, seen = self._diagonals.turn(batch, tiles)
+            for view in self._blending.views.diagonal:
+                said = np.array(view.inverse(self._predicted(self._seen(turned, view))), order="C")
+                upright, weights = self._diagonals.turn_back(said, seen)
+                _refuse_numbers(upright, tiles)
+                if seen is not None:
+                    # What is seen in part only is a part of what it would be.
+                    shares = np.where(weights > 0.0, weights / self._diagonals.weights.clip(_TINY), np.float32(1.0))
+                    upright /= shares[..., None]
+                yield upright, weights
+        own = self._own(batch)
+        for view in self._blending.views.upright:
+            said = np.array(view.inverse(self._predicted(self._seen(own, view))), order="C")
+            _refuse_numbers(said, tiles)
+            yield said, self._upright
+
+    def _own(self, batch: Array) -> Array:
+        """The tiles without what lies around them."""
+        reach = self._blending.reach_px
+        return batch[:, reach:-reach, reach:-reach] if reach else batch
+
+    def _seen(self, batch: Array, view: Symmetry, *, is_last: bool = False) -> Array:
+        """What the predictor gets, contiguous, which it may overwrite."""
+        turned = view.forward(batch)
+        if is_last and turned.flags.c_contiguous:
+            return turned
+        if self._turned.shape != turned.shape:
+            self._turned = np.empty(turned.shape, np.float32)
+        np.copyto(self._turned, turned)
+        return self._turned
+
+    def _predicted(self, tiles: Array) -> Array:
+        asked = tiles.shape
+        # A view, as who freezes or reshapes it shall not do so to what is used again.
+        prediction = np.asarray(self._predict(tiles.view()), np.float32)
+        shape, side_px = prediction.shape, self._blending.shown_px
+        num_classes = self._num_classes or (shape[-1] if len(shape) == 4 else 0)
+        sides = (asked[0], side_px, side_px)
+        if shape != (*sides, num_classes) or num_classes == 0:
+            wanted = ", ".join(str(side) for side in (*sides, self._num_classes or "K"))
+            raise PredictorShapeError(
+                f"`predict` must return the shape ({wanted}) for tiles of the shape {asked}. Received {shape}."
+            )
+        self._num_classes = num_classes
+        return prediction
+
+
+class _Diagonals:
+    """Tiles that lie at 45°.
+
+    Args:
+        blending: Sizes.
+        weights: What pixels of a tile weigh in each view that lies so.
+    """
+
+    def __init__(self, blending: Blending, weights: Array) -> None:
+        tile_px, shown_px, self._margin_px = blending.tile_px, blending.shown_px, blending.margin_px
+        self._turn = Turn(tile_px + 2 * blending.reach_px, tile_px)
+        self._turn_back = Turn(shown_px, shown_px, backwards=True)
+        self.weights: Array = weights * self._turn_back.sees
+
+    def turn(self, batch: Array, tiles: Sequence[Tile]) -> tuple[Array, Array | None]:
+        """Turn tiles.
+
+        Returns:
+            `(N, t, t, B)`, and which of the pixels that are shown have data on all sides `(N, s, s, 1)`; None for all.
+            0 stands where there is none.
+        """
+        if all(tile.around is None for tile in tiles):
+            return self._turn.apply(batch), None
+        known = np.ones((*batch.shape[:3], 1), np.float32)
+        for place, tile in enumerate(tiles):
+            if tile.around is not None:
+                known[place, :, :, 0] = tile.around
+        batch = np.where(known > 0.0, batch, np.float32(0.0))
+        inner = slice(self._margin_px, -self._margin_px or None)
+        return self._turn.apply(batch), (self._turn.apply(known)[:, inner, inner] > _ALL).astype(np.float32)
+
+    def turn_back(self, said: Array, seen: Array | None) -> tuple[Array, Array]:
+        """Turn what was said of them back.
+
+        Args:
+            said: `(N, s, s, K)`; may be overwritten.
+            seen: Which of it counts, `(N, s, s, 1)`; None for all.
+
+        Returns:
+            What is upright, 0 where nothing was seen, and the weights, `(s, s)` or `(N, s, s)`.
+        """
+        if seen is None:
+            return self._turn_back.apply(said), self.weights
+        upright = self._turn_back.apply(np.where(seen > 0.0, said, np.float32(0.0)))
+        return upright, self._turn_back.apply(seen)[..., 0] * self.weights
+
+
+def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array, Array]:
+    """The geometric mean or the median of views, times their weights, and these."""
+    found = list(views)
+    weights: Array = np.zeros(found[0][0].shape[:3], np.float32)
+    for _, each in found:
+        weights += each
+    if average == "median":
+        # What a view does not see, it has no say in.
+        said = [np.where((each > 0.0)[..., None], upright, np.float32(np.nan)) for upright, each in found]
+        is_partly_seen = any(np.any(each == 0.0) for _, each in found)
+        middle = (np.nanmedian if is_partly_seen else np.median)(np.stack(said), axis=0)
+        return np.asarray(middle, np.float32) * weights[..., None], weights
+    logs = np.zeros_like(found[0][0])
+    for upright, each in found:
+        if (upright < 0.0).any():
+            raise BlendingError(
+                "The geometric mean is one of predictions that are not below 0. "
+                f"Received {float(upright.min()):g} of the predictor."
+            )
+        is_seen = np.broadcast_to((each > 0.0)[..., None], upright.shape)
+        with np.errstate(divide="ignore"):
+            log = np.log(upright, out=np.zeros_like(upright), where=is_seen)
+        logs += np.multiply(log, each[..., None], out=log)
+    logs /= weights[..., None]
+    return np.exp(logs, out=logs) * weights[..., None], weights
+
+
+def _times(predictions: Array, weights: Array) -> Array:
+    """Predictions `(N, t, t, K)` times weights `(t, t)`, in their place."""
+    num_classes = predictions.shape[-1]
+    # Along the last axis alone, which is short, NumPy would be slow.
+    wide = np.repeat(weights, num_classes, axis=1)
+    flat = predictions.reshape(len(predictions), *wide.shape)
+    flat *= wide
+    return predictions
+
+
+def _refuse_numbers(upright: Array, tiles: Sequence[Tile]) -> None:
+    """Refuse NaN and infinity where there is data; elsewhere put 0, which never reaches the map, in their place."""
+    # One of them makes the sum one of them.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(upright.sum()):
+            return
+    for tile, prediction in zip(tiles, upright, strict=False):
+        bad = ~np.isfinite(prediction[tile.rows.in_tile, tile.columns.in_tile])
+        if tile.valid is not None:
+            bad &= tile.valid[:, :, None]
+        if bad.any():
+            row, column, k = (int(value) for value in np.argwhere(bad)[0])
+            place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
+            raise PredictorNumberError(
+                f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
+            )
+    np.nan_to_num(upright, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,0 +1,86 @@
+"""Arrays in, arrays out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.maps.array_maps import ArrayModels, open_models, predict_array
+from pipeline.models.model_set import LoadedModelSet
+from search_space.architecture import Architecture
+from search_space.candidate import Candidate
+from search_space.errors import MapgroveError
+from search_space.prediction import PredictionSettings
+from search_space.records import ClassMap, ModelMember, ModelSet
+from search_space.training_plan import Scaling, TrainingPlan
+
+SETTINGS = PredictionSettings(tile_px=16, symmetries="none", batch_size=4)
+
+
+def last_band(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    return tiles[..., -1:]
+
+
+def models(*indices: str) -> ArrayModels:
+    plan = TrainingPlan(patch_px=16, scaling=Scaling(kind="standard", scope="scene"))
+    candidate = Candidate(architecture=Architecture(depth=1), plan=plan)
+    description = ModelSet(
+        study="s",
+        data_fingerprint="f",
+        classes=("water",),
+        bands=("green", "nir"),
+        indices=indices,
+        members=(ModelMember(class_name="water", file="m.keras", candidate=candidate, threshold=0.5),),
+        maps=(ClassMap(class_name="water", threshold=0.5),),
+    )
+    return ArrayModels(LoadedModelSet(description, lambda _: last_band), SETTINGS)
+
+
+def standard(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return (values - np.nanmean(values)) / np.nanstd(values)
+
+
+IMAGE = np.random.default_rng(0).integers(1, 2000, (40, 30, 2))
+
+
+def test_an_array_is_mapped() -> None:
+    mapped = predict_array(models(), IMAGE)
+    assert (mapped.shape, mapped.dtype) == ((40, 30, 1), np.float32)
+    np.testing.assert_allclose(mapped[..., 0], standard(IMAGE[..., 1]), atol=1e-4)
+    assert (models().classes, models().bands, models().thresholds) == (("water",), ("green", "nir"), [0.5])
+
+
+def test_indices_are_computed_where_they_are_not_given() -> None:
+    green, nir = IMAGE[..., 0].astype(np.float64), IMAGE[..., 1]
+    ndwi = (green - nir) / (green + nir)
+    computed = predict_array(models("ndwi"), IMAGE)
+    np.testing.assert_allclose(computed[..., 0], standard(ndwi), atol=1e-4)
+    given = predict_array(models("ndwi"), np.concatenate([IMAGE, ndwi[..., None]], axis=-1))
+    np.testing.assert_allclose(given, computed, atol=1e-5)
+
+
+def test_what_has_no_data_stays_so_and_counts_for_nothing() -> None:
+    image = IMAGE.astype(np.float32)
+    image[3, 4, 0] = np.nan
+    valid = np.ones((40, 30), bool)
+    valid[10:20, :7] = False
+    image[10:20, :7] = 1e9
+    mapped = predict_array(models(), image, valid=valid)[..., 0]
+    known = valid.copy()
+    known[3, 4] = False
+    assert np.isnan(mapped[~known]).all()
+    np.testing.assert_allclose(mapped[known], standard(np.where(known, image[..., 1], np.nan))[known], atol=1e-4)
+    assert image[10, 0, 0] == 1e9, "what was given is left alone"
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(MapgroveError, match=r"an image is \(H, W, 2\), its bands green, nir. Received \(40, 30, 1\)"):
+        predict_array(models("ndwi"), IMAGE[..., :1])
+    with pytest.raises(MapgroveError, match=r"`valid` must be \(40, 30\)"):
+        predict_array(models(), IMAGE, valid=np.ones((3, 3), bool))
+
+
+def test_a_folder_without_models_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MapgroveError, match="no model set in"):
+        open_models(tmp_path)
