@@ -107,7 +107,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         one = ("--set", "limits.max_trials=1", "--set", "budget.epochs=1", "--set", "budget.steps_per_epoch=1")
         assert "1 trial has ended" in found.run("search", "--workers", "1", *one, store=right)
         # Nothing is left to try: what the framework says, which their servers import, the search's worker has shown.
-        words = ("worker", "--workers", "2", "--idle-exit-s", "0", *one)
+        words = ("worker", "--workers", "2", "--idle-exit-s", "600", *one)
         found.run(*words, store=right, by_option=True, until=lambda: found.num_servers() == 3, code=EXIT_INTERRUPTED)
         found.run("status", *one, store=right)
         found.run("trials", "export", "moved.jsonl", *one, store=right, by_option=True)
