@@ -9,6 +9,7 @@ held against `mapgrove` with one view; pytorch-toolbelt turns as we do.
   python benchmarks/blending.py
   python benchmarks/blending.py --sides 2048 --classes 1 10 --only mapgrove whole floor
   python benchmarks/blending.py --sides 10000 --only mapgrove --times 1
+  python benchmarks/blending.py --network 768                # the default U-Net instead: what is not its own time
 """
 
 import argparse
@@ -74,11 +75,15 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="runs of each, of which the median counts")
     parser.add_argument("--keep", type=Path, help="a file to which each row is added, as JSON")
     parser.add_argument("--most-gb", type=float, default=20.0, help="leave out what would take more memory")
+    parser.add_argument("--network", type=int, metavar="PX", help="blend with the default U-Net, an image of this side")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         measure(Run(**json.loads(options.one)), options.folder)
+        return
+    if options.network:
+        with_network(options.network, options.times)
         return
     print("| views | px | classes | method | s | of the floor | MB beside the image | of ours |")
     print("|---|---|---|---|---|---|---|---|")
@@ -179,6 +184,37 @@ def measure(run: Run, folder: Path) -> None:
     if worst > 1e-3 and run.method not in ("floor", "whole"):
         raise RuntimeError(f"{run.method} does not give the image back: {worst}")
     print(f"{RESULT}{seconds}", flush=True)
+
+
+def with_network(side_px: int, times: int) -> None:
+    """Blend with the default U-Net and print the seconds beside its own, 8 views."""
+    from pipeline.backend import use_backend
+
+    print(use_backend())
+    from pipeline.networks.builder import build_model
+    from pipeline.networks.prediction import model_predictor
+    from search_space.architecture import Architecture
+
+    predict = model_predictor(build_model(Architecture(depth=4), BANDS, 10))
+    image = np.random.default_rng(0).random((side_px, side_px, BANDS), np.float32)
+    blending = Blending(tile_px=TILE_PX, batch_size=BATCH_SIZE)
+    predict(np.zeros((BATCH_SIZE, TILE_PX, TILE_PX, BANDS), np.float32))
+    shares = []
+    for _ in range(times):
+        own: list[float] = []
+
+        def timed(tiles: Array, own: list[float] = own) -> Array:
+            started = time.perf_counter()
+            said = predict(tiles)
+            own.append(time.perf_counter() - started)
+            return said
+
+        started = time.perf_counter()
+        stream(ArraySource(image), timed, ArraySink(side_px), blending)
+        seconds = time.perf_counter() - started
+        shares.append((seconds - sum(own)) / sum(own))
+        print(f"{seconds:.1f} s, the network {sum(own):.1f} s in {len(own)} calls: {shares[-1]:.1%} more")
+    print(f"median: {median(shares):.1%} more")
 
 
 Blend = Callable[[], Any]
