@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -43,6 +43,9 @@ from search_space.objective import EpochReport
 from search_space.recipes import read_recipe, recipe_names
 from search_space.study import Budget, Study
 from search_space.study_file import read_study
+
+if TYPE_CHECKING:
+    from pipeline.validation.whole_ground import Validation
 
 PEER = "smp"
 OF_STUDY = "study:"
@@ -183,12 +186,15 @@ def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -
     trained, reports = run(Budget(epochs=CHECKS, steps_per_epoch=steps))
     tile_px, margin_px = candidate.plan.patch_px, candidate.architecture.margin_px
     jaccard = jaccard_of_test(trained.model, ground, trained.validation.thresholds, tile_px, margin_px)
-    return result_of(jaccard, steps, candidate.plan.batch_size, sum(map(trained_s, reports)))
+    return result_of(trained.validation, jaccard, steps, candidate.plan.batch_size, sum(map(trained_s, reports)))
 
 
-def result_of(jaccard: dict[str, float], steps: int, batch_size: int, seconds: float) -> dict[str, Any]:
+def result_of(
+    validation: "Validation", jaccard: dict[str, float], steps: int, batch_size: int, seconds: float
+) -> dict[str, Any]:
     """What is kept of one training."""
     return {
+        "validation_jaccard": validation.mean_jaccard,
         "jaccard": jaccard,
         "patches": CHECKS * steps * batch_size,
         "batch_size": batch_size,
@@ -330,7 +336,7 @@ def train_peer(study: Study, seed: int, minutes: float) -> dict[str, Any]:
             best = found, {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(best[1])
     jaccard = jaccard_of_test(PeerModel(network), ground, best[0].thresholds, plan.patch_px, 0)
-    return result_of(jaccard, steps, plan.batch_size, seconds)
+    return result_of(best[0], jaccard, steps, plan.batch_size, seconds)
 
 
 def peer_loss(logits: Any, masks: Any, known: Any) -> Any:
