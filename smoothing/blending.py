@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -253,15 +254,29 @@ def _axes(shape: Sequence[int], region: Region | None) -> tuple[Axis, Axis]:
     height, width = shape[:2]
     if region is None:
         return Axis(height, 0, height), Axis(width, 0, width)
-    axes = []
-    for part, length in zip(region, (height, width), strict=True):
-        first, stop = 0 if part.start is None else part.start, length if part.stop is None else part.stop
-        if part.step not in (None, 1) or not 0 <= first < stop <= length:
-            raise BlendingError(
-                f"`region` must be two slices within the image of {height} x {width} px. Received {region}."
-            )
-        axes.append(Axis(length, first, stop))
-    return axes[0], axes[1]
+    try:
+        rows, columns = (
+            _part(part.start, part.stop, part.step, length)
+            for part, length in zip(region, (height, width), strict=True)
+        )
+    except (AttributeError, TypeError, ValueError):
+        raise BlendingError(
+            f"`region` must be two slices within the image of {height} x {width} px. Received {region}."
+        ) from None
+    return rows, columns
+
+
+def _part(start: int | None, stop: int | None, step: int | None, length: int) -> Axis:
+    """What a slice takes of a side.
+
+    Raises:
+        TypeError: Its ends are no whole numbers.
+        ValueError: It does not lie within.
+    """
+    axis = Axis(length, index(0 if start is None else start), index(length if stop is None else stop))
+    if step not in (None, 1) or not 0 <= axis.first < axis.stop <= length:
+        raise ValueError(axis)
+    return axis
 
 
 def _spread(axis: Axis, blending: Blending) -> tuple[Span, ...]:

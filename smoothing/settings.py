@@ -1,6 +1,7 @@
 """How tiles become a map: what can be chosen, and checked at once."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,7 @@ class Blending:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.margin_px < 0 or 0 < self.tile_px <= 2 * self.margin_px:
             raise BlendingError(
                 f"`margin_px` must leave something of a tile of {self.tile_px} px. Received {self.margin_px}."
@@ -58,6 +60,15 @@ class Blending:
             raise BlendingError(f"`batch_size` must be at least 1. Received {self.batch_size!r}.")
         check_window(self.window, self.power)
         spans(Axis(1, 0, 1), self.shown_px, self.overlap, self.borders)
+
+    def _check_kinds(self) -> None:
+        for name in ("tile_px", "margin_px", "batch_size"):
+            if not isinstance(getattr(self, name), Integral):
+                raise BlendingError(f"`{name}` must be a whole number. Received {getattr(self, name)!r}.")
+        for name, kind in (("overlap", Real), ("power", Real | None), ("symmetries", str), ("window", str)):
+            if not isinstance(getattr(self, name), kind):
+                what = "a name" if kind is str else "a number"
+                raise BlendingError(f"`{name}` must be {what}. Received {getattr(self, name)!r}.")
 
     @property
     def shown_px(self) -> int:

@@ -67,6 +67,10 @@ class ArraySource:
     def __init__(self, image: Pixels, valid: Mask | None = None) -> None:
         if image.ndim != 3 or 0 in image.shape:
             raise BlendingError(f"`image` must be (H, W, B) with no side of 0. Received the shape {image.shape}.")
+        if isinstance(image, np.ma.MaskedArray):
+            raise BlendingError("`image` must be a plain array; what a masked one hides is told by `valid`.")
+        if np.iscomplexobj(image):
+            raise BlendingError(f"`image` must hold real numbers. Received {image.dtype}.")
         if valid is not None and valid.shape != image.shape[:2]:
             raise BlendingError(f"`valid` must have the shape {image.shape[:2]} of the image. Received {valid.shape}.")
         self._image = image

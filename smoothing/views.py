@@ -114,7 +114,7 @@ class Views:
             for view in self._blending.views.diagonal:
                 said = np.array(view.inverse(self._predicted(self._seen(turned, view))), order="C")
                 upright, weights = self._diagonals.turn_back(said, seen)
-                _refuse_numbers(upright, tiles)
+                self._refuse(upright, tiles)
                 if seen is not None:
                     # What is seen in part only is a part of what it would be.
                     shares = np.where(weights > 0.0, weights / self._diagonals.weights.clip(_TINY), np.float32(1.0))
@@ -123,8 +123,13 @@ class Views:
         own = self._own(batch)
         for view in self._blending.views.upright:
             said = np.array(view.inverse(self._predicted(self._seen(own, view))), order="C")
-            _refuse_numbers(said, tiles)
+            self._refuse(said, tiles)
             yield said, self._upright
+
+    def _refuse(self, upright: Array, tiles: Sequence[Tile]) -> None:
+        _refuse_numbers(upright, tiles)
+        if self._blending.average == "geometric":
+            _refuse_negative(upright, tiles)
 
     def _own(self, batch: Array) -> Array:
         """The tiles without what lies around them."""
@@ -144,7 +149,7 @@ class Views:
     def _predicted(self, tiles: Array) -> Array:
         asked = tiles.shape
         # A view, as who freezes or reshapes it shall not do so to what is used again.
-        prediction = np.asarray(self._predict(tiles.view()), np.float32)
+        prediction = _array(self._predict(tiles.view()))
         shape, side_px = prediction.shape, self._blending.shown_px
         num_classes = self._num_classes or (shape[-1] if len(shape) == 4 else 0)
         sides = (asked[0], side_px, side_px)
@@ -204,6 +209,15 @@ class _Diagonals:
         return upright, self._turn_back.apply(seen)[..., 0] * self.weights
 
 
+def _array(said: object) -> Array:
+    try:
+        return np.asarray(said, np.float32)
+    except (TypeError, ValueError) as error:
+        raise PredictorShapeError(
+            f"`predict` must return an array of numbers. Received {type(said).__name__}: {error}."
+        ) from error
+
+
 def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array, Array]:
     """The geometric mean or the median of views, times their weights, and these."""
     found = list(views)
@@ -218,11 +232,6 @@ def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array
         return np.asarray(middle, np.float32) * weights[..., None], weights
     logs = np.zeros_like(found[0][0])
     for upright, each in found:
-        if (upright < 0.0).any():
-            raise BlendingError(
-                "The geometric mean is one of predictions that are not below 0. "
-                f"Received {float(upright.min()):g} of the predictor."
-            )
         is_seen = np.broadcast_to((each > 0.0)[..., None], upright.shape)
         with np.errstate(divide="ignore"):
             log = np.log(upright, out=np.zeros_like(upright), where=is_seen)
@@ -258,3 +267,19 @@ def _refuse_numbers(upright: Array, tiles: Sequence[Tile]) -> None:
                 f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
             )
     np.nan_to_num(upright, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _refuse_negative(upright: Array, tiles: Sequence[Tile]) -> None:
+    """Refuse what is below 0 where there is data; elsewhere put 0 in its place."""
+    if not (upright < 0.0).any():
+        return
+    for tile, prediction in zip(tiles, upright, strict=False):
+        shown = prediction[tile.rows.in_tile, tile.columns.in_tile]
+        if tile.valid is not None:
+            shown = shown[tile.valid]
+        if (shown < 0.0).any():
+            raise BlendingError(
+                "The geometric mean is one of predictions that are not below 0. "
+                f"Received {float(shown.min()):g} of the predictor."
+            )
+    np.maximum(upright, np.float32(0.0), out=upright)

@@ -104,19 +104,16 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
     places: dict[str, PreparedScene | Path] = {}
     dataset = _dataset(study)
     for word in words:
+        found: dict[str, PreparedScene | Path] = {}
         if word in FOLDS:
-            places.update(_fold_scenes(study, word))
+            found.update(_fold_scenes(study, word))
         elif dataset is not None and word in dataset.scene_ids:
-            places[word] = dataset.scene(word)
+            found[word] = dataset.scene(word)
         elif Path(word).is_file():
             path = Path(word)
             if path.stem.startswith("."):
                 raise MapgroveError("the image's name must fit a folder", received=word, remedy="Rename it")
-            if places.setdefault(path.stem, path) != path:
-                raise MapgroveError(
-                    f"{word} and another scene would both be mapped into the folder {path.stem!r}",
-                    remedy="Map one of them with another --out",
-                )
+            found[path.stem] = path
         elif "/" in word or Path(word).suffix.lower() in (".tif", ".tiff", ".png", ".jpg"):
             raise MapgroveError("there is no such file", received=word, remedy="Check its path")
         else:
@@ -124,6 +121,12 @@ def _places(study: Study, words: Iterable[str]) -> "dict[str, PreparedScene | Pa
             raise MapgroveError(
                 "there is no such scene, fold or image", received=word, remedy=did_you_mean(word, known)
             )
+        for name, place in found.items():
+            if places.setdefault(name, place) != place:
+                raise MapgroveError(
+                    f"{word} and another scene would both be mapped into the folder {name!r}",
+                    remedy="Map one of them with another --out",
+                )
     return places
 
 

@@ -38,6 +38,9 @@ from search_space.prediction import PredictionSettings
 
 _log = logging.getLogger(__name__)
 
+FILES = (PROBABILITIES_FILE, MASKS_FILE, INSTANCES, POLYGONS_FILE, OVERLAY_FILE, COMPARISON_FILE)
+"""Of a map, beside its record."""
+
 Progress = Callable[[float], None]
 Rows = Callable[[slice], NDArray[np.float32]]
 
@@ -90,7 +93,7 @@ def write_map(
     with sole_writer(folder / UNFINISHED):
         if _is_kept(folder, record):
             return WrittenMap(scene.id, folder, None)
-        (folder / MAP_FILE).unlink(missing_ok=True)
+        _clear(folder)
         shares = _write(models, scene, settings, folder, record, progress)
     return WrittenMap(scene.id, folder, shares)
 
@@ -129,8 +132,7 @@ def _write(
     }
     write_geojson(folder / POLYGONS_FILE, polygons, scene.georeference, shape, thresholds)
     _draw(folder, scene, models)
-    files = (PROBABILITIES_FILE, MASKS_FILE, INSTANCES, POLYGONS_FILE, OVERLAY_FILE, COMPARISON_FILE)
-    sizes = {name: (folder / name).stat().st_size for name in files if (folder / name).is_file()}
+    sizes = {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
     write_json(folder / MAP_FILE, encode(record.model_copy(update={"sizes_bytes": sizes})))
     rows.remove()
     return shares
@@ -262,6 +264,14 @@ def _room() -> Iterator[None]:
             f"the disk is full, the map is not finished: {error.strerror}",
             remedy="Make room (df) and give the same command again: it goes on where it was",
         ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove the record of an older map, and what a process that was killed had half written, as large as a map."""
+    (folder / MAP_FILE).unlink(missing_ok=True)
+    for name in (*FILES, MAP_FILE):
+        for left in folder.glob(f".[0-9]*.{name}"):
+            left.unlink(missing_ok=True)
 
 
 def _check_writable(folder: Path) -> None:

@@ -74,14 +74,15 @@ def _reduced(read: Callable[[slice], NDArray[np.number]], shape: tuple[int, int]
     Args:
         read: Rows `(h, W, C)` by a slice.
         shape: Rows and columns.
-        factor: 1 leaves everything as it is.
+        factor: 1 leaves everything as it is. A side that is shorter becomes a single pixel.
     """
-    height, width = (side // factor for side in shape)
+    high, wide = (min(factor, side) for side in shape)
+    height, width = shape[0] // high, shape[1] // wide
     parts = []
-    step = max(1, ROWS // factor)
+    step = max(1, ROWS // high)
     for first in range(0, height, step):
         last = min(height, first + step)
-        rows = np.asarray(read(slice(first * factor, last * factor)), np.float32)[:, : width * factor]
-        squares = rows.reshape(last - first, factor, width, factor, -1)
+        rows = np.asarray(read(slice(first * high, last * high)), np.float32)[:, : width * wide]
+        squares = rows.reshape(last - first, high, width, wide, -1)
         parts.append(squares[:, 0, :, 0] if factor == 1 else squares.mean(axis=(1, 3)))
     return np.concatenate(parts)

@@ -87,7 +87,7 @@ class ImageScene:
     Attributes:
         id: Its file's name without the ending.
         bands: Names of the bands, indices last.
-        source: SHA-256 of the file; of a scene of several files the fingerprint of theirs.
+        source: Fingerprint of the files' contents and of the settings that say what pixels they make.
         cube: float32 `(H, W, B)`, NaN where there is no data; of a large image made when rows of it are asked for.
         valid: bool `(H, W)`; the same.
         georeference: Where it lies.
@@ -147,7 +147,7 @@ def open_image(path: Path, data: DataSettings) -> ImageScene:
     shifts = measure_shifts(scene, adapter.bands, needed)
     stack = BandStack(scene, bands, data.indices, grid.shape, shifts, adapter.bands)
     files = [sha256_of(each) for each in adapter.sources(scene_id, needed)]
-    source = files[0] if len(files) == 1 else fingerprint(files)
+    source = fingerprint({"files": files, "format": data.format, "options": data.options, "grid": data.grid})
     cube, valid = _cube(stack)
     return ImageScene(scene_id, (*bands, *data.indices), source, cube, valid, grid.georeference)
 

@@ -89,7 +89,8 @@ class Unfinished:
         """How many rows of each pass are noted; None where there are none of this map."""
         try:
             plain = json.loads((self._folder / ROWS_FILE).read_text(encoding="utf-8"))
-            done = [int(each) for each in plain["rows"]]
+            # What is no number of rows is an error of value.
+            done = [range(self._shape[0] + 1).index(each) for each in plain["rows"]]
             if plain["key"] != self._key or len(done) != len(self._layers):
                 return None
             sizes = [self._path(number).stat().st_size if rows else 0 for number, rows in enumerate(done)]

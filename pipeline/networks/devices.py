@@ -52,9 +52,9 @@ def data_parallel(num_devices: int, batch_size: int) -> Iterator[None]:
     devices = keras.distribution.list_devices()
     if len(devices) < num_devices:
         raise UnableError(
-            f"a training on {num_devices} devices sees only {len(devices)}",
+            f"{num_devices} devices are asked for, and only {len(devices)} can be seen",
             received=", ".join(devices),
-            remedy="Name as many with worker --gpus as --gpus-per-trial asks for; `doctor` shows those there are",
+            remedy="Name as many with --gpus as shall share the work; `doctor` shows those there are",
         )
     if batch_size % num_devices:
         raise InfeasibleError(

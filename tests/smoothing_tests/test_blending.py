@@ -205,6 +205,41 @@ def test_a_wrong_shape_is_refused_with_both_shapes():
         blend(random_image(40, 40), lambda tiles: np.float32(1.0), tile_px=16, batch_size=4)
 
 
+@pytest.mark.parametrize("said", [(tile for tile in ()), {"masks": 1}, "road", [[1], [1, 2]]])
+def test_what_is_no_array_is_refused(said):
+    with pytest.raises(PredictorShapeError, match=r"must return an array of numbers\. Received") as caught:
+        blend(random_image(9, 9), lambda tiles: said, tile_px=8)
+    assert type(said).__name__ in str(caught.value)
+
+
+def test_images_of_which_a_part_would_be_lost_are_refused():
+    image = random_image(9, 9)
+    with pytest.raises(BlendingError, match="`valid`"):
+        blend(np.ma.masked_less(image, 0.0), identity, tile_px=8)
+    with pytest.raises(BlendingError, match=r"real numbers\. Received complex64"):
+        blend(image.astype(np.complex64), identity, tile_px=8)
+
+
+@pytest.mark.parametrize("symmetries", sorted(SYMMETRIES))
+def test_what_is_below_0_where_there_is_no_data_does_a_geometric_mean_no_harm(symmetries):
+    image = np.abs(random_image(20, 20)) + 0.1
+    valid = np.ones((20, 20), bool)
+    valid[3:6, 4] = valid[15, 2] = False
+
+    def said(tiles):
+        return np.where(tiles > 50.0, np.float32(-1.0), tiles)
+
+    image[~valid] = 99.0
+    options = {"tile_px": 8, "valid": valid, "average": "geometric", "symmetries": symmetries}
+    expected = blend(image, lambda tiles: np.where(tiles > 50.0, np.float32(0.0), tiles), **options)
+    np.testing.assert_array_equal(blend(image, said, **options), expected)
+    inside = (slice(8, 13), slice(8, 13))
+    assert (blend(image, said, **options, region=inside) > 0.0).all()
+    image[10, 10] = 99.0
+    with pytest.raises(BlendingError, match=r"not below 0\. Received -1 of the predictor"):
+        blend(image, said, **options)
+
+
 def test_a_changing_number_of_classes_is_refused():
     calls = []
 
@@ -247,7 +282,16 @@ def test_a_bad_number_is_reported_with_its_place(symmetries, average, bad):
         ({"region": (slice(0, 10), slice(0, 9))}, "`region` must be two slices within the image of 9 x 9 px"),
         ({"region": (slice(3, 3), slice(0, 9))}, "`region`"),
         ({"region": (slice(0, 9, 2), slice(0, 9))}, "`region`"),
+        ({"region": (0, 5)}, "`region`"),
+        ({"region": (slice(0, 5),)}, "`region`"),
+        ({"region": (slice(0.0, 5.0), slice(0, 5))}, "`region`"),
         ({"batch_size": 0}, "`batch_size`"),
+        ({"tile_px": 8.0}, "`tile_px` must be a whole number. Received 8.0"),
+        ({"margin_px": "1"}, "`margin_px` must be a whole number"),
+        ({"batch_size": None}, "`batch_size` must be a whole number"),
+        ({"overlap": None}, "`overlap` must be a number. Received None"),
+        ({"power": "2"}, "`power` must be a number"),
+        ({"symmetries": ["d4"]}, "`symmetries` must be a name"),
         ({"valid": np.ones((3, 3), bool)}, "`valid`"),
     ],
 )

@@ -73,3 +73,7 @@ def test_two_places_do_not_share_a_folder(study: Study, tmp_path: Path) -> None:
     prepare(study.data)
     with pytest.raises(MapgroveError, match="both be mapped"):
         _places(study, ["north", "images/north.png"])
+    for word in ("north", "validation", "all"):
+        with pytest.raises(MapgroveError, match=f"^{word} and another scene would both be mapped into .*'north'"):
+            _places(study, ["images/north.png", word])
+    assert list(_places(study, ["north", "validation", "north"])) == ["north"]

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -184,6 +185,17 @@ def test_a_disk_that_fills_up_leaves_what_was_drawn(tmp_path: Path, monkeypatch:
     assert 200 < noted["rows"][0] <= 320
 
 
+def test_what_a_killed_process_had_half_written_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "long"
+    folder.mkdir()
+    half = [folder / f".4711.{name}" for name in ("probabilities.tif", "map.json")]
+    for path in (*half, folder / ".mine", folder / "notes.4711.probabilities.tif"):
+        path.write_bytes(bytes(100))
+    write_map(models(), scene(), SETTINGS, tmp_path)
+    assert not any(path.exists() for path in half)
+    assert {".mine", "notes.4711.probabilities.tif", "map.json"} < {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone", "nonsense"])
 def test_rows_that_were_lost_are_drawn_again(damage: str, tmp_path: Path) -> None:
     rows = Unfinished(tmp_path / UNFINISHED, "k", (10, 4), [[0, 1], [1]])
@@ -198,6 +210,15 @@ def test_rows_that_were_lost_are_drawn_again(damage: str, tmp_path: Path) -> Non
     else:
         (tmp_path / UNFINISHED / ROWS_FILE).write_text("[1")
     assert Unfinished(tmp_path / UNFINISHED, "k", (10, 4), [[0, 1], [1]]).rows_done == [0, 0]
+
+
+@pytest.mark.parametrize("rows", [[-6, 0], [11, 0], [float("inf"), 0], ["6", 0], [6.5, 0], [[6], 0]])
+def test_a_note_of_rows_that_cannot_be_is_not_believed(rows: list[Any], tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.rows").write_bytes(bytes(1000))
+    (tmp_path / ROWS_FILE).write_text(json.dumps({"key": "k", "rows": rows}))
+    assert Unfinished(tmp_path, "k", (10, 4), [[0, 1], [1]]).rows_done == [0, 0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_rows_of_passes_add_up(tmp_path: Path) -> None:
@@ -234,6 +255,21 @@ def test_pictures_of_large_scenes_are_made_of_means(tmp_path: Path, monkeypatch:
     picture = cv2.imread(str(small / "overlay.png"))
     assert picture is not None
     assert picture.shape[0] < cv2.imread(str(tmp_path / "long" / "overlay.png")).shape[0]
+
+
+@pytest.mark.parametrize("shape", [(50, 2), (2, 50)])
+def test_pictures_of_scenes_narrower_than_what_becomes_a_pixel(
+    shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quicklooks, "MOST_PX", 10)
+    plane = np.random.default_rng(0).normal(size=(*shape, 1)).astype(np.float32)
+    reduced = quicklooks._reduced(lambda rows: plane[rows], shape, 5)
+    expected = plane.reshape(10, 10).mean(axis=1) if shape[0] > shape[1] else plane.reshape(2, 10, 5).mean(axis=(0, 2))
+    np.testing.assert_allclose(reduced.ravel(), expected, rtol=1e-5, atol=1e-6)
+    narrow = ImageScene("n", ("red", "nir"), "a", plane.repeat(2, axis=2), np.ones(shape, bool), Georeference())
+    folder = write_map(models(), narrow, SETTINGS, tmp_path).folder
+    picture = cv2.imread(str(folder / "overlay.png"))
+    assert picture is not None
 
 
 def test_rows_come_in_the_blocks_of_a_file() -> None:

@@ -254,6 +254,19 @@ def test_the_source_of_an_image_is_all_of_its_files(tmp_path: Path) -> None:
     )
 
 
+def test_the_source_of_an_image_tells_how_its_pixels_are_made(tmp_path: Path) -> None:
+    """Else a map that was drawn, or begun, with another no-data value or on another grid would be kept."""
+    path = write_tiff(tmp_path / "a.tif", np.ones((3, 6, 8), np.uint8))
+    settings = DataSettings(
+        format="masks", folder="gone", prepared="gone", classes=("x",), options={"values": {"x": 1}, "nodata": 1}
+    )
+    first = open_image(path, settings)
+    assert not first.valid.any()
+    finer = settings.model_copy(update={"grid": abs(first.georeference.transform[0]) / 2.0})
+    other = settings.model_copy(update={"options": {"values": {"x": 1}, "nodata": 2}})
+    assert len({open_image(path, each).source for each in (settings, settings, finer, other)}) == 3
+
+
 def test_a_band_that_the_image_cannot_have_is_named(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", np.ones((3, 6, 8), np.uint8))
     with pytest.raises(

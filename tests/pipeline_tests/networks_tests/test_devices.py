@@ -51,7 +51,7 @@ def test_fewer_devices_than_asked_for_are_the_machines_fault(monkeypatch: pytest
     see(monkeypatch, "gpu:0")
     with pytest.raises(UnableError) as caught, devices.data_parallel(2, 8):
         pass
-    assert str(caught.value).startswith("a training on 2 devices sees only 1. Received 'gpu:0'. Name as many with")
+    assert str(caught.value).startswith("2 devices are asked for, and only 1 can be seen. Received 'gpu:0'.")
     assert "\n" not in str(caught.value)
 
 
