@@ -146,7 +146,9 @@ def joined(of_pass: Pass, predictors: Sequence[Predictor], layers: Layers, share
             if total is None:
                 total = np.zeros((*said.shape[:3], len(of_pass.layers)), np.float32)
             for channel, (place, part) in enumerate(zip(places, parts, strict=True)):
-                total[..., place] += said[..., channel] * part
+                # A depth below 0 is none, and a geometric mean knows none.
+                shown = said[..., channel] if channel == 0 else np.maximum(said[..., channel], np.float32(0.0))
+                total[..., place] += shown * part
         if total is None:
             raise ValueError("a pass has members")
         return total

@@ -184,6 +184,16 @@ def test_the_energy_is_the_mean_of_the_members_that_map_it(by_polygons: Prepared
     assert models(low).map_scene(by_polygons.scene("a"), PLAIN).energies == {}
 
 
+def test_a_depth_below_nothing_is_none(by_polygons: PreparedDataset) -> None:
+    def deep(tiles: Tiles) -> Tiles:
+        return np.stack([tiles[..., 0] > 0, -1.0 - np.abs(tiles[..., 1])], axis=-1).astype(np.float32)
+
+    for average in ("mean", "geometric"):
+        settings = APART.model_copy(update={"average": average})
+        energy = models(deep).map_scene(by_polygons.scene("a"), settings).energies["house"]
+        np.testing.assert_array_equal(energy, np.zeros((30, 40), np.float32))
+
+
 def test_labels_as_pixels_have_their_connected_places(tmp_path: Path) -> None:
     """A terrace drawn into a mask is one thing, and so is what was found of it where nothing parts it."""
     values = np.zeros((30, 40), np.uint8)
