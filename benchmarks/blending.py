@@ -179,8 +179,9 @@ def measure(run: Run, folder: Path) -> None:
     started = time.perf_counter()
     blended = blend()
     seconds = time.perf_counter() - started
-    expected = np.asarray(image[..., : run.num_classes][: blended.shape[0]])
-    worst = float(np.abs(blended - expected)[:: max(1, run.side_px // 500)].max())
+    # A few rows: to compare all would take more memory than blending did.
+    rows = slice(None, None, max(1, run.side_px // 20))
+    worst = float(np.abs(blended[rows] - image[rows][..., : run.num_classes]).max())
     if worst > 1e-3 and run.method not in ("floor", "whole"):
         raise RuntimeError(f"{run.method} does not give the image back: {worst}")
     print(f"{RESULT}{seconds}", flush=True)
