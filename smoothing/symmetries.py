@@ -1,11 +1,12 @@
 """Turns and mirrors of square tiles, a whole batch at a time."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-Batch = npt.NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Symmetry:
     mirrored: bool
     quarter_turns: int
 
-    def forward(self, tiles: Batch) -> Batch:
-        """Turn tiles `(N, t, t, C)`; a view, nothing is copied."""
+    def forward(self, tiles: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Turn tiles `(N, t, t, ...)`; a view, nothing is copied."""
         mirrored = tiles[:, :, ::-1] if self.mirrored else tiles
         return np.rot90(mirrored, self.quarter_turns, axes=(1, 2))
 
-    def inverse(self, tiles: Batch) -> Batch:
+    def inverse(self, tiles: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Turn tiles back; `inverse(forward(tiles))` is `tiles`."""
         turned = np.rot90(tiles, -self.quarter_turns, axes=(1, 2))
         return turned[:, :, ::-1] if self.mirrored else turned
