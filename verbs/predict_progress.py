@@ -1,13 +1,9 @@
 """How far a map is: a bar on a terminal, a line now and then elsewhere, both with the time that is left."""
 
-import logging
-import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
+from verbs.bars import Bar
 from verbs.common import say
 
 LINE_S = 30.0
@@ -16,7 +12,7 @@ LINE_S = 30.0
 _BAR = "  {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
-class MapProgress:
+class MapProgress(Bar):
     """Shows the share of a map's tiles that is predicted; use in a `with` statement.
 
     Args:
@@ -25,35 +21,11 @@ class MapProgress:
     """
 
     def __init__(self, scene_id: str, clock: Callable[[], float] = time.monotonic) -> None:
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
+        super().__init__(total=1.0, desc=scene_id, bar_format=_BAR, leave=False)
         self._scene_id = scene_id
         self._clock = clock
         self._begun: tuple[float, float] | None = None
         self._told_s = clock()
-        self._bar = tqdm(
-            total=1.0,
-            desc=scene_id,
-            bar_format=_BAR,
-            leave=False,
-            disable=not sys.stdout.isatty(),
-            file=sys.stdout,
-            dynamic_ncols=True,
-        )
-        self._stack = ExitStack()
-        if not self._bar.disable:
-            # What is logged goes above the bar, not into it.
-            self._stack.enter_context(logging_redirect_tqdm([logging.getLogger()], tqdm_class=tqdm))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        self._bar.close()
 
     def show(self, share: float) -> None:
         """Show that so much of the map is predicted, from 0 to 1."""

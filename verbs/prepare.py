@@ -6,13 +6,10 @@ Examples:
 """
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from verbs.bars import Bar
 from verbs.common import add_study, at_least, load_study, say, split_text, study_commands
 
 if TYPE_CHECKING:
@@ -54,27 +51,11 @@ def run(options: argparse.Namespace) -> None:
     say(f"Fingerprint {dataset.fingerprint}. Next: {study_commands(study, options).search()}")
 
 
-class PrepareProgress:
+class PrepareProgress(Bar):
     """Shows which scenes are done: a bar on a terminal, a line per scene elsewhere; use in a `with` statement."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        self._bar = tqdm(unit="scene", disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
-        self._stack = ExitStack()
-        if not self._bar.disable:
-            # What is logged goes above the bar, not into it.
-            self._stack.enter_context(logging_redirect_tqdm([logging.getLogger()], tqdm_class=tqdm))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        self._bar.close()
+        super().__init__(unit="scene")
 
     def show(self, progress: "Progress") -> None:
         """Show that a scene has ended."""

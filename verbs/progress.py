@@ -1,32 +1,21 @@
 """How a search tells of itself: a bar on a terminal, a line per change elsewhere."""
 
-import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from verbs.bars import Bar
 from verbs.common import say
 
 if TYPE_CHECKING:
     from trials_db.master import Progress
 
 
-class SearchProgress:
+class SearchProgress(Bar):
     """Shows the progress of a master; use in a `with` statement."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit="trial", disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
+        super().__init__(unit="trial")
         self._told: dict[str, str] = {}
         self._known: dict[str, Progress] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.close()
 
     def show(self, study: str, progress: "Progress") -> None:
         """Show the progress of a study, if anything a person would care for has changed."""
