@@ -84,7 +84,9 @@ def write_map(
     Raises:
         MapgroveError: The scene has other bands than the models read, or the folder cannot be written.
     """
-    record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=settings)
+    # How many tiles at a time makes no difference to a map: who takes fewer, for want of memory, goes on with it.
+    alike = settings.model_copy(update={"batch_size": 0})
+    record = MapRecord(scene=scene.id, source=scene.source, models=models.description.fingerprint, prediction=alike)
     folder = out / scene.id
     if _is_kept(folder, record):
         return WrittenMap(scene.id, folder, None)

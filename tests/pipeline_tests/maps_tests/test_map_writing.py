@@ -140,6 +140,19 @@ def test_a_drawing_that_was_cut_off_goes_on_to_the_same_map(share: float, tmp_pa
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_fewer_tiles_at_a_time_go_on_with_what_was_begun(tmp_path: Path) -> None:
+    calls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        write_map(counted(calls, 300), scene(), SETTINGS, tmp_path)
+    noted = json.loads((tmp_path / "long" / UNFINISHED / ROWS_FILE).read_text())["rows"][0]
+    assert noted > 100
+    fewer = SETTINGS.model_copy(update={"batch_size": 2})
+    first: list[float] = []
+    write_map(models(), scene(), fewer, tmp_path, first.append)
+    assert first[0] > 2 / 3 * noted / SHAPE[0]
+    assert write_map(models(), scene(), SETTINGS, tmp_path).class_shares is None
+
+
 def test_what_was_begun_with_other_settings_is_begun_anew(tmp_path: Path) -> None:
     calls: list[int] = []
     with pytest.raises(KeyboardInterrupt):

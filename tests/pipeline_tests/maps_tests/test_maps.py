@@ -73,7 +73,7 @@ def test_a_map_shows_the_scene_and_its_holes(tmp_path: Path) -> None:
         scene="field",
         source="abc",
         models=models("red", "nir").description.fingerprint,
-        prediction=SETTINGS,
+        prediction=SETTINGS.model_copy(update={"batch_size": 0}),
         sizes_bytes=record.sizes_bytes,
     )
 
