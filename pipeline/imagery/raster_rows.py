@@ -148,6 +148,13 @@ def to_numbers(probabilities: npt.NDArray[np.float32], numbers: Numbers) -> npt.
     return stored
 
 
+def mask_numbers(
+    masks: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
+    """Masks `(h, W, K)` as a file holds them: 1 where a class is, 0 where it is not, 255 where there is no data."""
+    return np.where(valid[..., None], masks > 0, np.uint8(NO_DATA))
+
+
 @contextmanager
 def placeless_is_fine() -> Iterator[None]:
     """Scenes without a place on Earth are normal here, so rasterio need not warn of them."""

@@ -23,6 +23,7 @@ from pipeline.imagery.raster_rows import (
     Numbers,
     RasterError,
     map_writer,
+    mask_numbers,
     placeless_is_fine,
     to_numbers,
 )
@@ -129,7 +130,7 @@ def write_masks(
     _check_bands(masks.shape, classes)
     if valid.shape != masks.shape[:2]:
         raise RasterError("masks and the pixels with data must be of one size", received=(masks.shape, valid.shape))
-    _write(path, np.where(valid[..., None], masks > 0, NO_DATA), georeference, classes, MASKS)
+    _write(path, mask_numbers(masks, valid), georeference, classes, MASKS)
 
 
 def write_instances(

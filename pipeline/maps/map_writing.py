@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import sole_writer, try_folder, write_json
-from pipeline.imagery.raster_rows import BLOCK_PX, MASKS, NO_DATA, PROBABILITIES, map_writer, to_numbers
+from pipeline.imagery.raster_rows import BLOCK_PX, MASKS, PROBABILITIES, map_writer, mask_numbers, to_numbers
 from pipeline.maps.instance_maps import INSTANCES, write_things
 from pipeline.maps.polygons import vectorise_file, write_geojson
 from pipeline.maps.quicklooks import write_quicklooks
@@ -211,7 +211,7 @@ def _write_rasters(
             # NaN, where there is no data, is below every threshold.
             found = said >= thresholds
             probabilities.write(rows.start, to_numbers(said, numbers))
-            masks.write(rows.start, np.where(valid[..., None], found, np.uint8(NO_DATA)))
+            masks.write(rows.start, mask_numbers(found, valid))
             num_valid += int(np.count_nonzero(valid))
             covered += np.count_nonzero(found, axis=(0, 1))
     return {name: float(num / max(1, num_valid)) for name, num in zip(names, covered.tolist(), strict=True)}
