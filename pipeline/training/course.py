@@ -82,14 +82,14 @@ class Progress:
         best: The best validated epoch so far.
         snapshots: Weights that are to be averaged.
         before_s: How long earlier attempts have trained, in seconds.
-        has_diverged: Whether it ended as there were no numbers any more.
+        diverged_in: The epoch that had no numbers any more; 0 for none.
     """
 
     reports: list[EpochReport]
     best: Best | None
     snapshots: Snapshots
     before_s: float = 0.0
-    has_diverged: bool = False
+    diverged_in: int = 0
 
 
 class EpochWatcher(keras.callbacks.Callback):  # type: ignore[misc]

@@ -248,23 +248,34 @@ class _Attempt:
         sampler = PatchSampler(self.training, plan, self.seed, self.candidate.context_px(), self.class_names)
         trainee = self._trainee(network, num_parts)
         progress = Progress([], None, Snapshots(plan, course.budget))
+        is_restored = False
         if kept is not None and self.checkpoint and restore(kept, trainee, num_parts, str(self.checkpoint.path)):
             progress.reports, progress.best, progress.before_s = list(kept.reports), kept.best, kept.train_s
             progress.snapshots.restore(kept.collected)
             sampler.seen_losses = kept.patch_losses
-            if course.has_ended(progress.reports):
-                validate_last(network, trainee.optimizer, progress, partial(self._validated, masks_only(network)))
-            self.on_restored(progress.reports)
+            is_restored = True
         started = time.monotonic()
         try:
+            if is_restored:
+                self._told_again(trainee, progress)
             if not course.has_ended(progress.reports):
                 self._fit(trainee, sampler, progress, num_parts)
         except DivergedError as error:
             if progress.best is None or not self.keeps_best:
                 raise
             _log.warning("%s Epoch %d is kept", error, progress.best.epoch)
-            progress.has_diverged = True
+            # What has all its epochs diverged in the validation of the last.
+            progress.diverged_in = len(progress.reports) + (not course.has_ended(progress.reports))
         return self._finished(network, progress, progress.before_s + time.monotonic() - started, num_parts)
+
+    def _told_again(self, trainee: Trainee, progress: Progress) -> None:
+        """Tell of the epochs that an earlier attempt trained, the last of all with its validation."""
+        try:
+            if self.course.has_ended(progress.reports):
+                validated = partial(self._validated, masks_only(trainee.network))
+                validate_last(trainee.network, trainee.optimizer, progress, validated)
+        finally:
+            self.on_restored(progress.reports)
 
     def _network(self) -> keras.Model:
         architecture = self.candidate.architecture
@@ -350,7 +361,7 @@ class _Attempt:
             in_single = _unless_memory_runs_out(partial(self._validated, model), "its score is that in half precision")
             validation = in_single or validation
         # Of a training that diverged the last snapshot may hold no numbers.
-        snapshots = Snapshots(plan, budget) if progress.has_diverged else progress.snapshots
+        snapshots = Snapshots(plan, budget) if progress.diverged_in else progress.snapshots
         mean = _unless_memory_runs_out(
             partial(self._mean, network, snapshots), f"epoch {best.epoch} is kept, and no mean of snapshots"
         )
@@ -367,7 +378,7 @@ class _Attempt:
         more = {
             "num_averaged": num_averaged,
             "num_batch_parts": num_parts if num_parts > 1 else 0,
-            "diverged_in_epoch": len(progress.reports) + 1 if progress.has_diverged else 0,
+            "diverged_in_epoch": progress.diverged_in,
         }
         figures |= {name: float(number) for name, number in more.items() if number}
         return Trained(model, validation, tuple(progress.reports), figures)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.networks.prediction import NoNumbersError
 from pipeline.patches.scenes import TrainingScene
 from pipeline.preparation.normalisation import Normalisation
 from pipeline.training.checkpoint import Best, Checkpoint, Snapshot, fits
-from pipeline.training.train import Trained, train
+from pipeline.training.train import DivergedError, Trained, train
 from pipeline.validation.whole_ground import Validation
 from search_space.candidate import Candidate
 from search_space.decode import decode
@@ -157,6 +158,32 @@ def test_epochs_that_were_kept_are_not_trained_again(tmp_path: Path, monkeypatch
     finished = run(constant, checkpoint, epochs=2, on_restored=told.extend)
     assert [report.epoch for report in finished.reports] == [1, 2]
     assert told == list(finished.reports), "whoever was cut off may not have told them"
+
+
+@pytest.mark.slow
+def test_what_ends_without_numbers_where_it_goes_on_keeps_its_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The third epoch is the last of three, but was not validated as one of five."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", {})
+    fields = {"plan": {"averaging": {"kind": "ema", "momentum": 0.9}}}
+    with pytest.raises(CutOffError):
+        run(fields, checkpoint, 3, epochs=5)
+
+    def no_numbers(*_: Any, **__: Any) -> Validation:
+        raise NoNumbersError("planted")
+
+    monkeypatch.setattr("pipeline.training.train.validate", no_numbers)
+    with pytest.raises(DivergedError, match="after epoch 3, though its training loss is a number"):
+        run(fields, checkpoint, epochs=3)
+    told: list[EpochReport] = []
+    kept = run(fields, checkpoint, epochs=3, keeps_best=True, on_restored=told.extend)
+
+    assert (kept.figures["best_epoch"], kept.figures["diverged_in_epoch"]) == (2.0, 3.0)
+    assert [report.epoch for report in kept.reports] == [1, 2, 3]
+    assert told == list(kept.reports)
+    assert kept.validation.jaccard == kept.reports[1].jaccard
+    assert "Epoch 2 is kept" in caplog.text
 
 
 @pytest.mark.slow
