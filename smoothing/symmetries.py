@@ -21,6 +21,11 @@ class Symmetry:
     mirrored: bool
     quarter_turns: int
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether each row of pixels stays one, in the same order."""
+        return (self.mirrored, self.quarter_turns) in ((False, 0), (True, 2))
+
     def forward(self, tiles: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Turn tiles `(N, t, t, ...)`; a view, nothing is copied."""
         mirrored = tiles[:, :, ::-1] if self.mirrored else tiles

@@ -1,5 +1,6 @@
 """Where tiles lie along an axis, and what a tile that sticks out of the image sees there."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,7 +127,8 @@ def spans(axis: Axis, tile_px: int, overlap: float, borders: str = "snap") -> tu
         raise BlendingError(f"`overlap` must be in [0, 1). Received {overlap!r}.")
     if borders not in BORDERS:
         raise BlendingError(f"`borders` must be one of {', '.join(BORDERS)}. Received {borders!r}.")
-    stride = max(1, round(tile_px * (1.0 - overlap)))
+    # 1 - 0.9 is a little less than 0.1, which would cost a step of tiles a pixel.
+    stride = max(1, math.floor(tile_px * (1.0 - overlap) + 1e-9 * tile_px))
     outside = tile_px - stride if borders == "beyond" else 0
     outside = max(outside, -((axis.mapped_px - tile_px) // 2))
     room = axis.mapped_px + 2 * outside - tile_px

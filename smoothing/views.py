@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class Views:
         self._predict = predict
         self._blending = blending
         self._num_classes = 0
-        self._turned: Array = np.zeros((0, 0, 0, 0), np.float32)
+        self._buffers: dict[str, Array] = {}
         symmetries = blending.views
         share = np.float32(1.0 / symmetries.num_views)
         self._upright = blending.weights * share
@@ -74,7 +75,8 @@ class Views:
             tiles: Which they are; what comes after these fills the batch up.
 
         Returns:
-            Each tile times its weights, `(N, s, s, K)`, s being t - 2m, and the weights, `(N, s, s)`.
+            Each tile times its weights, `(N, s, s, K)`, s being t - 2m, and the weights, `(N, s, s)`; of the next batch
+            they are in the same place.
         """
         views = self._blending.views
         if self._blending.average != "mean":
@@ -86,26 +88,41 @@ class Views:
             turned, seen = self._diagonals.turn(batch, tiles)
             diagonal, seen_weights = self._diagonals.turn_back(self._sum(turned, views.diagonal), seen)
             _refuse_numbers(diagonal, tiles)
-            diagonal = _times(diagonal, self._diagonals.weights)
+            diagonal = _times(diagonal, self._diagonals.weights, diagonal)
             weights = weights + seen_weights * np.float32(len(views.diagonal))
         total = self._sum(self._own(batch), views.upright)
+        total = _times(total, self._upright, self._buffer("sum", total.shape))
         _refuse_numbers(total, tiles)
-        total = _times(total, self._upright)
         if diagonal is not None:
             total += diagonal
         return total, np.broadcast_to(weights, total.shape[:3])
 
     def _sum(self, batch: Array, views: Sequence[Symmetry]) -> Array:
-        """The sum of what views say, turned back."""
+        """The sum of what views say, turned back; of a single view what it says."""
         total: Array = np.zeros((0, 0, 0, 0), np.float32)
         for number, view in enumerate(reversed(views)):
             # The last one looks at the batch itself, which saves a copy.
-            said = view.inverse(self._predicted(self._seen(batch, view, is_last=number + 1 == len(views))))
+            said = self._predicted(self._seen(batch, view, is_last=number + 1 == len(views)))
+            if len(views) == 1:
+                return view.inverse(said)
             if number == 0:
-                total = np.array(said, order="C")
+                total = self._buffer("sum", said.shape)
+                _copy_pixels(view.inverse, said, total)
+            elif view.keeps_rows:
+                total += view.inverse(said)
             else:
-                total += said
+                # A copy that is turned pixel by pixel, and is added as it lies, is faster than adding across.
+                turned = self._buffer("turned back", said.shape)
+                _copy_pixels(view.inverse, said, turned)
+                total += turned
         return total
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Array:
+        """An array that every batch uses again: fresh memory costs as much as what is done with it."""
+        held = self._buffers.get(name)
+        if held is None or held.shape != shape:
+            held = self._buffers[name] = np.empty(shape, np.float32)
+        return held
 
     def _one_by_one(self, batch: Array, tiles: Sequence[Tile]) -> Iterator[tuple[Array, Array]]:
         """What each view says, upright, `(N, s, s, K)`, and what its pixels weigh, `(s, s)` or `(N, s, s)`."""
@@ -141,11 +158,9 @@ class Views:
         turned = view.forward(batch)
         if is_last and turned.flags.c_contiguous:
             return turned
-        if self._turned.shape != turned.shape:
-            self._turned = np.empty(turned.shape, np.float32)
-        # Pixel by pixel, with all its bands: NumPy copies them twice as fast as number by number.
-        np.copyto(_pixels(self._turned), view.forward(_pixels(batch)))
-        return self._turned
+        seen = self._buffer("turned", turned.shape)
+        _copy_pixels(view.forward, batch, seen)
+        return seen
 
     def _predicted(self, tiles: Array) -> Array:
         asked = tiles.shape
@@ -210,10 +225,14 @@ class _Diagonals:
         return upright, self._turn_back.apply(seen)[..., 0] * self.weights
 
 
-def _pixels(tiles: Array) -> npt.NDArray[np.void]:
-    """The same tiles as `(N, t, t)` items, each of which holds all bands."""
-    items: npt.NDArray[np.void] = tiles.view(np.dtype((np.void, tiles.itemsize * tiles.shape[-1])))[..., 0]
-    return items
+def _copy_pixels(turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], tiles: Array, target: Array) -> None:
+    """Copy tiles `(N, t, t, C)`, turned."""
+    if tiles.shape[-1] == 1 or tiles.strides[-1] != tiles.itemsize:
+        np.copyto(target, turn(tiles))
+        return
+    # Pixel by pixel, with all its numbers: NumPy copies them twice as fast as number by number.
+    pixel = np.dtype((np.void, tiles.itemsize * tiles.shape[-1]))
+    np.copyto(target.view(pixel)[..., 0], turn(tiles.view(pixel)[..., 0]))
 
 
 def _array(said: object) -> Array:
@@ -247,14 +266,14 @@ def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array
     return np.exp(logs, out=logs) * weights[..., None], weights
 
 
-def _times(predictions: Array, weights: Array) -> Array:
-    """Predictions `(N, t, t, K)` times weights `(t, t)`, in their place."""
-    num_classes = predictions.shape[-1]
+def _times(predictions: Array, weights: Array, out: Array) -> Array:
+    """Predictions `(N, t, t, K)` times weights `(t, t)`."""
     # Along the last axis alone, which is short, NumPy would be slow.
-    wide = np.repeat(weights, num_classes, axis=1)
-    flat = predictions.reshape(len(predictions), *wide.shape)
-    flat *= wide
-    return predictions
+    wide = np.repeat(weights, predictions.shape[-1], axis=1)
+    flat = (len(predictions), *wide.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.multiply(np.ascontiguousarray(predictions).reshape(flat), wide, out=out.reshape(flat))
+    return out
 
 
 def _refuse_numbers(upright: Array, tiles: Sequence[Tile]) -> None:

@@ -540,6 +540,16 @@ def test_a_stream_that_goes_on_gives_the_rows_that_were_missing(first_row, symme
         assert len(calls) < 0.75 * SYMMETRIES[symmetries].num_views * -(-num_tiles((100, 50), tile_px=16) // 5)
 
 
+def test_tiles_with_data_are_counted():
+    valid = np.zeros((64, 48), bool)
+    assert num_tiles((64, 48), tile_px=16) == 7 * 5
+    assert num_tiles((64, 48), tile_px=16, valid=valid) == 0
+    valid[20, 20] = True
+    assert num_tiles((64, 48), tile_px=16, valid=valid) == 4
+    with pytest.raises(BlendingError, match=r"`valid` must have the shape \(64, 48\) of the image"):
+        num_tiles((64, 48), tile_px=16, valid=valid.T)
+
+
 def test_a_stream_goes_on_only_within_its_map():
     with pytest.raises(BlendingError, match=r"`first_row` must be in the map of 40 rows\. Received 41"):
         stream(Slow(random_image(40, 9)), identity, Rows(40), Blending(tile_px=8), first_row=41)

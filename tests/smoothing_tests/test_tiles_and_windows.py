@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,10 +21,16 @@ def test_tiles_cover_the_axis_symmetrically_with_at_least_the_overlap(length, ti
     covered = np.concatenate([np.arange(length)[span.in_image] for span in tiles])
     assert set(covered) == set(range(length))
     assert (gaps >= 1).all()
-    assert (gaps <= max(1, round(tile * (1 - overlap)))).all()
+    assert ((tile - gaps >= overlap * tile - 1e-6) | (gaps == 1)).all()
     assert [length - tile - start for start in reversed(starts)] == starts
     if length >= tile and borders == "snap":
         assert not any(span.sticks_out for span in tiles)
+
+
+@pytest.mark.parametrize(("tile", "overlap", "stride"), [(100, 0.9, 10), (131, 0.5, 65), (128, 0.3, 89), (10, 0.0, 10)])
+def test_tiles_are_no_closer_than_their_overlap_asks_for(tile, overlap, stride):
+    length = tile + 6 * stride
+    assert [span.start for span in spans(Axis(length, 0, length), tile, overlap)] == list(range(0, 7 * stride, stride))
 
 
 @given(st.integers(30, 300), st.sampled_from([10, 16, 20]), st.sampled_from([0.25, 0.5]))
@@ -32,7 +40,7 @@ def test_tiles_beyond_the_borders_see_border_pixels_as_often_as_others(length, t
     for span in tiles:
         times[span.in_image] += 1
     assert times[[0, -1]].min() >= times.min() >= (2 if overlap == 0.5 else 1)
-    assert tiles[0].start == -round(tile * overlap)
+    assert tiles[0].start == -math.ceil(tile * overlap)
 
 
 @given(st.integers(1, 300), st.data(), st.integers(1, 60))
