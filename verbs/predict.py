@@ -5,7 +5,7 @@ image with the study's bands. A scene of which only blocks are in the fold is ma
 probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A class that
 has several models is mapped by their mean. Of classes in prediction.instances single things are told apart: each has a
 number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept;
-one that was cut off goes on with the same command.
+one that was cut off goes on with the same command. A scene that cannot be mapped is told, and those after it are.
 
 Examples:
   python run_search.py predict --study demo test
@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Predict scene by scene."""
-    from pipeline.backend import use_backend
     from pipeline.maps.map_writing import write_map
     from pipeline.maps.scene_maps import open_image
     from pipeline.models.model_set import LoadedModelSet, read_model_set_study
@@ -66,18 +65,48 @@ def run(options: argparse.Namespace) -> None:
     folder = options.models or study.folder / MODELS
     out = options.out or study.folder / PREDICTIONS
     places = _places(study, options.scenes)
-    num_devices = len(options.gpus or [""])
-    if options.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.gpus)
-    use_backend()
-    with _shared(num_devices):
+    _use_backend(options.gpus)
+    failed = []
+    with _shared(len(options.gpus or [""])):
         models = LoadedModelSet.open(folder)
-        for number, place in enumerate(places.values(), start=1):
-            scene = open_image(place, study.data) if isinstance(place, Path) else place
-            with MapProgress(scene.id) as shown:
-                written = write_map(models, scene, study.prediction, out, shown.show)
-            say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
+        for number, (name, place) in enumerate(places.items(), start=1):
+            try:
+                scene = open_image(place, study.data) if isinstance(place, Path) else place
+                with MapProgress(scene.id) as shown:
+                    written = write_map(models, scene, study.prediction, out, shown.show)
+            except MapgroveError as error:
+                if len(places) == 1 or options.debug:
+                    raise
+                failed.append(name)
+                say(f"  {number}/{len(places)} {name}: not mapped. {error}")
+            else:
+                say(f"  {number}/{len(places)} {written.scene_id}: {_shares(written)} -> {written.folder}")
     say(f"Maps: {out}")
+    if failed:
+        raise MapgroveError(
+            f"{len(failed)} of {len(places)} scenes were not mapped",
+            received=", ".join(failed),
+            remedy="See above why; the same command maps what is missing",
+        )
+
+
+def _use_backend(gpus: list[str] | None) -> None:
+    """Let Keras compute on these GPUs, on what there is where None.
+
+    Raises:
+        MapgroveError: GPUs are named, and there is none.
+    """
+    from pipeline.backend import describe_devices, use_backend
+
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    name = use_backend()
+    if gpus and "gpu" not in (devices := describe_devices().lower()) and "cuda" not in devices:
+        raise MapgroveError(
+            f"--gpus names GPUs, and {name} sees none of them",
+            received=",".join(gpus),
+            remedy="Leave --gpus out to predict on the processor; `doctor` tells what is missing",
+        )
 
 
 def _shared(num_devices: int) -> AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 """Large image files, of which rows are read when they are asked for."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rasterio.windows import Window
 
 from pipeline.imagery.raster_rows import placeless_is_fine
 from pipeline.scene import LARGEST, DataError, RowPlanes
+
+logger = logging.getLogger(__name__)
 
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "HFA")
 """Of which some rows can be read without all of them."""
@@ -35,6 +38,7 @@ class FileRows:
         self._kept: tuple[int, int, NDArray[Any], NDArray[np.bool_] | None] | None = None
         self.shape: tuple[int, int, int] = (self._source.count, self._source.height, self._source.width)
         self.dtype = np.result_type(*self._source.dtypes)
+        self._has_told = False
         self.nodata: float | None = None
         """The value that means no data."""
 
@@ -77,6 +81,13 @@ class FileRows:
         is_nan = bool(np.isnan(self.nodata))
         empty = np.isnan(planes) if is_nan else planes == self.nodata
         valid: NDArray[np.bool_] = ~(empty.any(axis=0) if is_nan else empty.all(axis=0))
+        if self.nodata < 0 and not self._has_told and (valid & empty.any(axis=0)).any():
+            self._has_told = True
+            logger.warning(
+                "%s: pixels have the no-data value %g in some bands only, where it counts as data",
+                self.path,
+                self.nodata,
+            )
         return valid if opaque is None else valid & opaque
 
     def _check(self, planes: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:

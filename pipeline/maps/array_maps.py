@@ -76,30 +76,37 @@ def predict_array(
 
     Args:
         models: What maps it.
-        image: `(H, W, B)`, any numbers, in the units of the imagery that the models were trained on: bands in the order
-            of `models.bands`, from which spectral indices are computed; or all bands and indices.
-        valid: bool `(H, W)`, False where there is no data; not-a-number in any band is none either.
+        image: `(H, W, B)`, real numbers, in the units of the imagery that the models were trained on: bands in the
+            order of `models.bands`, from which spectral indices are computed; or all bands and indices.
+        valid: bool `(H, W)`, False where there is no data. There is none either where any band is not-a-number, or
+            hidden by a masked array.
         settings: How tiles become a map; those of the study where None.
 
     Returns:
         Probabilities, float32 `(H, W, K)` in the order of `models.classes`, NaN where there is no data.
 
     Raises:
-        MapgroveError: Another number of bands, or a `valid` of another shape.
+        MapgroveError: Another number of bands, no real numbers, or a `valid` of another shape.
     """
     description = models.models.description
     num_bands, num_indices = len(description.bands), len(description.indices)
+    image = np.asanyarray(image)
+    if image.dtype.kind not in "buif":
+        raise MapgroveError("an image holds real numbers", received=str(image.dtype))
     if image.ndim != 3 or image.shape[2] not in (num_bands, num_bands + num_indices):
         wanted = ", ".join(description.bands)
         raise MapgroveError(f"an image is (H, W, {num_bands}), its bands {wanted}", received=image.shape)
-    if valid is not None and valid.shape != image.shape[:2]:
-        raise MapgroveError(f"`valid` must be {image.shape[:2]} as the image is", received=valid.shape)
+    has_data = np.ones(image.shape[:2], bool) if valid is None else np.array(valid, bool)
+    if has_data.shape != image.shape[:2]:
+        raise MapgroveError(f"`valid` must be {image.shape[:2]} as the image is", received=has_data.shape)
+    # Of a masked array it is what lies under the mask.
     cube = np.array(image, np.float32)
     if image.shape[2] == num_bands and num_indices:
         planes = {name: cube[..., k] for k, name in enumerate(description.bands)}
         computed = [spectral.compute(index, planes, description.bands) for index in description.indices]
         cube = np.concatenate([cube, np.stack(computed, axis=-1)], axis=-1)
-    has_data = np.ones(cube.shape[:2], bool) if valid is None else np.array(valid, bool)
+    if isinstance(image, np.ma.MaskedArray):
+        has_data &= ~np.ma.getmaskarray(image)[..., :num_bands].any(axis=-1)
     has_data &= np.isfinite(cube[..., :num_bands]).all(axis=-1)
     cube[~has_data] = np.nan
     return models.models.predict(_Pixels(cube, has_data), settings or models.settings)

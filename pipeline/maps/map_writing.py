@@ -285,6 +285,12 @@ def _check_writable(folder: Path) -> None:
             received=str(folder),
             remedy="Make room (df), see to rights (ls -l), or name another place with --out",
         ) from error
+    if (folder / UNFINISHED).exists() and not (folder / UNFINISHED).is_dir():
+        raise MapgroveError(
+            f"{UNFINISHED} in the map's folder must be a folder, where what is predicted lies until the map is whole",
+            received=str(folder / UNFINISHED),
+            remedy="Remove that file, or name another place with --out",
+        )
 
 
 def _is_kept(folder: Path, wanted: MapRecord) -> bool:

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.imagery.rasters import read_probabilities
 from tests.verbs_tests.tiny_job import ROOT, TIMEOUT_S, Job
 from trials_db.opening import open_store
 
@@ -44,11 +46,45 @@ def test_a_recipe_from_a_file_is_trained_without_a_search(job: Job) -> None:
 
 
 @pytest.mark.slow
+def test_the_best_two_of_a_search_from_two_seeds_make_one_model_set(job: Job) -> None:
+    quick = ("--set", "retrain.epochs=1", "--set", "retrain.steps_per_epoch=2")
+    done = [trial for trial in job.trials() if trial["state"] == "done"]
+    best = sorted(done, key=lambda trial: (trial["outcome"]["loss"], trial["number"]))[:2]
+    assert best[0]["candidate"] != best[1]["candidate"]
+
+    told = job.run("retrain", "--top", "2", "--seeds", "2", "--classes", "bright", *quick)
+
+    assert "4 trainings" in told
+    models = job.folder / "runs" / "tiny" / "models"
+    members = json.loads((models / "model_set.json").read_text(encoding="utf-8"))["members"]
+    assert sorted((each["trial"], each["seed"]) for each in members) == sorted(
+        (trial["number"], seed) for trial in best for seed in (0, 1)
+    )
+    assert len(list((models / "bright").glob("*.keras"))) == 4
+    assert "bright" in job.run("predict", "test")
+
+
+@pytest.mark.slow
 def test_two_images_of_one_name_are_not_mapped_into_one_folder(retrained: Job, tmp_path: Path) -> None:
     image = retrained.folder / "imagery" / "images" / "a.png"
     (tmp_path / "a.png").write_bytes(image.read_bytes())
 
     assert "both be mapped" in retrained.run("predict", str(image), str(tmp_path / "a.png"), code=1)
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_mapped_keeps_no_other_from_it(retrained: Job, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((retrained.folder / "imagery" / "images" / "a.png").read_bytes()[:300])
+
+    told = retrained.run("predict", str(cut), "d", code=1)
+
+    assert "1/2 cut: not mapped. " in told
+    assert "2/2 d: bright" in told
+    assert "1 of 2 scenes were not mapped. Received 'cut'. See why above" in told
+    assert "not mapped" not in retrained.run("predict", str(cut), code=1), "one alone is told in one line"
+    told = retrained.run("predict", "d", "--gpus", "99", code=1)
+    assert "--gpus names GPUs, and tensorflow sees none of them. Received '99'" in told
 
 
 @pytest.mark.slow
@@ -97,3 +133,16 @@ def test_an_image_beside_the_data_set_is_mapped_by_a_moved_model_set(retrained: 
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "maps" / "a" / "overlay.png").is_file()
+
+    script = (
+        "import sys, numpy; from skimage.io import imread;"
+        "from pipeline.maps.array_maps import open_models, predict_array;"
+        "models = open_models(sys.argv[1]); found = predict_array(models, imread(sys.argv[2]));"
+        "print(*models.classes); numpy.save(sys.argv[3], found)"
+    )
+    words = [sys.executable, "-c", script, str(moved), places["IMAGE"], str(tmp_path / "found.npy")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    written = read_probabilities(tmp_path / "maps" / "a" / "probabilities.tif")
+    assert done.stdout.split() == list(written.classes)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), written.probabilities, atol=0.51 / 254)

@@ -74,7 +74,24 @@ def test_what_has_no_data_stays_so_and_counts_for_nothing() -> None:
     assert image[10, 0, 0] == 1e9, "what was given is left alone"
 
 
+def test_what_a_masked_array_hides_has_no_data() -> None:
+    hidden = np.zeros(IMAGE.shape, bool)
+    hidden[5:9, 6, 1] = True
+    masked = np.ma.MaskedArray(np.where(hidden, -9999, IMAGE), hidden)
+    valid = ~hidden.any(axis=-1)
+    np.testing.assert_array_equal(predict_array(models(), masked), predict_array(models(), IMAGE, valid=valid))
+    with_index = predict_array(models("ndwi"), masked)
+    np.testing.assert_array_equal(with_index, predict_array(models("ndwi"), IMAGE, valid=valid))
+
+
+def test_a_list_is_as_good_as_an_array() -> None:
+    np.testing.assert_array_equal(predict_array(models(), IMAGE.tolist()), predict_array(models(), IMAGE))  # type: ignore[arg-type]
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
+    for wrong in (IMAGE.astype(complex), IMAGE.astype(str), IMAGE.astype(object)):
+        with pytest.raises(MapgroveError, match="an image holds real numbers"):
+            predict_array(models(), wrong)
     with pytest.raises(MapgroveError, match=r"an image is \(H, W, 2\), its bands green, nir. Received \(40, 30, 1\)"):
         predict_array(models("ndwi"), IMAGE[..., :1])
     with pytest.raises(MapgroveError, match=r"`valid` must be \(40, 30\)"):

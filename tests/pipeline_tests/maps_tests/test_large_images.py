@@ -155,3 +155,41 @@ def test_what_is_no_measurement_is_told_where_it_is_read(tmp_path: Path, by_rows
     with pytest.raises(DataError, match=r"a\.tif: pixels must be numbers up to 1e\+18.*1 not-a-number"):
         scene.cube[200:280]
     assert by_rows
+
+
+def test_a_value_that_means_no_data_in_some_bands_only_is_told_once(
+    tmp_path: Path, by_rows: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    planes = np.ones((3, 300, 41), np.int16)
+    planes[:, 20] = planes[1, 200:220] = -7
+    scene = opened(write_tiff(tmp_path / "a.tif", planes), "masks", values={"x": 1}, nodata=-7)
+    told = "a.tif: pixels have the no-data value -7 in some bands only, where it counts as data"
+    assert not scene.valid[0:100].all()
+    assert told not in caplog.text
+    assert scene.valid[150:210].all()
+    assert scene.valid[210:250].all()
+    assert caplog.text.count(told) == 1
+    assert by_rows
+
+
+def test_a_large_image_that_is_cut_short_is_told_when_its_rows_are_missing(
+    tmp_path: Path, by_rows: list[tuple[int, int]]
+) -> None:
+    path, form, options = make(tmp_path, "plain")
+    settings = PredictionSettings(tile_px=16, symmetries="none", batch_size=4)
+    content = path.read_bytes()
+
+    def mapped(folder: str) -> Path:
+        large = opened(path, form, values={"x": 1}, **options)
+        return write_map(models(large.bands), large, settings, tmp_path / folder).folder
+
+    expected = mapped("expected")
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(DataError, match=r"a\.tif: the picture cannot be read.*Fetch or export it again"):
+        mapped("cut")
+    assert not (tmp_path / "cut" / "a" / "map.json").exists()
+    path.write_bytes(content)
+    written = mapped("cut")
+    for name in ("probabilities.tif", "masks.tif", "polygons.geojson", "overlay.png"):
+        assert (written / name).read_bytes() == (expected / name).read_bytes(), name
+    assert by_rows

@@ -182,6 +182,13 @@ def test_a_disk_without_room_for_what_is_unfinished_is_told_at_once(
         write_map(counted([], 0), scene(), SETTINGS, tmp_path)
 
 
+def test_a_file_where_the_unfinished_map_would_lie_is_told(tmp_path: Path) -> None:
+    (tmp_path / scene().id).mkdir()
+    (tmp_path / scene().id / ".unfinished").write_text("", encoding="utf-8")
+    with pytest.raises(MapgroveError, match=r"\.unfinished in the map's folder must be a folder.*Remove that file"):
+        write_map(models(), scene(), SETTINGS, tmp_path)
+
+
 def test_a_disk_that_fills_up_leaves_what_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = unfinished.RowSink.write
 
