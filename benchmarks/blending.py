@@ -3,8 +3,8 @@
 The predictor is a trivial one, a copy of the first bands of its tiles; its own time is taken off. Every run is a
 process of its own with one thread; memory is what it takes beyond the image, at its highest, the map among it, pages of
 mapped files not counted. `floor` is a bare loop that copies every view of every tile once to the predictor and adds
-every prediction once, unweighted. `whole` does as the published blender does: all turned copies of the padded image, all
-patches of each in one array. tiler and MONAI turn nothing, so they are to be held against `mapgrove` with one view;
+every prediction once, unweighted. `whole` does as the published blender does: all turned copies of the padded image,
+all patches of each in one array. tiler and MONAI turn nothing, so they are to be held against `mapgrove` with one view;
 pytorch-toolbelt turns as we do.
 
   python benchmarks/blending.py
