@@ -204,10 +204,10 @@ class _Blender:
     def _flush(self, going_on: Span) -> int:
         """Predict the tiles that wait; return the row of the map before which no tile after them lies."""
         self._batch[len(self._waiting) :] = self._batch[len(self._waiting) - 1]
-        weighted, weights = self._views.weighted(self._batch, self._waiting)
-        self.canvas.prepare(weighted.shape[-1])
-        for tile, said, weight in zip(self._waiting, weighted, weights, strict=False):
-            self.canvas.add(tile.rows, tile.columns, said, weight, tile.valid)
+        said = self._views.weighted(self._batch, self._waiting)
+        for tile, (weighted, weights) in zip(self._waiting, said, strict=False):
+            self.canvas.prepare(weighted.shape[-1])
+            self.canvas.add(tile.rows, tile.columns, weighted, weights, tile.valid)
         self._waiting.clear()
         return going_on.first_mapped
 

@@ -76,9 +76,11 @@ class Canvas:
         weights = self._weights[:num]
         weights[weights == 0.0] = np.nan
         mean: Array = np.empty((num, *self._sums.shape[1:]), np.float32)
-        # Along the last axis alone, which is short, NumPy would be slow.
-        inverse = np.repeat(1.0 / weights, self.num_classes, axis=1).reshape(mean.shape)
-        np.multiply(self._sums[:num], inverse, out=mean)
+        inverse = 1.0 / weights
+        if self.num_classes > 1:
+            # Along the last axis alone, which is short, NumPy would be slow.
+            inverse = np.repeat(inverse, self.num_classes, axis=1)
+        np.multiply(self._sums[:num], inverse.reshape(mean.shape), out=mean)
         left = self._used - num
         for held in (self._sums, self._weights):
             held[:left] = held[num : self._used]

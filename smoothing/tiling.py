@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -54,34 +55,34 @@ class Span:
         """The same tile with so much more before and after it."""
         return replace(self, start=self.start - margin_px, tile_px=self.tile_px + 2 * margin_px)
 
-    @property
+    @cached_property
     def in_image(self) -> slice:
         """The pixels that are mapped and that the tile covers, as places in the image."""
         return slice(max(self.axis.first, self.start), min(self.axis.stop, self.stop))
 
-    @property
+    @cached_property
     def in_map(self) -> slice:
         """The same pixels as places in the map, which begins with the first one that is mapped."""
         inside = self.in_image
         return slice(inside.start - self.axis.first, inside.stop - self.axis.first)
 
-    @property
+    @cached_property
     def first_mapped(self) -> int:
         """The first of these places."""
         return max(0, self.start - self.axis.first)
 
-    @property
+    @cached_property
     def in_tile(self) -> slice:
         """The same pixels as places in the tile."""
         inside = self.in_image
         return slice(inside.start - self.start, inside.stop - self.start)
 
-    @property
+    @cached_property
     def sticks_out(self) -> bool:
         """Whether some of the tile lies outside the image."""
         return self.start < 0 or self.stop > self.axis.length_px
 
-    @property
+    @cached_property
     def seen(self) -> npt.NDArray[np.intp]:
         """The image's pixel at each place of the tile, mirrored at the image's borders: integers `(tile_px,)`."""
         places = np.arange(self.start, self.stop)
@@ -91,7 +92,7 @@ class Span:
         folded = places % (2 * last)
         return np.minimum(folded, 2 * last - folded)
 
-    @property
+    @cached_property
     def needed(self) -> slice:
         """The pixels of the image that hold all of `seen`."""
         if not self.sticks_out:

@@ -67,35 +67,49 @@ class Views:
             self._predicted(np.zeros((*sides, num_bands), np.float32))
         return self._num_classes
 
-    def weighted(self, batch: Array, tiles: Sequence[Tile]) -> tuple[Array, Array]:
-        """What all views say of a batch.
+    def weighted(self, batch: Array, tiles: Sequence[Tile]) -> Iterator[tuple[Array, Array]]:
+        """What all views say of a batch, tile by tile, each to be used before the next is asked for.
 
         Args:
             batch: Tiles with what their views see beyond them, `(N, t + 2 reach, t + 2 reach, B)`; may be overwritten.
             tiles: Which they are; what comes after these fills the batch up.
 
-        Returns:
-            Each tile times its weights, `(N, s, s, K)`, s being t - 2m, and the weights, `(N, s, s)`; of the next batch
-            they are in the same place.
+        Yields:
+            A tile times its weights, `(s, s, K)`, s being t - 2m, and the weights, `(s, s)`.
         """
-        views = self._blending.views
         if self._blending.average != "mean":
-            return _averaged(self._one_by_one(batch, tiles), self._blending.average)
-        weights: Array = self._upright * np.float32(len(views.upright))
-        diagonal: Array | None = None
+            yield from zip(*_averaged(self._one_by_one(batch, tiles), self._blending.average), strict=True)
+            return
+        views, upright = self._blending.views, self._upright * np.float32(len(self._blending.views.upright))
+        diagonal: tuple[Array, Array] | None = None
         if self._diagonals is not None:
-            # What lies at 45° is summed up there, and turned back once.
-            turned, seen = self._diagonals.turn(batch, tiles)
-            diagonal, seen_weights = self._diagonals.turn_back(self._sum(turned, views.diagonal), seen)
-            _refuse_numbers(diagonal, tiles)
-            diagonal = _times(diagonal, self._diagonals.weights, diagonal)
-            weights = weights + seen_weights * np.float32(len(views.diagonal))
+            diagonal = self._weighted_diagonals(self._diagonals, batch, tiles)
         total = self._sum(self._own(batch), views.upright)
-        total = _times(total, self._upright, self._buffer("sum", total.shape))
-        _refuse_numbers(total, tiles)
-        if diagonal is not None:
-            total += diagonal
-        return total, np.broadcast_to(weights, total.shape[:3])
+        # Tile by tile, as a tile stays in the processor's cache until it is added to the map, which a batch does not.
+        wide = np.repeat(self._upright, total.shape[-1], axis=1)
+        result = self._buffer("weighted", total.shape[1:])
+        for place, tile in enumerate(tiles):
+            # Along the last axis alone, which is short, NumPy would be slow.
+            said = np.ascontiguousarray(total[place]).reshape(wide.shape)
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.multiply(said, wide, out=result.reshape(wide.shape))
+            _refuse_numbers(result, tile)
+            if diagonal is None:
+                yield result, upright
+            else:
+                result += diagonal[0][place]
+                yield result, upright + diagonal[1][place]
+
+    def _weighted_diagonals(self, diagonals: "_Diagonals", batch: Array, tiles: Sequence[Tile]) -> tuple[Array, Array]:
+        """What views that lie at 45° say, times its weights, `(N, s, s, K)`, and these, `(N, s, s)`."""
+        views = self._blending.views.diagonal
+        turned, seen = diagonals.turn(batch, tiles)
+        # It is summed up as it lies, and turned back once.
+        said, weights = diagonals.turn_back(self._sum(turned, views), seen)
+        for each, tile in zip(said, tiles, strict=False):
+            _refuse_numbers(each, tile)
+        said *= diagonals.weights[..., None]
+        return said, np.broadcast_to(weights * np.float32(len(views)), said.shape[:3])
 
     def _sum(self, batch: Array, views: Sequence[Symmetry]) -> Array:
         """The sum of what views say, turned back; of a single view what it says."""
@@ -144,7 +158,8 @@ class Views:
             yield said, self._upright
 
     def _refuse(self, upright: Array, tiles: Sequence[Tile]) -> None:
-        _refuse_numbers(upright, tiles)
+        for each, tile in zip(upright, tiles, strict=False):
+            _refuse_numbers(each, tile)
         if self._blending.average == "geometric":
             _refuse_negative(upright, tiles)
 
@@ -266,32 +281,21 @@ def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array
     return np.exp(logs, out=logs) * weights[..., None], weights
 
 
-def _times(predictions: Array, weights: Array, out: Array) -> Array:
-    """Predictions `(N, t, t, K)` times weights `(t, t)`."""
-    # Along the last axis alone, which is short, NumPy would be slow.
-    wide = np.repeat(weights, predictions.shape[-1], axis=1)
-    flat = (len(predictions), *wide.shape)
-    with np.errstate(invalid="ignore", over="ignore"):
-        np.multiply(np.ascontiguousarray(predictions).reshape(flat), wide, out=out.reshape(flat))
-    return out
-
-
-def _refuse_numbers(upright: Array, tiles: Sequence[Tile]) -> None:
-    """Refuse NaN and infinity where there is data; elsewhere put 0, which never reaches the map, in their place."""
+def _refuse_numbers(upright: Array, tile: Tile) -> None:
+    """Refuse NaN and infinity where a tile has data; elsewhere put 0, which never reaches the map, in their place."""
     # One of them makes the sum one of them.
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(upright.sum()):
             return
-    for tile, prediction in zip(tiles, upright, strict=False):
-        bad = ~np.isfinite(prediction[tile.rows.in_tile, tile.columns.in_tile])
-        if tile.valid is not None:
-            bad &= tile.valid[:, :, None]
-        if bad.any():
-            row, column, k = (int(value) for value in np.argwhere(bad)[0])
-            place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
-            raise PredictorNumberError(
-                f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
-            )
+    bad = ~np.isfinite(upright[tile.rows.in_tile, tile.columns.in_tile])
+    if tile.valid is not None:
+        bad &= tile.valid[:, :, None]
+    if bad.any():
+        row, column, k = (int(value) for value in np.argwhere(bad)[0])
+        place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
+        raise PredictorNumberError(
+            f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
+        )
     np.nan_to_num(upright, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
