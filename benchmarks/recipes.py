@@ -53,6 +53,9 @@ CHECKS = 5
 """Epochs of each training, which end with a validation each."""
 
 PROBE_STEPS = 6
+SLOW_STEP_S = 5.0
+"""Of a network whose steps take longer one tells enough."""
+
 MOST_BYTES = 6e9
 """Of a training; batches are made smaller until it takes no more."""
 
@@ -180,9 +183,13 @@ def train_one(study: Study, name: str, seed: int, options: argparse.Namespace) -
     def trained_s(report: EpochReport) -> float:
         return report.seconds - (report.validation_s or 0.0)
 
-    _, probe = run(Budget(epochs=2, steps_per_epoch=PROBE_STEPS))
-    first_s, later_s = map(trained_s, probe)
-    steps = steps_within(60 * options.minutes, first_s - later_s, later_s / PROBE_STEPS)
+    first_s = later_s = 0.0
+    num_probed = 0
+    while num_probed < PROBE_STEPS and later_s < SLOW_STEP_S:
+        num_probed = PROBE_STEPS if num_probed else 1
+        _, probe = run(Budget(epochs=2, steps_per_epoch=num_probed))
+        first_s, later_s = map(trained_s, probe)
+    steps = steps_within(60 * options.minutes, first_s - later_s, later_s / num_probed)
     trained, reports = run(Budget(epochs=CHECKS, steps_per_epoch=steps))
     tile_px, margin_px = candidate.plan.patch_px, candidate.architecture.margin_px
     jaccard = jaccard_of_test(trained.model, ground, trained.validation.thresholds, tile_px, margin_px)
