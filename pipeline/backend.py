@@ -271,8 +271,9 @@ def check_data_parallel(name: str) -> None:
     """
     if name == "torch":
         raise UnableError(
-            "with PyTorch a training takes one device",
-            remedy=f"Set {BACKEND_VARIABLE} to tensorflow or jax in a new study, or leave --gpus-per-trial out",
+            "with PyTorch a batch is computed on one device",
+            remedy="Leave --gpus-per-trial out, or name one GPU to predict; "
+            f"in a new study {BACKEND_VARIABLE} may be tensorflow or jax",
         )
 
 

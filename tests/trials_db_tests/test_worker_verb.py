@@ -123,7 +123,7 @@ def test_trials_are_named_as_numbers_and_ranges(capsys: pytest.CaptureFixture[st
         (["--gpus", "0,1,2"], run_search.EXIT_USAGE, "3 GPUs cannot be shared out by 2. Received '0,1,2'."),
         (["--gpus", "0,1", "--trials-per-gpu", "2"], run_search.EXIT_USAGE, "a GPU has several trials, or a trial sev"),
         (["--workers", "2"], run_search.EXIT_USAGE, "--workers N share out no GPUs"),
-        (["--gpus", "0,1"], run_search.EXIT_FAILED, "with PyTorch a training takes one device. Set MAPGROVE_BACKEND"),
+        (["--gpus", "0,1"], run_search.EXIT_FAILED, "with PyTorch a batch is computed on one device"),
     ],
 )
 def test_several_gpus_that_cannot_train_together_are_refused(

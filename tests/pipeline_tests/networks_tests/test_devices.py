@@ -65,7 +65,7 @@ def test_pytorch_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     see(monkeypatch, "gpu:0", "gpu:1", backend="torch")
     with pytest.raises(UnableError) as caught, devices.data_parallel(2, 8):
         pass
-    assert str(caught.value).startswith("with PyTorch a training takes one device. Set MAPGROVE_BACKEND to tensorflow")
+    assert str(caught.value).startswith("with PyTorch a batch is computed on one device. Leave --gpus-per-trial out")
 
 
 def test_one_device_is_as_if_nothing_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
