@@ -11,6 +11,10 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
+BLANK_ROWS = 256
+"""So many rows without any tile are given away at a time."""
+
+
 class Canvas:
     """Weighted sums of predictions, and the weights they came with, of as many rows as are open at a time.
 
@@ -21,7 +25,8 @@ class Canvas:
 
     def __init__(self, width_px: int, first_row: int = 0) -> None:
         self._width_px = width_px
-        self._first = first_row
+        self._given = self._first = first_row
+        """Up to which row all are given away, and from which on they are summed up; between them there is no data."""
         self._sums: Array = np.zeros((0, width_px, 0), np.float32)
         self._weights: Array = np.zeros((0, width_px), np.float32)
         self._used = 0
@@ -62,17 +67,25 @@ class Canvas:
         """Give away the rows before `stop`, which no tile will add to: where they begin, and `(h, W, K)`.
 
         What no tile has seen, or has no data, is NaN. A stretch without any tile comes in parts. As long as nobody
-        knows K, nothing does.
+        knows K, nothing does: what ends before the first tile is given away with the rows after it.
         """
-        while self.num_classes and self._first < stop:
-            num = min(stop - self._first, self._used or max(1, len(self._weights)))
-            first, self._first = self._first, self._first + num
-            yield first, self._divided(num)
+        if not self.num_classes:
+            self._first = max(self._first, stop)
+            return
+        while self._given < max(self._first, stop):
+            is_blank = self._given < self._first or not self._used
+            end = self._first if self._given < self._first else stop
+            num = min(end - self._given, BLANK_ROWS if is_blank else self._used)
+            first, self._given = self._given, self._given + num
+            self._first = max(self._first, self._given)
+            yield first, self._blank(num) if is_blank else self._divided(num)
+
+    def _blank(self, num: int) -> Array:
+        """Rows without data."""
+        return np.full((num, self._width_px, self.num_classes), np.nan, np.float32)
 
     def _divided(self, num: int) -> Array:
         """The mean of the first rows, which make room for others."""
-        if not self._used:
-            return np.full((num, self._width_px, self.num_classes), np.nan, np.float32)
         weights = self._weights[:num]
         weights[weights == 0.0] = np.nan
         mean: Array = np.empty((num, *self._sums.shape[1:]), np.float32)

@@ -78,13 +78,18 @@ class Views:
             A tile times its weights, `(s, s, K)`, s being t - 2m, and the weights, `(s, s)`.
         """
         if self._blending.average != "mean":
-            yield from zip(*_averaged(self._one_by_one(batch, tiles), self._blending.average), strict=True)
+            averaged = _geometric if self._blending.average == "geometric" else _median
+            yield from averaged(self._one_by_one(batch, tiles), len(tiles))
             return
         views, upright = self._blending.views, self._upright * np.float32(len(self._blending.views.upright))
+        turned = None if self._diagonals is None else self._diagonals.turn(batch, tiles)
         diagonal: tuple[Array, Array] | None = None
-        if self._diagonals is not None:
-            diagonal = self._weighted_diagonals(self._diagonals, batch, tiles)
-        total = self._sum(self._own(batch), views.upright)
+        total = self._sum(self._own(batch), views.upright, "sum")
+        if self._diagonals is not None and turned is not None:
+            # These first, as they tell the place of what is no number to the pixel.
+            for each, tile in zip(total, tiles, strict=False):
+                _refuse_numbers(each, tile)
+            diagonal = self._weighted_diagonals(self._diagonals, *turned, tiles)
         # Tile by tile, as a tile stays in the processor's cache until it is added to the map, which a batch does not.
         wide = np.repeat(self._upright, total.shape[-1], axis=1)
         result = self._buffer("weighted", total.shape[1:])
@@ -100,19 +105,20 @@ class Views:
                 result += diagonal[0][place]
                 yield result, upright + diagonal[1][place]
 
-    def _weighted_diagonals(self, diagonals: "_Diagonals", batch: Array, tiles: Sequence[Tile]) -> tuple[Array, Array]:
+    def _weighted_diagonals(
+        self, diagonals: "_Diagonals", turned: Array, seen: Array | None, tiles: Sequence[Tile]
+    ) -> tuple[Array, Array]:
         """What views that lie at 45° say, times its weights, `(N, s, s, K)`, and these, `(N, s, s)`."""
         views = self._blending.views.diagonal
-        turned, seen = diagonals.turn(batch, tiles)
         # It is summed up as it lies, and turned back once.
-        said, weights = diagonals.turn_back(self._sum(turned, views), seen)
+        said, weights = diagonals.turn_back(self._sum(turned, views, "diagonal sum"), seen)
         for each, tile in zip(said, tiles, strict=False):
-            _refuse_numbers(each, tile)
+            _refuse_numbers(each, tile, "near")
         said *= diagonals.weights[..., None]
         return said, np.broadcast_to(weights * np.float32(len(views)), said.shape[:3])
 
-    def _sum(self, batch: Array, views: Sequence[Symmetry]) -> Array:
-        """The sum of what views say, turned back; of a single view what it says."""
+    def _sum(self, batch: Array, views: Sequence[Symmetry], name: str) -> Array:
+        """The sum of what views say, turned back, in the buffer of this name; of a single view what it says."""
         total: Array = np.zeros((0, 0, 0, 0), np.float32)
         for number, view in enumerate(reversed(views)):
             # The last one looks at the batch itself, which saves a copy.
@@ -120,7 +126,7 @@ class Views:
             if len(views) == 1:
                 return view.inverse(said)
             if number == 0:
-                total = self._buffer("sum", said.shape)
+                total = self._buffer(name, said.shape)
                 _copy_pixels(view.inverse, said, total)
             elif view.keeps_rows:
                 total += view.inverse(said)
@@ -140,26 +146,27 @@ class Views:
 
     def _one_by_one(self, batch: Array, tiles: Sequence[Tile]) -> Iterator[tuple[Array, Array]]:
         """What each view says, upright, `(N, s, s, K)`, and what its pixels weigh, `(s, s)` or `(N, s, s)`."""
-        if self._diagonals is not None:
-            turned, seen = self._diagonals.turn(batch, tiles)
-            for view in self._blending.views.diagonal:
-                said = np.array(view.inverse(self._predicted(self._seen(turned, view))), order="C")
-                upright, weights = self._diagonals.turn_back(said, seen)
-                self._refuse(upright, tiles)
-                if seen is not None:
-                    # What is seen in part only is a part of what it would be.
-                    shares = np.where(weights > 0.0, weights / self._diagonals.weights.clip(_TINY), np.float32(1.0))
-                    upright /= shares[..., None]
-                yield upright, weights
         own = self._own(batch)
         for view in self._blending.views.upright:
             said = np.array(view.inverse(self._predicted(self._seen(own, view))), order="C")
-            self._refuse(said, tiles)
+            self._refuse(said, tiles, "at")
             yield said, self._upright
+        if self._diagonals is None:
+            return
+        turned, seen = self._diagonals.turn(batch, tiles)
+        for view in self._blending.views.diagonal:
+            said = np.array(view.inverse(self._predicted(self._seen(turned, view))), order="C")
+            upright, weights = self._diagonals.turn_back(said, seen)
+            self._refuse(upright, tiles, "near")
+            if seen is not None:
+                # What is seen in part only is a part of what it would be.
+                shares = np.where(weights > 0.0, weights / self._diagonals.weights.clip(_TINY), np.float32(1.0))
+                upright /= shares[..., None]
+            yield upright, weights
 
-    def _refuse(self, upright: Array, tiles: Sequence[Tile]) -> None:
+    def _refuse(self, upright: Array, tiles: Sequence[Tile], where: str) -> None:
         for each, tile in zip(upright, tiles, strict=False):
-            _refuse_numbers(each, tile)
+            _refuse_numbers(each, tile, where)
         if self._blending.average == "geometric":
             _refuse_negative(upright, tiles)
 
@@ -259,30 +266,44 @@ def _array(said: object) -> Array:
         ) from error
 
 
-def _averaged(views: Iterable[tuple[Array, Array]], average: str) -> tuple[Array, Array]:
-    """The geometric mean or the median of views, times their weights, and these."""
-    found = list(views)
-    weights: Array = np.zeros(found[0][0].shape[:3], np.float32)
-    for _, each in found:
+def _geometric(views: Iterable[tuple[Array, Array]], num: int) -> Iterator[tuple[Array, Array]]:
+    """The geometric means of what views say of so many tiles, times their weights, and these."""
+    logs: Array = np.zeros((0, 0, 0, 0), np.float32)
+    weights: Array = np.zeros((0, 0, 0), np.float32)
+    for upright, each in views:
+        if not logs.size:
+            logs, weights = np.zeros_like(upright), np.zeros(upright.shape[:3], np.float32)
         weights += each
-    if average == "median":
-        # What a view does not see, it has no say in.
-        said = [np.where((each > 0.0)[..., None], upright, np.float32(np.nan)) for upright, each in found]
-        is_partly_seen = any(np.any(each == 0.0) for _, each in found)
-        middle = (np.nanmedian if is_partly_seen else np.median)(np.stack(said), axis=0)
-        return np.asarray(middle, np.float32) * weights[..., None], weights
-    logs = np.zeros_like(found[0][0])
-    for upright, each in found:
         is_seen = np.broadcast_to((each > 0.0)[..., None], upright.shape)
         with np.errstate(divide="ignore"):
             log = np.log(upright, out=np.zeros_like(upright), where=is_seen)
         logs += np.multiply(log, each[..., None], out=log)
-    logs /= weights[..., None]
-    return np.exp(logs, out=logs) * weights[..., None], weights
+    for log, weight in zip(logs[:num], weights, strict=False):
+        yield np.exp(log / weight[..., None]) * weight[..., None], weight
 
 
-def _refuse_numbers(upright: Array, tile: Tile) -> None:
-    """Refuse NaN and infinity where a tile has data; elsewhere put 0, which never reaches the map, in their place."""
+def _median(views: Iterable[tuple[Array, Array]], num: int) -> Iterator[tuple[Array, Array]]:
+    """The medians of what views say of so many tiles, times their weights, and these."""
+    found = list(views)
+    for place in range(num):
+        shares = [each if each.ndim == 2 else each[place] for _, each in found]
+        said = np.stack([upright[place] for upright, _ in found])
+        is_partly_seen = False
+        for view, share in zip(said, shares, strict=True):
+            if not share.all():
+                # What a view does not see, it has no say in.
+                view[share == 0.0] = np.nan
+                is_partly_seen = True
+        middle = (np.nanmedian if is_partly_seen else np.median)(said, axis=0)
+        weight: Array = np.sum(shares, axis=0, dtype=np.float32)
+        yield np.asarray(middle, np.float32) * weight[..., None], weight
+
+
+def _refuse_numbers(upright: Array, tile: Tile, where: str = "at") -> None:
+    """Refuse NaN and infinity where a tile has data; elsewhere put 0, which never reaches the map, in their place.
+
+    What was turned by 45° has them only near the place where they were.
+    """
     # One of them makes the sum one of them.
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(upright.sum()):
@@ -294,7 +315,8 @@ def _refuse_numbers(upright: Array, tile: Tile) -> None:
         row, column, k = (int(value) for value in np.argwhere(bad)[0])
         place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
         raise PredictorNumberError(
-            f"`predict` must return finite numbers. Received NaN or infinity of class {k} at (row, column) {place}."
+            "`predict` must return finite numbers. "
+            f"Received NaN or infinity of class {k} {where} (row, column) {place}."
         )
     np.nan_to_num(upright, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 

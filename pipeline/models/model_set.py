@@ -159,10 +159,11 @@ class LoadedModelSet:
         if all(each.tiling.batch_size for each in found):
             return found
         device_bytes = free_device_bytes()
-        free_bytes = psutil.virtual_memory().available if device_bytes is None else device_bytes
+        host_bytes = psutil.virtual_memory().available
+        free_bytes = host_bytes if device_bytes is None else device_bytes
         most = MOST_TILES if device_bytes is None else MOST_TILES_ON_DEVICE
         bands = (*self.description.bands, *self.description.indices)
-        return [sized(each, bands, free_bytes, most) for each in found]
+        return [sized(each, bands, free_bytes, host_bytes, most) for each in found]
 
     def predictor(self, of_pass: Pass, layers: Layers) -> Predictor:
         """What all members of a pass say together, of its layers; their networks are loaded."""

@@ -12,6 +12,7 @@ from search_space.network.cost import prediction_bytes
 from search_space.network.unet import InputBand, draw_up
 from search_space.prediction import PredictionSettings, Tiling, tiling_for
 from search_space.records import ModelMember, ModelSet
+from smoothing.symmetries import SYMMETRIES
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,14 @@ def passes_of(
     ]
 
 
-def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, most: int) -> Pass:
+def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, host_bytes: int, most: int) -> Pass:
     """The pass with as many tiles at a time as there is memory for, where the settings leave that open.
 
     Args:
         of_pass: Its networks compute one after the other.
         bands: Those that the set reads.
         free_bytes: Of whatever computes; a half of it may be taken.
+        host_bytes: Of the processor, where views are averaged; a half of it may be taken.
         most: No more tiles, however much there is.
     """
     if of_pass.tiling.batch_size:
@@ -107,9 +109,13 @@ def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, most: int) -> Pa
     graphs = {
         member.candidate.architecture: draw_up(member.candidate.architecture, inputs, 1) for member in of_pass.members
     }
+    tiling = of_pass.tiling
+    views = SYMMETRIES[tiling.symmetries].num_views if tiling.average == "median" else 1
+    map_bytes = 4 * views * len(of_pass.layers) * tiling.tile_px**2
     batch_size = most
-    while batch_size > 1 and free_bytes < 2 * max(
-        prediction_bytes(graph, of_pass.tiling.tile_px, batch_size) for graph in graphs.values()
+    while batch_size > 1 and (
+        host_bytes < 2 * map_bytes * batch_size
+        or free_bytes < 2 * max(prediction_bytes(graph, tiling.tile_px, batch_size) for graph in graphs.values())
     ):
         batch_size //= 2
     return replace(of_pass, tiling=of_pass.tiling._replace(batch_size=batch_size))

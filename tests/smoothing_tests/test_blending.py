@@ -1,5 +1,6 @@
 """Identities that blending must keep for every shape, window, overlap and set of symmetries."""
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -59,6 +60,23 @@ def slow_enough(height, width, options):
 def test_the_identity_gives_the_image_back(height, width, options):
     image = random_image(height, width)
     np.testing.assert_allclose(blend(image, identity, **slow_enough(height, width, options)), image, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 500), st.sampled_from([0, 5, 16]), SETTINGS, st.data())
+def test_the_identity_gives_images_of_any_size_back(height, width, margin_px, options, data):
+    tile_px = data.draw(st.integers(60, 160)) + 2 * margin_px
+    options = {**options, "tile_px": tile_px, "margin_px": margin_px, "overlap": min(0.5, options["overlap"])}
+    first, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    region = data.draw(st.sampled_from([None, (slice(first, height), slice(left, width))]))
+    image = np.abs(random_image(height, width, bands=1))
+
+    def inner(tiles):
+        return tiles[:, margin_px : tile_px - margin_px, margin_px : tile_px - margin_px]
+
+    average = data.draw(st.sampled_from(["mean", "median", "geometric"]))
+    result = blend(image, inner, region=region, **{**options, "average": average})
+    np.testing.assert_allclose(result, image if region is None else image[region], atol=1e-5)
 
 
 @THOROUGH
@@ -253,18 +271,37 @@ def test_a_changing_number_of_classes_is_refused():
             blend(random_image(40, 40), fickle, tile_px=16, batch_size=1, symmetries=symmetries)
 
 
-@pytest.mark.parametrize("symmetries", EXACT)
+@pytest.mark.parametrize("symmetries", sorted(SYMMETRIES))
 @pytest.mark.parametrize("average", ["mean", "median", "geometric"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_number_is_reported_with_its_place(symmetries, average, bad):
     image = random_image(50, 70)
+    valid = np.ones((50, 70), bool)
+    valid[:40:3, 20:30] = False
+    image[6, 25] = 1000.0
     image[33, 61, 1] = 1000.0
 
     def sick(tiles):
         return np.where(tiles > 500.0, np.float32(bad), np.abs(tiles))
 
     with pytest.raises(PredictorNumberError, match=r"of class 1 at \(row, column\) \(33, 61\)"):
-        blend(image, sick, tile_px=16, symmetries=symmetries, average=average)
+        blend(image, sick, tile_px=16, symmetries=symmetries, average=average, valid=valid)
+    region = (slice(20, 50), slice(10, 70))
+    with pytest.raises(PredictorNumberError, match=r"of class 1 at \(row, column\) \(33, 61\)"):
+        blend(image, sick, tile_px=16, symmetries=symmetries, average=average, region=region)
+
+
+def test_a_number_that_is_bad_at_45_degrees_only_is_reported_near_its_place():
+    image = np.zeros((50, 70, 1), np.float32)
+    image[30:, 40:] = 1.0
+
+    def sick(tiles):
+        """Refuses what is neither 0 nor 1, which only turning by 45° makes."""
+        return np.where(np.abs(tiles - 0.5) < 0.4, np.float32(np.nan), tiles)
+
+    for average in ("mean", "median"):
+        with pytest.raises(PredictorNumberError, match=r"of class 0 near \(row, column\) \((2[89]|3\d|4\d), "):
+            blend(image, sick, tile_px=16, symmetries="d8", average=average)
 
 
 @pytest.mark.parametrize(
@@ -517,6 +554,54 @@ def test_where_data_is_sparse_few_rows_are_open(batch_size):
     assert max(stop - start for start, stop in sink.places) <= 16 * (3 + batch_size // 4)
 
 
+@pytest.mark.parametrize("first_row", [0, 100])
+@pytest.mark.parametrize("begin", [3500, 4000])
+def test_rows_without_data_before_the_first_tile_are_not_kept(first_row, begin):
+    """They could not be given away as long as nobody knows how many classes there are."""
+    valid = np.zeros((4000, 40), bool)
+    valid[begin:] = True
+    sink = Rows(4000)
+    blending = Blending(tile_px=16, batch_size=3)
+    stream(Slow(np.ones((4000, 40, 1), np.float32), valid), identity, sink, blending, first_row=first_row)
+    expected = np.where(valid, 1.0, np.nan)
+    np.testing.assert_allclose(sink.result[first_row:, :, 0], expected[first_row:], rtol=1e-6)
+    assert sink.places == list(pairwise([first_row, *(stop for _, stop in sink.places)]))
+    assert max(stop - start for start, stop in sink.places) <= 256
+    assert len(sink.places) < 120
+
+
+def test_rows_are_read_ahead_and_written_behind():
+    """Each waits for what only the other's going on at the same time can bring."""
+    read, predicted = threading.Event(), threading.Event()
+
+    class Ahead(Slow):
+        def read(self, rows):
+            if rows.start >= 16:
+                read.set()
+            return super().read(rows)
+
+    class Late(Rows):
+        def write(self, first_row, rows):
+            # The rows after these are predicted meanwhile.
+            assert first_row > 0 or predicted.wait(20.0)
+            super().write(first_row, rows)
+
+    num_calls = 0
+
+    def predict(tiles):
+        nonlocal num_calls
+        num_calls += 1
+        assert num_calls > 1 or read.wait(20.0)
+        if num_calls == 3:
+            predicted.set()
+        return tiles
+
+    image, sink = random_image(80, 16), Late(80)
+    stream(Ahead(image), predict, sink, Blending(tile_px=16, overlap=0.0, symmetries="none", batch_size=1))
+    np.testing.assert_allclose(sink.result, image, atol=1e-6)
+    assert not [each.name for each in threading.enumerate() if each.name.startswith(("read-rows", "write-rows"))]
+
+
 @pytest.mark.parametrize("first_row", [0, 1, 8, 37, 99, 100])
 @pytest.mark.parametrize("symmetries", ["none", "d8"])
 def test_a_stream_that_goes_on_gives_the_rows_that_were_missing(first_row, symmetries):
@@ -574,6 +659,7 @@ def test_what_goes_wrong_with_reading_and_writing_is_told(wrong):
         stream(Failing(random_image(200, 20)), identity, sink, Blending(tile_px=16, batch_size=2))
     assert sink.places
     assert sink.places[-1][1] < 200
+    assert not [each.name for each in threading.enumerate() if each.name.startswith(("read-rows", "write-rows"))]
 
 
 def test_progress_ends_with_all_tiles_also_where_some_have_no_data():

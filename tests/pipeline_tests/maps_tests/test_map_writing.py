@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.maps.polygons import vectorise, vectorise_file
 from pipeline.maps.scene_maps import ImageScene
 from pipeline.maps.unfinished import ROWS_FILE, UNFINISHED, Unfinished
 from pipeline.models.model_set import LoadedModelSet
-from pipeline.models.passes import layers_of, passes_of, sized
+from pipeline.models.passes import Pass, layers_of, passes_of, sized
 from pipeline.scene import Georeference
 from search_space.architecture import Architecture
 from search_space.candidate import Candidate
@@ -338,9 +339,20 @@ def test_batches_are_as_large_as_memory_allows() -> None:
     description = models().description
     first, _ = passes_of(description, PredictionSettings(), lambda _: 1, most_bytes=10)
     assert first.tiling.batch_size == 0
-    sizes = [sized(first, description.bands, free, 64).tiling.batch_size for free in (2 * 10**5, 4 * 10**6, 10**12)]
+    much = 10**12
+
+    def size(of_pass: Pass, free_bytes: int, host_bytes: int) -> int:
+        return sized(of_pass, description.bands, free_bytes, host_bytes, 64).tiling.batch_size
+
+    sizes = [size(first, free, much) for free in (2 * 10**5, 4 * 10**6, much)]
     assert sizes[0] == 1
     assert 1 < sizes[1] < 64
     assert sizes[2] == 64
+    # Beside the accelerator, views are averaged: their median needs them all at once.
+    median = replace(first, tiling=first.tiling._replace(average="median", symmetries="d4"))
+    tile_bytes = 4 * first.tiling.tile_px**2 * len(first.layers)
+    assert size(first, much, 32 * tile_bytes) == 16
+    assert size(median, much, 8 * 32 * tile_bytes) == 16
+    assert size(median, much, 32 * tile_bytes) == 2
     chosen, _ = passes_of(description, SETTINGS, lambda _: 1, most_bytes=10)
-    assert sized(chosen, description.bands, 1, 64).tiling.batch_size == SETTINGS.batch_size
+    assert size(chosen, 1, 1) == SETTINGS.batch_size
