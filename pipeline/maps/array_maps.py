@@ -7,8 +7,10 @@ probabilities = predict_array(models, image)         # (H, W, B) -> (H, W, K)
 masks = probabilities >= models.thresholds           # in the order of models.classes
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.backend import use_backend
 from pipeline.imagery import indices as spectral
 from pipeline.models.model_set import LoadedModelSet, read_model_set_study
+from pipeline.scene import Band, DataError
 from search_space.errors import MapgroveError
 from search_space.prediction import PredictionSettings
 
@@ -33,10 +36,12 @@ class ArrayModels:
     Attributes:
         models: The set.
         settings: How tiles become a map, as the set's study has it.
+        wavelengths_nm: Shortest and longest, of those bands of which the study tells them.
     """
 
     models: LoadedModelSet
     settings: PredictionSettings
+    wavelengths_nm: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -62,7 +67,9 @@ def open_models(folder: Path | str) -> ArrayModels:
     """
     study = read_model_set_study(Path(folder))
     use_backend()
-    return ArrayModels(LoadedModelSet.open(Path(folder)), study.prediction)
+    told: Mapping[str, Any] = study.data.options.get("wavelengths_nm", {})
+    wavelengths_nm = {name: (float(shortest), float(longest)) for name, (shortest, longest) in told.items()}
+    return ArrayModels(LoadedModelSet.open(Path(folder)), study.prediction, wavelengths_nm)
 
 
 def predict_array(
@@ -77,7 +84,8 @@ def predict_array(
     Args:
         models: What maps it.
         image: `(H, W, B)`, real numbers, in the units of the imagery that the models were trained on: bands in the
-            order of `models.bands`, from which spectral indices are computed; or all bands and indices.
+            order of `models.bands`, from which spectral indices are computed; or all bands and indices, where
+            these need other bands.
         valid: bool `(H, W)`, False where there is no data. There is none either where any band is not-a-number, or
             hidden by a masked array.
         settings: How tiles become a map; those of the study where None.
@@ -102,11 +110,30 @@ def predict_array(
     # Of a masked array it is what lies under the mask.
     cube = np.array(image, np.float32)
     if image.shape[2] == num_bands and num_indices:
-        planes = {name: cube[..., k] for k, name in enumerate(description.bands)}
-        computed = [spectral.compute(index, planes, description.bands) for index in description.indices]
-        cube = np.concatenate([cube, np.stack(computed, axis=-1)], axis=-1)
+        cube = np.concatenate([cube, _indices(models, cube)], axis=-1)
     if isinstance(image, np.ma.MaskedArray):
-        has_data &= ~np.ma.getmaskarray(image)[..., :num_bands].any(axis=-1)
+        has_data &= ~np.ma.getmaskarray(image).any(axis=-1)
     has_data &= np.isfinite(cube[..., :num_bands]).all(axis=-1)
     cube[~has_data] = np.nan
     return models.models.predict(_Pixels(cube, has_data), settings or models.settings)
+
+
+def _indices(models: ArrayModels, cube: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The spectral indices of a set, `(H, W, I)`.
+
+    Raises:
+        MapgroveError: One needs a band that the image does not have, or whose name does not tell what it is.
+    """
+    description = models.models.description
+    sensor = [Band(name=name, wavelength_nm=models.wavelengths_nm.get(name)) for name in description.bands]
+    planes = {name: cube[..., k] for k, name in enumerate(description.bands)}
+    try:
+        computed = [spectral.compute(index, planes, sensor) for index in description.indices]
+    except DataError as error:
+        wanted = ", ".join((*description.bands, *description.indices))
+        raise MapgroveError(
+            f"the indices cannot be computed from the bands of an array: {error.what}",
+            received=list(description.bands),
+            remedy=f"Give bands and indices, (H, W, {len(sensor) + len(description.indices)}): {wanted}",
+        ) from error
+    return np.stack(computed, axis=-1)

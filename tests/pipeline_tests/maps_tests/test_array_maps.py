@@ -1,5 +1,6 @@
 """Arrays in, arrays out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ def last_band(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
     return tiles[..., -1:]
 
 
-def models(*indices: str) -> ArrayModels:
+def models(*indices: str, bands: tuple[str, ...] = ("green", "nir")) -> ArrayModels:
     plan = TrainingPlan(patch_px=16, scaling=Scaling(kind="standard", scope="scene"))
     candidate = Candidate(architecture=Architecture(depth=1), plan=plan)
     description = ModelSet(
         study="s",
         data_fingerprint="f",
         classes=("water",),
-        bands=("green", "nir"),
+        bands=bands,
         indices=indices,
         members=(ModelMember(class_name="water", file="m.keras", candidate=candidate, threshold=0.5),),
         maps=(ClassMap(class_name="water", threshold=0.5),),
@@ -60,6 +61,17 @@ def test_indices_are_computed_where_they_are_not_given() -> None:
     np.testing.assert_allclose(given, computed, atol=1e-5)
 
 
+def test_wavelengths_tell_which_bands_an_index_needs() -> None:
+    unnamed = models("ndwi", bands=("b3", "b8"))
+    expected = predict_array(models("ndwi"), IMAGE)
+    wavelengths_nm = {"b3": (543.0, 578.0), "b8": (785.0, 900.0)}
+    np.testing.assert_array_equal(predict_array(replace(unnamed, wavelengths_nm=wavelengths_nm), IMAGE), expected)
+    swapped = replace(unnamed, wavelengths_nm={"b8": (543.0, 578.0), "b3": (785.0, 900.0)})
+    assert not np.allclose(predict_array(swapped, IMAGE), expected)
+    with pytest.raises(MapgroveError, match=r"cannot be computed.*Give bands and indices, \(H, W, 3\): b3, b8, ndwi"):
+        predict_array(unnamed, IMAGE)
+
+
 def test_what_has_no_data_stays_so_and_counts_for_nothing() -> None:
     image = IMAGE.astype(np.float32)
     image[3, 4, 0] = np.nan
@@ -82,6 +94,8 @@ def test_what_a_masked_array_hides_has_no_data() -> None:
     np.testing.assert_array_equal(predict_array(models(), masked), predict_array(models(), IMAGE, valid=valid))
     with_index = predict_array(models("ndwi"), masked)
     np.testing.assert_array_equal(with_index, predict_array(models("ndwi"), IMAGE, valid=valid))
+    given = np.ma.concatenate([IMAGE, masked[..., 1:]], axis=-1)
+    assert (np.isnan(predict_array(models("ndwi"), given)[..., 0]) == ~valid).all()
 
 
 def test_a_list_is_as_good_as_an_array() -> None:
