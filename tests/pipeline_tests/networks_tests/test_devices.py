@@ -38,6 +38,8 @@ def test_two_devices_train_as_one(backend: str, tmp_path: Path) -> None:
     assert ([one["share"], one["restored"]], [several["share"], several["restored"]]) == ([4, []], [2, [1]])
     assert one["losses"][1] != pytest.approx(one["losses"][0], rel=1e-3)
     assert [(each["is_kept"], each["is_told_apart"]) for each in (one, several)] == [(True, False)] * 2
+    assert one["maps_alike"]
+    assert several["maps_alike"]
     for name in ("losses", "score", "weights"):
         assert several[name] == pytest.approx(one[name], rel=2e-5)
 
