@@ -108,9 +108,11 @@ def seams(options: argparse.Namespace) -> Any:
         "blended, eight views": PredictionSettings(),
     }
     top, left, height, width = options.crop or (0, 0, *scene.valid.shape)
-    figure, axes = plt.subplots(1, 2, figsize=(12, 12 * height / width / 2 + 0.5), layout="constrained")
-    for axis, (title, settings) in zip(axes, ways.items(), strict=True):
-        shown = models.predict(scene, settings)[top : top + height, left : left + width, k]
+    crop = np.s_[top : top + height, left : left + width, k]
+    maps = {title: models.predict(scene, settings)[crop] for title, settings in ways.items()}
+    height, width = next(iter(maps.values())).shape
+    figure, axes = plt.subplots(1, 2, figsize=(12, 12 * height / width / 2 + 0.4), layout="constrained")
+    for axis, (title, shown) in zip(axes, maps.items(), strict=True):
         axis.imshow(shown, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title)
         axis.set_axis_off()

@@ -109,7 +109,7 @@ class Unfinished:
         if missing > free:
             raise MapgroveError(
                 f"the disk has no room for a map of {self._shape[0]} x {self._shape[1]} px while it is drawn",
-                received=f"{free / 1e9:.1f} GB free of {missing / 1e9:.1f} GB in {self._folder.parent}",
+                received=f"{free / 1e6:.1f} MB free of {missing / 1e6:.1f} MB in {self._folder.parent}",
                 remedy="Make room (df), or name another place with --out",
             )
 

@@ -81,7 +81,7 @@ def test_an_image_that_cannot_be_mapped_keeps_no_other_from_it(retrained: Job, t
 
     assert "1/2 cut: not mapped. " in told
     assert "2/2 d: bright" in told
-    assert "1 of 2 scenes were not mapped. Received 'cut'. See why above" in told.splitlines()[-1]
+    assert "1 of 2 scenes were not mapped. Received 'cut'. See above why" in told.splitlines()[-1]
     assert "not mapped" not in retrained.run("predict", str(cut), code=1), "one alone is told in one line"
     told = retrained.run("predict", "d", "--gpus", "99", code=1)
     assert "--gpus names GPUs, and tensorflow sees none of them. Received '99'" in told

@@ -179,7 +179,7 @@ def test_a_disk_without_room_for_what_is_unfinished_is_told_at_once(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(MapgroveError, match=r"no room for a map of 600 x 40 px.*0\.0 GB free of 0\.0 GB"):
+    with pytest.raises(MapgroveError, match=r"no room for a map of 600 x 40 px.*0\.2 MB free of 0\.\d MB"):
         write_map(counted([], 0), scene(), SETTINGS, tmp_path)
 
 
