@@ -125,6 +125,8 @@ def compare(folder: Path, options: argparse.Namespace, side_px: int, views: int,
 
 def expected_gb(run: Run) -> float:
     """What the methods that hold everything at once would take."""
+    if run.method == "mapgrove":
+        return 0.0
     if run.method == "whole":
         return 4 * (BANDS + 2 * run.num_classes) * 4 * run.side_px**2 / 1e9 + 8 * 4 * BANDS * run.side_px**2 / 1e9
     return 4 * (BANDS + 4 * run.num_classes) * run.side_px**2 / 1e9 if run.side_px > LARGE_PX else 0.0
