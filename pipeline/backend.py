@@ -182,6 +182,12 @@ def describe_devices() -> str:
     return ", ".join(keras.distribution.list_devices())
 
 
+def sees_accelerators() -> bool:
+    """Whether the chosen backend sees anything but processors to compute on."""
+    keras = importlib.import_module("keras")
+    return any(not name.lower().startswith("cpu") for name in keras.distribution.list_devices())
+
+
 def free_device_bytes() -> int | None:
     """Free memory of the accelerator that the chosen backend computes on; None where there is none, or it won't say."""
     name = importlib.import_module("keras").config.backend()

@@ -72,17 +72,21 @@ class Canvas:
         if not self.num_classes:
             self._first = max(self._first, stop)
             return
-        while self._given < max(self._first, stop):
-            is_blank = self._given < self._first or not self._used
-            end = self._first if self._given < self._first else stop
-            num = min(end - self._given, BLANK_ROWS if is_blank else self._used)
-            first, self._given = self._given, self._given + num
-            self._first = max(self._first, self._given)
-            yield first, self._blank(num) if is_blank else self._divided(num)
+        yield from self._blanks(self._first)
+        num = min(stop - self._first, self._used)
+        if num > 0:
+            first = self._first
+            self._given = self._first = first + num
+            yield first, self._divided(num)
+        yield from self._blanks(stop)
 
-    def _blank(self, num: int) -> Array:
-        """Rows without data."""
-        return np.full((num, self._width_px, self.num_classes), np.nan, np.float32)
+    def _blanks(self, stop: int) -> Iterator[tuple[int, Array]]:
+        """Rows without data, up to `stop`."""
+        while self._given < stop:
+            first, num = self._given, min(stop - self._given, BLANK_ROWS)
+            self._given += num
+            self._first = max(self._first, self._given)
+            yield first, np.full((num, self._width_px, self.num_classes), np.nan, np.float32)
 
     def _divided(self, num: int) -> Array:
         """The mean of the first rows, which make room for others."""

@@ -87,8 +87,7 @@ class Views:
         total = self._sum(self._own(batch), views.upright, "sum")
         if self._diagonals is not None and turned is not None:
             # These first, as they tell the place of what is no number to the pixel.
-            for each, tile in zip(total, tiles, strict=False):
-                _refuse_numbers(each, tile)
+            self._refuse(total, tiles, "at")
             diagonal = self._weighted_diagonals(self._diagonals, *turned, tiles)
         # Tile by tile, as a tile stays in the processor's cache until it is added to the map, which a batch does not.
         wide = np.repeat(self._upright, total.shape[-1], axis=1)
@@ -112,8 +111,7 @@ class Views:
         views = self._blending.views.diagonal
         # It is summed up as it lies, and turned back once.
         said, weights = diagonals.turn_back(self._sum(turned, views, "diagonal sum"), seen)
-        for each, tile in zip(said, tiles, strict=False):
-            _refuse_numbers(each, tile, "near")
+        self._refuse(said, tiles, "near")
         said *= diagonals.weights[..., None]
         return said, np.broadcast_to(weights * np.float32(len(views)), said.shape[:3])
 

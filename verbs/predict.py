@@ -5,7 +5,7 @@ image with the study's bands. A scene of which only blocks are in the fold is ma
 probabilities.tif, masks.tif, polygons.geojson, overlay.png, and, where labels are known, comparison.png. A class that
 has several models is mapped by their mean. Of classes in prediction.instances single things are told apart: each has a
 number in instances.tif and a polygon of its own. A map that is there already, of the same models and settings, is kept;
-one that was cut off goes on with the same command. A scene that cannot be mapped is told, and those after it are.
+one that was cut off goes on with the same command. Where a scene cannot be mapped, the others are.
 
 Examples:
   python run_search.py predict --study demo test
@@ -96,12 +96,12 @@ def _use_backend(gpus: list[str] | None) -> None:
     Raises:
         MapgroveError: GPUs are named, and there is none.
     """
-    from pipeline.backend import describe_devices, use_backend
+    from pipeline.backend import sees_accelerators, use_backend
 
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     name = use_backend()
-    if gpus and "gpu" not in (devices := describe_devices().lower()) and "cuda" not in devices:
+    if gpus and not sees_accelerators():
         raise MapgroveError(
             f"--gpus names GPUs, and {name} sees none of them",
             received=",".join(gpus),

@@ -78,16 +78,10 @@ class FileRows:
     def _valid(self, planes: NDArray[Any], opaque: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         if self.nodata is None:
             return opaque
-        is_nan = bool(np.isnan(self.nodata))
-        empty = np.isnan(planes) if is_nan else planes == self.nodata
-        valid: NDArray[np.bool_] = ~(empty.any(axis=0) if is_nan else empty.all(axis=0))
-        if self.nodata < 0 and not self._has_told and (valid & empty.any(axis=0)).any():
+        valid, num_partly = pixels_with_data(planes, self.nodata)
+        if num_partly and not self._has_told:
             self._has_told = True
-            logger.warning(
-                "%s: pixels have the no-data value %g in some bands only, where it counts as data",
-                self.path,
-                self.nodata,
-            )
+            tell_partly(self.path, "pixels", self.nodata)
         return valid if opaque is None else valid & opaque
 
     def _check(self, planes: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
@@ -102,6 +96,24 @@ class FileRows:
                 received=f"{num_bad} not-a-number, infinite or larger pixels",
                 remedy="Replace them, or mark them as no-data in the file or with the option `nodata`",
             )
+
+
+def pixels_with_data(planes: NDArray[Any], nodata: float) -> tuple[NDArray[np.bool_], int]:
+    """Find where planes `(B, h, w)` have data, by the value that means none.
+
+    Returns:
+        Bool `(h, w)`. One band may hold the value by chance, so a hole shows in all of them; not-a-number makes a hole
+        in any. And how many pixels have the value in some bands only, where no measurement would be below 0.
+    """
+    is_nan = bool(np.isnan(nodata))
+    empty = np.isnan(planes) if is_nan else planes == nodata
+    valid: NDArray[np.bool_] = ~(empty.any(axis=0) if is_nan else empty.all(axis=0))
+    return valid, int(np.count_nonzero(valid & empty.any(axis=0))) if nodata < 0 else 0
+
+
+def tell_partly(path: Path, which: str, nodata: float) -> None:
+    """Warn of pixels that have the no-data value in some bands only."""
+    logger.warning("%s: %s have the no-data value %g in some bands only, where it counts as data", path, which, nodata)
 
 
 class FilePlanes(RowPlanes):

@@ -1,6 +1,5 @@
 """Any picture or GeoTIFF as planes, with what the file says of its place and its holes."""
 
-import logging
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,10 +15,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline.datasets.base import existing_file
-from pipeline.datasets.file_rows import FilePlanes, FileRows, FileValid, can_be_read_by_rows
+from pipeline.datasets.file_rows import (
+    FilePlanes,
+    FileRows,
+    FileValid,
+    can_be_read_by_rows,
+    pixels_with_data,
+    tell_partly,
+)
 from pipeline.scene import Affine, DataError
-
-logger = logging.getLogger(__name__)
 
 NoData = float | Literal["nan"]
 """A value that means no data, as an option gives it: TOML's own `nan` is refused with other non-numbers."""
@@ -119,8 +123,7 @@ def valid_pixels(raster: Raster, nodata: NoData | None) -> NDArray[np.bool_] | N
         nodata: The value that means no data; what the file declares where None.
 
     Returns:
-        Bool `(H, W)`, None where there is data everywhere. One band may hold the value by chance, so a hole shows in
-        all of them; not-a-number makes a hole in any.
+        Bool `(H, W)`, None where there is data everywhere; see `pixels_with_data`.
     """
     value = raster.nodata if nodata is None else float(nodata)
     planes: Any = raster.planes
@@ -129,16 +132,9 @@ def valid_pixels(raster: Raster, nodata: NoData | None) -> NDArray[np.bool_] | N
         return cast("NDArray[np.bool_]", FileValid(planes.rows)) if planes.rows.has_holes else None
     if value is None:
         return raster.opaque
-    empty = np.isnan(raster.planes) if np.isnan(value) else raster.planes == value
-    valid: NDArray[np.bool_] = ~(empty.any(axis=0) if np.isnan(value) else empty.all(axis=0))
-    num_partly = int(np.count_nonzero(valid & empty.any(axis=0))) if value < 0 else 0
+    valid, num_partly = pixels_with_data(raster.planes, value)
     if num_partly:
-        logger.warning(
-            "%s: %d pixels have the no-data value %g in some bands only, where it counts as data",
-            raster.path,
-            num_partly,
-            value,
-        )
+        tell_partly(raster.path, f"{num_partly} pixels", value)
     return valid if raster.opaque is None else valid & raster.opaque
 
 

@@ -248,15 +248,13 @@ class _Attempt:
         sampler = PatchSampler(self.training, plan, self.seed, self.candidate.context_px(), self.class_names)
         trainee = self._trainee(network, num_parts)
         progress = Progress([], None, Snapshots(plan, course.budget))
-        is_restored = False
         if kept is not None and self.checkpoint and restore(kept, trainee, num_parts, str(self.checkpoint.path)):
             progress.reports, progress.best, progress.before_s = list(kept.reports), kept.best, kept.train_s
             progress.snapshots.restore(kept.collected)
             sampler.seen_losses = kept.patch_losses
-            is_restored = True
         started = time.monotonic()
         try:
-            if is_restored:
+            if progress.reports:
                 self._told_again(trainee, progress)
             if not course.has_ended(progress.reports):
                 self._fit(trainee, sampler, progress, num_parts)
