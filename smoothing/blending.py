@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import index
 from typing import Any, TypeVar
 
@@ -98,7 +99,9 @@ def stream(
     if first_row == rows.mapped_px:
         return
     tile_rows = [each for each in _spread(rows, blending) if each.in_map.stop > first_row]
-    blender = _Blender(source, predict, blending, _spread(columns, blending), Canvas(columns.mapped_px, first_row))
+    memory = sink.memory if isinstance(sink, ArraySink) else None
+    canvas = Canvas(columns.mapped_px, first_row, (rows.first, columns.first), memory)
+    blender = _Blender(source, predict, blending, _spread(columns, blending), canvas)
     needed = [each.grown(blender.beyond_px).needed for each in tile_rows]
     with Behind(sink, is_needed=source.is_slow) as behind, Strips(source, needed) as strips:
         told, total = -1, len(tile_rows) * len(blender.columns)
@@ -154,6 +157,9 @@ class _Blender:
         side_px = self.blending.tile_px + 2 * self.blending.reach_px
         self._batch = np.zeros((self.blending.batch_size, side_px, side_px, self.source.shape[2]), np.float32)
         self._wide = [each.grown(self.beyond_px) for each in self.columns]
+        self._row_weights = np.zeros((self.blending.shown_px, self.columns[0].axis.mapped_px), np.float32)
+        for each in self.columns:
+            self._row_weights[:, each.in_map] += self._views.weights[:, each.in_tile]
 
     @property
     def beyond_px(self) -> int:
@@ -176,6 +182,9 @@ class _Blender:
             if self._waiting and span.start - self._waiting[0].rows.start > self._most_open_px:
                 yield self._flush(span), rows_done
             strip = _Strip(span, span.grown(self.beyond_px), needed, pixels, valid)
+            if strip.is_whole:
+                # At once, which is faster than tile by tile.
+                self.canvas.weigh(span, self._row_weights)
             for place, (column, wide) in enumerate(zip(self.columns, self._wide, strict=True)):
                 tile = strip.tile(column, wide, looks_around=bool(self.blending.reach_px))
                 if tile is None:
@@ -207,7 +216,7 @@ class _Blender:
         said = self._views.weighted(self._batch, self._waiting)
         for tile, (weighted, weights) in zip(self._waiting, said, strict=False):
             self.canvas.prepare(weighted.shape[-1])
-            self.canvas.add(tile.rows, tile.columns, weighted, weights, tile.valid)
+            self.canvas.add(tile.rows, tile.columns, weighted, None if tile.is_weighed else weights, tile.valid)
         self._waiting.clear()
         return going_on.first_mapped
 
@@ -230,10 +239,15 @@ class _Strip:
     pixels: Pixels
     valid: Mask | None
 
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether there is data everywhere."""
+        return self.valid is None or bool(self.valid.all())
+
     def tile(self, columns: Span, wide: Span, *, looks_around: bool) -> Tile | None:
         """The tile at a place, None where it has no data."""
-        if self.valid is None:
-            return Tile(self.rows, columns, None, None)
+        if self.valid is None or self.is_whole:
+            return Tile(self.rows, columns, None, None, is_weighed=True)
         inside = self.rows.in_image
         own = self.valid[inside.start - self.needed.start : inside.stop - self.needed.start, columns.in_image]
         if not own.any():

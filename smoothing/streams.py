@@ -43,7 +43,7 @@ class Sink(Protocol):
     """What takes a map, from its first row to its last."""
 
     def write(self, first_row: int, rows: Array) -> None:
-        """Take the next rows, float32 `(h, W, K)`, NaN where there is no data; they are its own from now on.
+        """Take the next rows, float32 `(h, W, K)`, NaN where there is no data; they are its own until it returns.
 
         Args:
             first_row: Where they belong, counted from the first row that is mapped.
@@ -93,11 +93,17 @@ class ArraySink:
         self._num_rows = num_rows
         self.result: Array = np.zeros((0, 0, 0), np.float32)
 
+    def memory(self, width_px: int, num_classes: int) -> Array:
+        """That of the map, which may be written before its rows are: what is handed over in its place is not copied."""
+        if not self.result.size:
+            self.result = np.empty((self._num_rows, width_px, num_classes), np.float32)
+        return self.result
+
     def write(self, first_row: int, rows: Array) -> None:
         """See `Sink`."""
-        if not self.result.size:
-            self.result = np.empty((self._num_rows, *rows.shape[1:]), np.float32)
-        self.result[first_row : first_row + len(rows)] = rows
+        target = self.memory(*rows.shape[1:])[first_row : first_row + len(rows)]
+        if not np.may_share_memory(target, rows):
+            target[...] = rows
 
 
 class Strips:

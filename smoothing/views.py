@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smoothing.diagonals import Turn
-from smoothing.errors import BlendingError, PredictorNumberError, PredictorShapeError
+from smoothing.errors import BlendingError, PredictorShapeError, number_error
 from smoothing.settings import Blending
 from smoothing.symmetries import Symmetry
 from smoothing.tiling import Span
@@ -31,12 +31,14 @@ class Tile:
         columns: What is shown of it.
         valid: Which of its pixels that are mapped have data; None for all.
         around: Which of all its pixels that are read have data, `(t + 2 reach, t + 2 reach)`; None for all.
+        is_weighed: Whether its weights are in the map already.
     """
 
     rows: Span
     columns: Span
     valid: Mask | None
     around: Mask | None
+    is_weighed: bool = False
 
 
 class Views:
@@ -60,6 +62,15 @@ class Views:
         if symmetries.diagonal:
             self._diagonals = _Diagonals(blending, blending.diagonal_weights * share)
 
+    @property
+    def weights(self) -> Array:
+        """What the pixels of a tile weigh in all views together where there is data all around, `(s, s)`."""
+        views = self._blending.views
+        weights: Array = self._upright * np.float32(len(views.upright))
+        if self._diagonals is not None:
+            weights += self._diagonals.weights * np.float32(len(views.diagonal))
+        return weights
+
     def count_classes(self, num_bands: int) -> int:
         """K, for which a batch of zeros is predicted where nothing was yet."""
         if not self._num_classes:
@@ -69,6 +80,8 @@ class Views:
 
     def weighted(self, batch: Array, tiles: Sequence[Tile]) -> Iterator[tuple[Array, Array]]:
         """What all views say of a batch, tile by tile, each to be used before the next is asked for.
+
+        Of a mean of upright views nobody has looked yet whether it is a number everywhere: in the map there are fewer.
 
         Args:
             batch: Tiles with what their views see beyond them, `(N, t + 2 reach, t + 2 reach, B)`; may be overwritten.
@@ -92,12 +105,11 @@ class Views:
         # Tile by tile, as a tile stays in the processor's cache until it is added to the map, which a batch does not.
         wide = np.repeat(self._upright, total.shape[-1], axis=1)
         result = self._buffer("weighted", total.shape[1:])
-        for place, tile in enumerate(tiles):
+        for place in range(len(tiles)):
             # Along the last axis alone, which is short, NumPy would be slow.
             said = np.ascontiguousarray(total[place]).reshape(wide.shape)
             with np.errstate(invalid="ignore", over="ignore"):
                 np.multiply(said, wide, out=result.reshape(wide.shape))
-            _refuse_numbers(result, tile)
             if diagonal is None:
                 yield result, upright
             else:
@@ -312,10 +324,7 @@ def _refuse_numbers(upright: Array, tile: Tile, where: str = "at") -> None:
     if bad.any():
         row, column, k = (int(value) for value in np.argwhere(bad)[0])
         place = (row + tile.rows.in_image.start, column + tile.columns.in_image.start)
-        raise PredictorNumberError(
-            "`predict` must return finite numbers. "
-            f"Received NaN or infinity of class {k} {where} (row, column) {place}."
-        )
+        raise number_error(k, where, place)
     np.nan_to_num(upright, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
