@@ -116,14 +116,20 @@ def stream(
 
 
 def num_tiles(
-    shape: tuple[int, ...], *, tile_px: int, margin_px: int = 0, overlap: float = 0.5, valid: Mask | None = None
+    shape: tuple[int, ...],
+    *,
+    tile_px: int,
+    margin_px: int = 0,
+    overlap: float = 0.5,
+    borders: str = "snap",
+    valid: Mask | None = None,
 ) -> int:
     """How many tiles `blend` predicts of an image of this shape `(H, W, ...)`, not counting views; 0 without data.
 
     Raises:
         BlendingError: An argument out of range, or a `valid` of another shape.
     """
-    blending = Blending(tile_px=tile_px, margin_px=margin_px, overlap=overlap)
+    blending = Blending(tile_px=tile_px, margin_px=margin_px, overlap=overlap, borders=borders)
     if valid is not None and valid.shape != tuple(shape[:2]):
         raise BlendingError(f"`valid` must have the shape {tuple(shape[:2])} of the image. Received {valid.shape}.")
     rows, columns = (_spread(axis, blending) for axis in _axes(shape, None))

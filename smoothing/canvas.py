@@ -73,7 +73,8 @@ class Canvas:
         if opened is None:
             return
         place, shown = opened
-        self._sums.rows[place, columns.in_map] += weighted[shown, columns.in_tile]
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._sums.rows[place, columns.in_map] += weighted[shown, columns.in_tile]
         if weights is not None:
             added = weights[shown, columns.in_tile]
             if valid is not None:

@@ -138,12 +138,13 @@ class Views:
             if number == 0:
                 total = self._buffer(name, said.shape)
                 _copy_pixels(view.inverse, said, total)
-            elif view.keeps_rows:
-                total += view.inverse(said)
-            else:
+                continue
+            turned = view.inverse(said)
+            if not view.keeps_rows:
                 # A copy that is turned pixel by pixel, and is added as it lies, is faster than adding across.
                 turned = self._buffer("turned back", said.shape)
                 _copy_pixels(view.inverse, said, turned)
+            with np.errstate(invalid="ignore", over="ignore"):
                 total += turned
         return total
 

@@ -169,6 +169,26 @@ def test_infinities_where_there_is_no_data_do_no_harm():
     assert np.isnan(result[~valid]).all()
 
 
+@pytest.mark.parametrize("symmetries", sorted(SYMMETRIES))
+@pytest.mark.parametrize("average", ["mean", "median", "geometric"])
+def test_infinities_that_cancel_out_where_there_is_no_data_are_not_told_of(symmetries, average):
+    """NumPy would warn of them."""
+    image = np.abs(random_image(20, 20))
+    valid = np.ones((20, 20), bool)
+    valid[3, 4] = valid[15, 2] = False
+    image[~valid] = np.inf
+    upper = (np.arange(8) < 4)[:, None, None]
+
+    def torn(tiles):
+        return np.where(np.isfinite(tiles), tiles, np.where(upper, np.float32(np.inf), np.float32(-np.inf)))
+
+    result = blend(image, torn, tile_px=8, valid=valid, symmetries=symmetries, average=average)
+    if symmetries != "d8":
+        np.testing.assert_allclose(result[valid], image[valid], rtol=1e-5)
+    assert np.isfinite(result[valid]).all()
+    assert np.isnan(result[~valid]).all()
+
+
 def test_the_last_batch_is_filled_up():
     sizes = set()
     blend(random_image(30, 50), lambda tiles: sizes.add(tiles.shape) or tiles, tile_px=16, batch_size=7)
@@ -662,6 +682,9 @@ def test_tiles_with_data_are_counted():
     assert num_tiles((64, 48), tile_px=16, valid=valid) == 0
     valid[20, 20] = True
     assert num_tiles((64, 48), tile_px=16, valid=valid) == 4
+    # One more tile at either end, half of it beyond the image.
+    assert num_tiles((64, 48), tile_px=16, borders="beyond") == 9 * 7
+    assert num_tiles((64, 48), tile_px=16, borders="beyond", valid=valid) == 4
     with pytest.raises(BlendingError, match=r"`valid` must have the shape \(64, 48\) of the image"):
         num_tiles((64, 48), tile_px=16, valid=valid.T)
 
