@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -117,6 +118,10 @@ class Strips:
     def __init__(self, source: Source, needed: Sequence[slice]) -> None:
         self._source = source
         self._needed = needed
+        # What sticks out at a border is mirrored from rows that the tiles beside it may not need.
+        starts = reversed(list(accumulate((rows.start for rows in reversed(needed)), min)))
+        stops = accumulate((rows.stop for rows in needed), max)
+        self._kept = [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
         self._threads = ThreadPoolExecutor(1, "read-rows") if source.is_slow else None
         self._before: tuple[slice, Pixels, Mask | None] | None = None
 
@@ -134,15 +139,16 @@ class Strips:
             yield from map(self._source.read, self._needed)
             return
         ahead: Future[tuple[Pixels, Mask | None]] | None = None
-        for place in range(len(self._needed)):
-            strip = ahead.result() if ahead else self._read_on(self._needed[place])
+        for place, rows in enumerate(self._needed):
+            pixels, valid = ahead.result() if ahead else self._read_on(self._kept[place])
             if place + 1 < len(self._needed):
-                ahead = self._threads.submit(self._read_on, self._needed[place + 1])
-            yield strip
+                ahead = self._threads.submit(self._read_on, self._kept[place + 1])
+            own = slice(rows.start - self._kept[place].start, rows.stop - self._kept[place].start)
+            yield pixels[own], None if valid is None else valid[own]
 
     def _read_on(self, rows: slice) -> tuple[Pixels, Mask | None]:
         """Rows of which the first ones may have been read before."""
-        if self._before is None or not self._before[0].start <= rows.start < self._before[0].stop:
+        if self._before is None or rows.start >= self._before[0].stop:
             pixels, valid = self._source.read(rows)
         else:
             known, pixels, valid = self._before

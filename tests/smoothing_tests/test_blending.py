@@ -559,13 +559,19 @@ def test_a_stream_is_the_map_of_the_whole_image(height, width, options, margin_p
     assert edges[-1] == height
 
 
-def test_a_stream_reads_no_row_twice_and_never_much_at_a_time():
+@pytest.mark.parametrize("borders", BORDERS)
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("symmetries", ["d4", "d8"])
+def test_a_stream_reads_no_row_twice_and_never_much_at_a_time(borders, overlap, symmetries):
     source, sink = Slow(random_image(500, 30)), Rows()
-    stream(source, identity, sink, Blending(tile_px=32, margin_px=0, batch_size=2))
+    options = {"tile_px": 32, "borders": borders, "overlap": overlap, "symmetries": symmetries}
+    stream(source, identity, sink, Blending(**options, batch_size=2))
+    assert source.reads[0][0] == 0
     assert [start for start, _ in source.reads[1:]] == [stop for _, stop in source.reads[:-1]]
     assert source.reads[-1][1] == 500
-    assert max(stop - start for start, stop in source.reads) <= 32
-    assert max(stop - start for start, stop in sink.places) <= 32
+    reach_px = Blending(**options).reach_px
+    assert max(stop - start for start, stop in source.reads) <= 32 + 2 * reach_px
+    assert max(stop - start for start, stop in sink.places) <= 64
 
 
 @pytest.mark.parametrize("batch_size", [1, 50])
