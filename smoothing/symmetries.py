@@ -22,9 +22,9 @@ class Symmetry:
     quarter_turns: int
 
     @property
-    def keeps_rows(self) -> bool:
-        """Whether each row of pixels stays one, in the same order."""
-        return (self.mirrored, self.quarter_turns) in ((False, 0), (True, 2))
+    def lies_across(self) -> bool:
+        """Whether rows of pixels become columns."""
+        return self.quarter_turns % 2 == 1
 
     def forward(self, tiles: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Turn tiles `(N, t, t, ...)`; a view, nothing is copied."""
@@ -35,6 +35,12 @@ class Symmetry:
         """Turn tiles back; `inverse(forward(tiles))` is `tiles`."""
         turned = np.rot90(tiles, -self.quarter_turns, axes=(1, 2))
         return turned[:, :, ::-1] if self.mirrored else turned
+
+    def relative_to(self, other: "Symmetry") -> "Symmetry":
+        """How tiles that are turned as by `other` must be turned further to lie as by this one."""
+        # A mirrored square turns the other way round.
+        turns = self.quarter_turns + (-1 if self.mirrored == other.mirrored else 1) * other.quarter_turns
+        return Symmetry(self.mirrored != other.mirrored, turns % 4)
 
 
 @dataclass(frozen=True)

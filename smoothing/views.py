@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,25 +127,57 @@ class Views:
         return said, np.broadcast_to(weights * np.float32(len(views)), said.shape[:3])
 
     def _sum(self, batch: Array, views: Sequence[Symmetry], name: str) -> Array:
-        """The sum of what views say, turned back, in the buffer of this name; of a single view what it says."""
-        total: Array = np.zeros((0, 0, 0, 0), np.float32)
-        for number, view in enumerate(reversed(views)):
-            # The last one looks at the batch itself, which saves a copy.
-            said = self._predicted(self._seen(batch, view, is_last=number + 1 == len(views)))
-            if len(views) == 1:
-                return view.inverse(said)
-            if number == 0:
-                total = self._buffer(name, said.shape)
-                _copy_pixels(view.inverse, said, total)
-                continue
-            turned = view.inverse(said)
-            if not view.keeps_rows:
-                # A copy that is turned pixel by pixel, and is added as it lies, is faster than adding across.
-                turned = self._buffer("turned back", said.shape)
-                _copy_pixels(view.inverse, said, turned)
-            with np.errstate(invalid="ignore", over="ignore"):
-                total += turned
+        """The sum of what views say, turned back; of a single view what it says."""
+        if len(views) == 1:
+            return views[0].inverse(self._predicted(self._lying(batch, views[0], name)))
+        # To make columns of rows is slow: it is done once to tiles, and once to what was said of them.
+        across = [view for view in views if view.lies_across]
+        along = [view for view in views if not view.lies_across]
+        turned = self._sum_of_alike(batch, across, f"{name} across") if across else None
+        # These come last, as it may be the batch itself that is shown to the predictor, which may overwrite it.
+        total = self._sum_of_alike(batch, along, name)
+        if turned is not None:
+            self._add(total, across[0].inverse(turned))
         return total
+
+    def _sum_of_alike(self, batch: Array, views: Sequence[Symmetry], name: str) -> Array:
+        """The same of views all of which make columns of rows, or none of which does; lying as the first one does."""
+        first = views[0]
+        lying = self._lying(batch, first, name)
+        total: Array = np.zeros((0, 0, 0, 0), np.float32)
+        # The first one comes last, as it may look at these tiles themselves, which saves a copy.
+        for number, view in enumerate(reversed(views)):
+            further = view.relative_to(first)
+            said = self._predicted(lying if view is first else self._copy(further.forward(lying), "turned"))
+            if number == 0:
+                total = self._copy(further.inverse(said), f"sum {name}")
+            else:
+                self._add(total, further.inverse(said))
+        return total
+
+    def _lying(self, batch: Array, view: Symmetry, name: str) -> Array:
+        """Tiles as a view wants them, contiguous; the batch itself where it lies so."""
+        turned = view.forward(batch)
+        return turned if turned.flags.c_contiguous else self._copy(turned, f"lying {name}")
+
+    def _add(self, total: Array, turned: Array) -> None:
+        """Add what may lie otherwise in memory."""
+        if turned.strides[2] != total.strides[2]:
+            # A copy that is turned pixel by pixel, and is added as it lies, is faster than adding across.
+            turned = self._copy(turned, "turned back")
+        with np.errstate(invalid="ignore", over="ignore"):
+            total += turned
+
+    def _copy(self, turned: Array, name: str) -> Array:
+        """Turned tiles `(N, t, t, C)`, contiguous, in the buffer of this name."""
+        copied = self._buffer(name, turned.shape)
+        if turned.shape[-1] == 1 or turned.strides[-1] != turned.itemsize:
+            np.copyto(copied, turned)
+        else:
+            # Pixel by pixel, with all its numbers: NumPy copies them twice as fast as number by number.
+            pixel = np.dtype((np.void, turned.itemsize * turned.shape[-1]))
+            np.copyto(copied.view(pixel), turned.view(pixel))
+        return copied
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Array:
         """An array that every batch uses again: fresh memory costs as much as what is done with it."""
@@ -159,14 +190,14 @@ class Views:
         """What each view says, upright, `(N, s, s, K)`, and what its pixels weigh, `(s, s)` or `(N, s, s)`."""
         own = self._own(batch)
         for view in self._blending.views.upright:
-            said = np.array(view.inverse(self._predicted(self._seen(own, view))), order="C")
+            said = np.array(view.inverse(self._predicted(self._copy(view.forward(own), "turned"))), order="C")
             self._refuse(said, tiles, "at")
             yield said, self._upright
         if self._diagonals is None:
             return
         turned, seen = self._diagonals.turn(batch, tiles)
         for view in self._blending.views.diagonal:
-            said = np.array(view.inverse(self._predicted(self._seen(turned, view))), order="C")
+            said = np.array(view.inverse(self._predicted(self._copy(view.forward(turned), "turned"))), order="C")
             upright, weights = self._diagonals.turn_back(said, seen)
             self._refuse(upright, tiles, "near")
             if seen is not None:
@@ -185,15 +216,6 @@ class Views:
         """The tiles without what lies around them."""
         reach = self._blending.reach_px
         return batch[:, reach:-reach, reach:-reach] if reach else batch
-
-    def _seen(self, batch: Array, view: Symmetry, *, is_last: bool = False) -> Array:
-        """What the predictor gets, contiguous, which it may overwrite."""
-        turned = view.forward(batch)
-        if is_last and turned.flags.c_contiguous:
-            return turned
-        seen = self._buffer("turned", turned.shape)
-        _copy_pixels(view.forward, batch, seen)
-        return seen
 
     def _predicted(self, tiles: Array) -> Array:
         asked = tiles.shape
@@ -256,16 +278,6 @@ class _Diagonals:
             return self._turn_back.apply(said), self.weights
         upright = self._turn_back.apply(np.where(seen > 0.0, said, np.float32(0.0)))
         return upright, self._turn_back.apply(seen)[..., 0] * self.weights
-
-
-def _copy_pixels(turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], tiles: Array, target: Array) -> None:
-    """Copy tiles `(N, t, t, C)`, turned."""
-    if tiles.shape[-1] == 1 or tiles.strides[-1] != tiles.itemsize:
-        np.copyto(target, turn(tiles))
-        return
-    # Pixel by pixel, with all its numbers: NumPy copies them twice as fast as number by number.
-    pixel = np.dtype((np.void, tiles.itemsize * tiles.shape[-1]))
-    np.copyto(target.view(pixel)[..., 0], turn(tiles.view(pixel)[..., 0]))
 
 
 def _array(said: object) -> Array:

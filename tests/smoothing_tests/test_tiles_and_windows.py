@@ -110,6 +110,15 @@ def test_a_squared_spline_is_two_parabolas_and_a_higher_power_steeper():
     assert profile("spline", 8, power=4.0)[0] < profile("spline", 8)[0]
 
 
+def test_tiles_that_lie_one_way_are_turned_further_to_lie_another():
+    tiles = np.arange(2 * 3 * 3 * 2).reshape(2, 3, 3, 2)
+    for view in SYMMETRIES["d4"].upright:
+        for other in SYMMETRIES["d4"].upright:
+            further = view.relative_to(other)
+            np.testing.assert_array_equal(further.forward(other.forward(tiles)), view.forward(tiles))
+            assert further.lies_across == (view.lies_across != other.lies_across)
+
+
 @pytest.mark.parametrize("name", sorted(SYMMETRIES))
 def test_symmetries_are_undone_by_their_inverse(name):
     tiles = np.random.default_rng(0).normal(size=(3, 5, 5, 2)).astype(np.float32)
