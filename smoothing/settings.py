@@ -85,6 +85,16 @@ class Blending:
         """How far beyond a tile its views look."""
         return reach_px(self.tile_px) if self.views.diagonal else 0
 
+    def batch_bytes(self, num_bands: int, num_classes: int) -> int:
+        """Most memory that a batch takes beside the image, the map and the predictor, about: tiles, turned, answers."""
+        views = self.views
+        extra = 4 if views.diagonal else 0
+        tiles = 2 + any(view.lies_across for view in views.upright) + extra
+        answers = 2 + extra + views.num_views if self.average == "median" else 5 + extra // 2
+        if self.average == "mean" and views.num_views == 1:
+            tiles, answers = 1, 2
+        return 4 * self.batch_size * self.tile_px**2 * (tiles * num_bands + answers * num_classes)
+
     @property
     def weights(self) -> npt.NDArray[np.float32]:
         """What a tile's pixels weigh in one of its upright views, `(t - 2m, t - 2m)`."""

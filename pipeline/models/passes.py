@@ -12,7 +12,7 @@ from search_space.network.cost import prediction_bytes
 from search_space.network.unet import InputBand, draw_up
 from search_space.prediction import PredictionSettings, Tiling, tiling_for
 from search_space.records import ModelMember, ModelSet
-from smoothing.symmetries import SYMMETRIES
+from smoothing.settings import Blending
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, host_bytes: int,
         of_pass: Its networks compute one after the other.
         bands: Those that the set reads.
         free_bytes: Of whatever computes; a half of it may be taken.
-        host_bytes: Of the processor, where views are averaged; a half of it may be taken.
+        host_bytes: Of the processor, where tiles are turned and views averaged; a half of it may be taken.
         most: No more tiles, however much there is.
     """
     if of_pass.tiling.batch_size:
@@ -110,11 +110,10 @@ def sized(of_pass: Pass, bands: Sequence[str], free_bytes: int, host_bytes: int,
         member.candidate.architecture: draw_up(member.candidate.architecture, inputs, 1) for member in of_pass.members
     }
     tiling = of_pass.tiling
-    views = SYMMETRIES[tiling.symmetries].num_views if tiling.average == "median" else 1
-    map_bytes = 4 * views * len(of_pass.layers) * tiling.tile_px**2
+    tile_bytes = Blending(**tiling._replace(batch_size=1)._asdict()).batch_bytes(len(bands), len(of_pass.layers))
     batch_size = most
     while batch_size > 1 and (
-        host_bytes < 2 * map_bytes * batch_size
+        host_bytes < 2 * tile_bytes * batch_size
         or free_bytes < 2 * max(prediction_bytes(graph, tiling.tile_px, batch_size) for graph in graphs.values())
     ):
         batch_size //= 2

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -680,6 +681,25 @@ def test_a_stream_that_goes_on_gives_the_rows_that_were_missing(first_row, symme
         assert not calls
     if first_row >= 37:
         assert len(calls) < 0.75 * SYMMETRIES[symmetries].num_views * -(-num_tiles((100, 50), tile_px=16) // 5)
+
+
+@pytest.mark.parametrize("symmetries", sorted(SYMMETRIES))
+@pytest.mark.parametrize("average", ["mean", "median", "geometric"])
+@pytest.mark.parametrize(("num_bands", "num_classes"), [(20, 1), (3, 20)])
+def test_a_batch_takes_the_memory_that_is_told(symmetries, average, num_bands, num_classes):
+    class Nowhere:
+        def write(self, first_row, rows):
+            pass
+
+    image = np.ones((130, 64, num_bands), np.float32)
+    blending = Blending(tile_px=64, batch_size=32, symmetries=symmetries, average=average)
+    told = blending.batch_bytes(num_bands, num_classes)
+    tracemalloc.start()
+    try:
+        stream(ArraySource(image), lambda tiles: tiles[..., :1].repeat(num_classes, -1), Nowhere(), blending)
+        assert 0.5 * told < tracemalloc.get_traced_memory()[1] < 1.1 * told
+    finally:
+        tracemalloc.stop()
 
 
 def test_tiles_with_data_are_counted():
