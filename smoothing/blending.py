@@ -163,9 +163,10 @@ class _Blender:
         side_px = self.blending.tile_px + 2 * self.blending.reach_px
         self._batch = np.zeros((self.blending.batch_size, side_px, side_px, self.source.shape[2]), np.float32)
         self._wide = [each.grown(self.beyond_px) for each in self.columns]
+        weights = self._views.weights
         self._row_weights = np.zeros((self.blending.shown_px, self.columns[0].axis.mapped_px), np.float32)
         for each in self.columns:
-            self._row_weights[:, each.in_map] += self._views.weights[:, each.in_tile]
+            self._row_weights[:, each.in_map] += weights[:, each.in_tile]
 
     @property
     def beyond_px(self) -> int:
