@@ -77,9 +77,17 @@ def vectorise_file(path: Path, k: int, min_area_px: float = 0) -> shapely.MultiP
     """
     with placeless_is_fine(), rasterio.open(path) as source:
         band = rasterio.band(source, k + 1)
-        # Without a transform coordinates are pixels. What has no data is traced too, as the file is its own mask.
-        traced = shapes(band, mask=band, connectivity=4, transform=rasterio.Affine.identity())
-        outlines = (_polygon(outline) for outline, value in traced if value == 1)
+        a, b, c, d, e, f = (~source.transform)[:6]
+
+        def corners(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            # Corners of pixels are whole numbers again, whatever the transform rounds.
+            pixels: npt.NDArray[np.float64] = points @ np.array([[a, d], [b, e]]) + (c, f)
+            return np.rint(pixels)
+
+        # What is read from a file is traced where the file lies. What has no data is traced too, as the file is its own
+        # mask.
+        traced = shapes(band, mask=band, connectivity=4)
+        outlines = (shapely.transform(_polygon(outline), corners) for outline, value in traced if value == 1)
         return shapely.MultiPolygon([each for each in outlines if each.area >= min_area_px])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import shapely
 from numpy.typing import NDArray
 
 from pipeline.files import sole_writer
@@ -256,13 +257,29 @@ def test_the_rows_of_passes_add_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows.read(slice(3, 4)), whole[3:4])
 
 
-def test_masks_in_a_file_are_traced_as_in_memory(tmp_path: Path) -> None:
-    folder = write_map(models(), scene(), SETTINGS, tmp_path).folder
+PLACES = {
+    "none": Georeference(),
+    "dstl": Georeference(xmax=0.0092, ymin=-0.0090),
+    "utm": Georeference(crs="EPSG:32643", transform=(0.31, 0.0, 412_345.25, 0.0, -0.31, 2_100_000.5)),
+    "turned": Georeference(crs="EPSG:4326", transform=(2.7e-6, 1e-6, -43.2, 1e-6, -2.7e-6, -22.9)),
+    "south up": Georeference(crs="EPSG:32733", transform=(10.0, 0.0, 3e5, 0.0, 10.0, 7e6)),
+}
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+def test_masks_in_a_file_are_traced_as_in_memory(place: str, tmp_path: Path) -> None:
+    """In pixels, and what is written of them lies where the image does."""
+    settings, georeference = SETTINGS.model_copy(update={"min_area_px": 4}), PLACES[place]
+    folder = write_map(models(), replace(scene(), georeference=georeference), settings, tmp_path).folder
     masks, _ = read_masks(folder / "masks.tif")
-    for k in range(2):
+    features = json.loads((folder / "polygons.geojson").read_text(encoding="utf-8"))["features"]
+    for k, name in enumerate(("road", "field")):
         traced, expected = vectorise_file(folder / "masks.tif", k, 4), vectorise(masks[..., k], 4)
         assert len(traced.geoms) == len(expected.geoms) > 3
         assert traced.equals_exact(expected)
+        written = [shapely.geometry.shape(each["geometry"]) for each in features if each["properties"]["class"] == name]
+        in_pixels = georeference.to_pixels(shapely.MultiPolygon(written), *SHAPE)
+        assert shapely.transform(in_pixels, np.rint).normalize().equals_exact(expected.normalize())
 
 
 def test_pictures_of_large_scenes_are_made_of_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
