@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from operator import index
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from smoothing.canvas import Canvas
 from smoothing.errors import BlendingError
 from smoothing.settings import Blending
-from smoothing.streams import Array, ArraySink, ArraySource, Behind, Mask, Pixels, Sink, Source, Strips
+from smoothing.streams import Array, ArraySink, ArraySource, Behind, Mask, Pixels, Sink, Source, Strips, check_mask
 from smoothing.tiling import Axis, Span, spans
 from smoothing.views import Predictor, Tile, Views
 
@@ -91,14 +92,18 @@ def stream(
     Raises:
         BlendingError: See `blend`.
     """
+    if not callable(predict):
+        raise BlendingError(f"`predict` must be a function of tiles. Received {type(predict).__name__}.")
     if not all(source.shape):
         raise BlendingError(f"An image must have no side of 0. Received the shape {source.shape}.")
     rows, columns = _axes(source.shape, region)
-    if not 0 <= first_row <= rows.mapped_px:
-        raise BlendingError(f"`first_row` must be in the map of {rows.mapped_px} rows. Received {first_row}.")
+    if not _is_whole(first_row) or not 0 <= first_row <= rows.mapped_px:
+        raise BlendingError(f"`first_row` must be in the map of {rows.mapped_px} rows. Received {first_row!r}.")
     if first_row == rows.mapped_px:
         return
     tile_rows = [each for each in _spread(rows, blending) if each.in_map.stop > first_row]
+    if isinstance(sink, ArraySink) and sink.num_rows != rows.mapped_px:
+        raise BlendingError(f"The sink must have the {rows.mapped_px} rows of the map. Received {sink.num_rows}.")
     memory = sink.memory if isinstance(sink, ArraySink) else None
     canvas = Canvas(columns.mapped_px, first_row, (rows.first, columns.first), memory)
     blender = _Blender(source, predict, blending, _spread(columns, blending), canvas)
@@ -130,11 +135,12 @@ def num_tiles(
         BlendingError: An argument out of range, or a `valid` of another shape.
     """
     blending = Blending(tile_px=tile_px, margin_px=margin_px, overlap=overlap, borders=borders)
-    if valid is not None and valid.shape != tuple(shape[:2]):
-        raise BlendingError(f"`valid` must have the shape {tuple(shape[:2])} of the image. Received {valid.shape}.")
+    if len(shape) < 2 or not all(_is_whole(side) and side > 0 for side in shape[:2]):
+        raise BlendingError(f"`shape` must be (H, W, ...) with no side of 0. Received {shape}.")
     rows, columns = (_spread(axis, blending) for axis in _axes(shape, None))
     if valid is None:
         return len(rows) * len(columns)
+    check_mask(valid, tuple(shape[:2]))
     return sum(bool(valid[row.in_image, column.in_image].any()) for row in rows for column in columns)
 
 
@@ -304,6 +310,10 @@ def _part(start: int | None, stop: int | None, step: int | None, length: int) ->
     if step not in (None, 1) or not 0 <= axis.first < axis.stop <= length:
         raise ValueError(axis)
     return axis
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral)
 
 
 def _spread(axis: Axis, blending: Blending) -> tuple[Span, ...]:

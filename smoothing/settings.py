@@ -13,6 +13,8 @@ from smoothing.tiling import Axis, spans
 from smoothing.windows import check_window, window_profile, window_weights
 
 AVERAGES = ("mean", "geometric", "median")
+MOST_TILE_PX = 32_768
+"""A tile of more would take gigabytes for its weights alone."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Blending:
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        for name in ("tile_px", "margin_px", "batch_size"):
+            # Those of NumPy overflow where they are narrow.
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if self.tile_px > MOST_TILE_PX:
+            raise BlendingError(f"`tile_px` must be at most {MOST_TILE_PX}. Received {self.tile_px}.")
         if self.margin_px < 0 or 0 < self.tile_px <= 2 * self.margin_px:
             raise BlendingError(
                 f"`margin_px` must leave something of a tile of {self.tile_px} px. Received {self.margin_px}."
@@ -63,7 +70,7 @@ class Blending:
 
     def _check_kinds(self) -> None:
         for name in ("tile_px", "margin_px", "batch_size"):
-            if not isinstance(getattr(self, name), Integral):
+            if not isinstance(getattr(self, name), Integral) or isinstance(getattr(self, name), bool):
                 raise BlendingError(f"`{name}` must be a whole number. Received {getattr(self, name)!r}.")
         for name, kind in (("overlap", Real), ("power", Real | None), ("symmetries", str), ("window", str)):
             if not isinstance(getattr(self, name), kind):

@@ -66,38 +66,55 @@ class ArraySource:
     is_slow = False
 
     def __init__(self, image: Pixels, valid: Mask | None = None) -> None:
+        if not isinstance(image, np.ndarray):
+            raise BlendingError(f"`image` must be an array (H, W, B). Received {type(image).__name__}.")
         if image.ndim != 3 or 0 in image.shape:
             raise BlendingError(f"`image` must be (H, W, B) with no side of 0. Received the shape {image.shape}.")
         if isinstance(image, np.ma.MaskedArray):
             raise BlendingError("`image` must be a plain array; what a masked one hides is told by `valid`.")
-        if np.iscomplexobj(image):
+        if image.dtype.kind not in "buif":
             raise BlendingError(f"`image` must hold real numbers. Received {image.dtype}.")
-        if valid is not None and valid.shape != image.shape[:2]:
-            raise BlendingError(f"`valid` must have the shape {image.shape[:2]} of the image. Received {valid.shape}.")
+        if valid is not None:
+            check_mask(valid, image.shape[:2])
         self._image = image
         self._valid = valid
         self.shape: tuple[int, int, int] = image.shape
 
     def read(self, rows: slice) -> tuple[Pixels, Mask | None]:
         """See `Source`."""
-        return self._image[rows], None if self._valid is None else np.asarray(self._valid[rows], bool)
+        return self._image[rows], None if self._valid is None else self._valid[rows]
+
+
+def check_mask(valid: object, shape: tuple[int, ...]) -> None:
+    """Refuse what does not tell where an image has data.
+
+    Raises:
+        BlendingError: No bool array of this shape `(H, W)`.
+    """
+    if not isinstance(valid, np.ndarray) or isinstance(valid, np.ma.MaskedArray):
+        raise BlendingError(f"`valid` must be a plain array of bool. Received {type(valid).__name__}.")
+    if valid.dtype != bool:
+        raise BlendingError(f"`valid` must be an array of bool. Received {valid.dtype}.")
+    if valid.shape != shape:
+        raise BlendingError(f"`valid` must have the shape {shape} of the image. Received {valid.shape}.")
 
 
 class ArraySink:
     """Keeps a map in one array, `result`, of the shape `(H, W, K)`, when its first rows have come.
 
-    Args:
+    Attributes:
         num_rows: H.
+        result: The map.
     """
 
     def __init__(self, num_rows: int) -> None:
-        self._num_rows = num_rows
+        self.num_rows = num_rows
         self.result: Array = np.zeros((0, 0, 0), np.float32)
 
     def memory(self, width_px: int, num_classes: int) -> Array:
         """That of the map, which may be written before its rows are: what is handed over in its place is not copied."""
         if not self.result.size:
-            self.result = np.empty((self._num_rows, width_px, num_classes), np.float32)
+            self.result = np.empty((self.num_rows, width_px, num_classes), np.float32)
         return self.result
 
     def write(self, first_row: int, rows: Array) -> None:
@@ -136,7 +153,7 @@ class Strips:
 
     def __iter__(self) -> Iterator[tuple[Pixels, Mask | None]]:
         if self._threads is None:
-            yield from map(self._source.read, self._needed)
+            yield from map(self._read, self._needed)
             return
         ahead: Future[tuple[Pixels, Mask | None]] | None = None
         for place, rows in enumerate(self._needed):
@@ -146,16 +163,22 @@ class Strips:
             own = slice(rows.start - self._kept[place].start, rows.stop - self._kept[place].start)
             yield pixels[own], None if valid is None else valid[own]
 
+    def _read(self, rows: slice) -> tuple[Pixels, Mask | None]:
+        pixels, valid = self._source.read(rows)
+        if valid is not None:
+            check_mask(valid, pixels.shape[:2])
+        return pixels, valid
+
     def _read_on(self, rows: slice) -> tuple[Pixels, Mask | None]:
         """Rows of which the first ones may have been read before."""
         if self._before is None or rows.start >= self._before[0].stop:
-            pixels, valid = self._source.read(rows)
+            pixels, valid = self._read(rows)
         else:
             known, pixels, valid = self._before
             kept = slice(rows.start - known.start, rows.stop - known.start)
             pixels, valid = pixels[kept], None if valid is None else valid[kept]
             if rows.stop > known.stop:
-                more, more_valid = self._source.read(slice(known.stop, rows.stop))
+                more, more_valid = self._read(slice(known.stop, rows.stop))
                 valid = _joined(valid, len(pixels), more_valid, more)
                 pixels = np.concatenate([pixels, more])
         self._before = rows, pixels, valid

@@ -281,6 +281,10 @@ class _Diagonals:
 
 
 def _array(said: object) -> Array:
+    if isinstance(said, np.ma.MaskedArray):
+        raise PredictorShapeError("`predict` must return a plain array. Received a masked one.")
+    if np.issubdtype(getattr(said, "dtype", np.float32), np.complexfloating):
+        raise PredictorShapeError("`predict` must return an array of real numbers. Received complex ones.")
     try:
         return np.asarray(said, np.float32)
     except (TypeError, ValueError) as error:

@@ -94,17 +94,29 @@ def predict_array(
         Probabilities, float32 `(H, W, K)` in the order of `models.classes`, NaN where there is no data.
 
     Raises:
-        MapgroveError: Another number of bands, no real numbers, or a `valid` of another shape.
+        MapgroveError: Another number of bands, no pixels, no real numbers, a `valid` of another shape or kind, or
+            settings that are none.
     """
+    if not isinstance(settings, PredictionSettings | None):
+        raise MapgroveError(
+            "settings are PredictionSettings",
+            received=type(settings).__name__,
+            remedy='Copy those of the study: models.settings.model_copy(update={"symmetries": "none"})',
+        )
     description = models.models.description
     num_bands, num_indices = len(description.bands), len(description.indices)
-    image = np.asanyarray(image)
+    try:
+        image = np.asanyarray(image)
+    except ValueError as error:
+        raise MapgroveError("an image is an array of real numbers", received=str(error)) from error
     if image.dtype.kind not in "buif":
         raise MapgroveError("an image holds real numbers", received=str(image.dtype))
-    if image.ndim != 3 or image.shape[2] not in (num_bands, num_bands + num_indices):
+    if image.ndim != 3 or 0 in image.shape or image.shape[2] not in (num_bands, num_bands + num_indices):
         wanted = ", ".join(description.bands)
         raise MapgroveError(f"an image is (H, W, {num_bands}), its bands {wanted}", received=image.shape)
-    has_data = np.ones(image.shape[:2], bool) if valid is None else np.array(valid, bool)
+    has_data = np.ones(image.shape[:2], bool) if valid is None else np.array(valid)
+    if has_data.dtype != bool:
+        raise MapgroveError("`valid` tells by bool where there is data", received=str(has_data.dtype))
     if has_data.shape != image.shape[:2]:
         raise MapgroveError(f"`valid` must be {image.shape[:2]} as the image is", received=has_data.shape)
     # Of a masked array it is what lies under the mask.

@@ -127,7 +127,9 @@ class LoadedModelSet:
         wanted = (*self.description.bands, *self.description.indices)
         if tuple(bands) != wanted:
             raise MapgroveError(
-                f"the models read the bands {', '.join(wanted)}", received=list(bands), remedy="Prepare these bands"
+                f"the models read the bands {', '.join(wanted)}",
+                received=list(bands),
+                remedy="Map imagery that has them, in this order, or retrain on the bands that there are",
             )
 
     def predict(self, scene: Imagery, settings: PredictionSettings) -> NDArray[np.float32]:

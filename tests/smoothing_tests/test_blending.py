@@ -330,6 +330,8 @@ def test_a_number_that_is_bad_at_45_degrees_only_is_reported_near_its_place():
     ("options", "message"),
     [
         ({"tile_px": 0}, "`tile_px`"),
+        ({"tile_px": True}, "`tile_px` must be a whole number. Received True"),
+        ({"tile_px": 10**9}, "`tile_px` must be at most 32768. Received 1000000000"),
         ({"overlap": 1.0}, r"`overlap` must be in \[0, 1\)"),
         ({"overlap": -0.1}, "`overlap`"),
         ({"symmetries": "d3"}, "none, flips, d4, d8"),
@@ -365,6 +367,68 @@ def test_bad_arguments_are_refused_in_one_line(options, message):
 def test_an_image_without_pixels_or_bands_is_refused(shape):
     with pytest.raises(BlendingError, match="`image`"):
         blend(np.zeros(shape, np.float32), identity, tile_px=8)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[[1.0]]], r"`image` must be an array \(H, W, B\)\. Received list"),
+        (None, "Received NoneType"),
+        (np.full((9, 9, 1), "1"), "`image` must hold real numbers. Received <U1"),
+        (np.zeros((9, 9, 1), "datetime64[s]"), "`image` must hold real numbers. Received datetime64"),
+        (np.zeros((9, 9, 1), object), "`image` must hold real numbers. Received object"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, message):
+    with pytest.raises(BlendingError, match=message):
+        blend(image, identity, tile_px=8)
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [
+        ([[True]], r"`valid` must be a plain array of bool\. Received list"),
+        (True, "Received bool"),
+        (np.ma.ones((9, 9), bool), "Received MaskedArray"),
+        (np.full((9, 9), "False"), r"`valid` must be an array of bool\. Received <U5"),
+        (np.full((9, 9), np.nan), "Received float64"),
+        (np.ones((9, 8), bool), r"`valid` must have the shape \(9, 9\) of the image\. Received \(9, 8\)"),
+    ],
+)
+def test_what_does_not_tell_where_there_is_data_is_refused(valid, message):
+    with pytest.raises(BlendingError, match=message):
+        blend(random_image(9, 9), identity, tile_px=8, valid=valid)
+    with pytest.raises(BlendingError, match=message):
+        num_tiles((9, 9), tile_px=8, valid=valid)
+
+    class Wrong(Slow):
+        def read(self, rows):
+            return super().read(rows)[0], valid
+
+    with pytest.raises(BlendingError, match=r"`valid` must"):
+        stream(Wrong(random_image(9, 9)), identity, Rows(), Blending(tile_px=8))
+
+
+def test_a_stream_refuses_what_does_not_belong_together():
+    image, blending = ArraySource(random_image(9, 9)), Blending(tile_px=8)
+    with pytest.raises(BlendingError, match=r"The sink must have the 9 rows of the map\. Received 8"):
+        stream(image, identity, ArraySink(8), blending)
+    with pytest.raises(BlendingError, match=r"`first_row` must be in the map of 9 rows\. Received 1\.5"):
+        stream(image, identity, ArraySink(9), blending, first_row=1.5)
+    with pytest.raises(BlendingError, match=r"`predict` must be a function of tiles\. Received NoneType"):
+        stream(image, None, ArraySink(9), blending)
+    with pytest.raises(BlendingError, match=r"`shape` must be \(H, W, \.\.\.\) with no side of 0\. Received \(9,\)"):
+        num_tiles((9,), tile_px=8)
+
+
+def test_narrow_numbers_of_numpy_are_sizes_too():
+    image = random_image(300, 40)
+    sizes = {"tile_px": np.uint8(200), "margin_px": np.int8(60), "batch_size": np.uint8(3)}
+
+    def inner(tiles):
+        return tiles[:, 60:-60, 60:-60]
+
+    np.testing.assert_allclose(blend(image, inner, **sizes), image, atol=1e-5)
 
 
 @THOROUGH

@@ -108,8 +108,17 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             predict_array(models(), wrong)
     with pytest.raises(MapgroveError, match=r"an image is \(H, W, 2\), its bands green, nir. Received \(40, 30, 1\)"):
         predict_array(models("ndwi"), IMAGE[..., :1])
+    with pytest.raises(MapgroveError, match=r"an image is \(H, W, 2\).* Received \(0, 30, 2\)"):
+        predict_array(models(), IMAGE[:0])
+    with pytest.raises(MapgroveError, match="an image is an array of real numbers"):
+        predict_array(models(), [[[1.0, 2.0]], [[1.0]]])  # type: ignore[arg-type]
     with pytest.raises(MapgroveError, match=r"`valid` must be \(40, 30\)"):
         predict_array(models(), IMAGE, valid=np.ones((3, 3), bool))
+    for odd in (np.full((40, 30), "False"), np.full((40, 30), np.nan)):
+        with pytest.raises(MapgroveError, match=r"`valid` tells by bool where there is data. Received"):
+            predict_array(models(), IMAGE, valid=odd)
+    with pytest.raises(MapgroveError, match=r"settings are PredictionSettings. Received 'dict'"):
+        predict_array(models(), IMAGE, settings={"symmetries": "none"})  # type: ignore[arg-type]
 
 
 def test_a_folder_without_models_is_told(tmp_path: Path) -> None:
