@@ -23,7 +23,7 @@ NO_DATA = (52, 54, 58)
 _PALETTE: tuple[tuple[tuple[int, int, int], tuple[str, ...]], ...] = (
     ((255, 64, 64), ("building", "built", "house", "roof", "urban")),
     ((255, 146, 26), ("misc", "manmade", "structure", "fence", "wall")),
-    ((255, 84, 172), ("road", "street", "rail", "runway")),
+    ((255, 96, 244), ("road", "street", "rail", "runway")),
     ((222, 166, 104), ("track", "path", "soil", "bare")),
     ((52, 214, 76), ("tree", "forest", "vegetation", "wood", "grass")),
     ((240, 232, 44), ("crop", "field", "farm", "agri")),
