@@ -97,7 +97,7 @@ def stream(
     if not all(source.shape):
         raise BlendingError(f"An image must have no side of 0. Received the shape {source.shape}.")
     rows, columns = _axes(source.shape, region)
-    if not _is_whole(first_row) or not 0 <= first_row <= rows.mapped_px:
+    if not _is_integer(first_row) or not 0 <= first_row <= rows.mapped_px:
         raise BlendingError(f"`first_row` must be in the map of {rows.mapped_px} rows. Received {first_row!r}.")
     if first_row == rows.mapped_px:
         return
@@ -135,7 +135,7 @@ def num_tiles(
         BlendingError: An argument out of range, or a `valid` of another shape.
     """
     blending = Blending(tile_px=tile_px, margin_px=margin_px, overlap=overlap, borders=borders)
-    if len(shape) < 2 or not all(_is_whole(side) and side > 0 for side in shape[:2]):
+    if len(shape) < 2 or not all(_is_integer(side) and side > 0 for side in shape[:2]):
         raise BlendingError(f"`shape` must be (H, W, ...) with no side of 0. Received {shape}.")
     rows, columns = (_spread(axis, blending) for axis in _axes(shape, None))
     if valid is None:
@@ -312,7 +312,7 @@ def _part(start: int | None, stop: int | None, step: int | None, length: int) ->
     return axis
 
 
-def _is_whole(number: object) -> bool:
+def _is_integer(number: object) -> bool:
     return isinstance(number, Integral)
 
 

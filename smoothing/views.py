@@ -57,6 +57,7 @@ class Views:
         share = np.float32(1.0 / symmetries.num_views)
         self._upright = blending.weights * share
         """What pixels weigh in each upright view."""
+        self._all_upright: Array = self._upright * np.float32(len(symmetries.upright))
         self._diagonals: _Diagonals | None = None
         if symmetries.diagonal:
             self._diagonals = _Diagonals(blending, blending.diagonal_weights * share)
@@ -64,11 +65,9 @@ class Views:
     @property
     def weights(self) -> Array:
         """What the pixels of a tile weigh in all views together where there is data all around, `(s, s)`."""
-        views = self._blending.views
-        weights: Array = self._upright * np.float32(len(views.upright))
-        if self._diagonals is not None:
-            weights += self._diagonals.weights * np.float32(len(views.diagonal))
-        return weights
+        if self._diagonals is None:
+            return self._all_upright
+        return self._all_upright + self._diagonals.weights * np.float32(len(self._blending.views.diagonal))
 
     def count_classes(self, num_bands: int) -> int:
         """K, for which a batch of zeros is predicted where nothing was yet."""
@@ -93,10 +92,9 @@ class Views:
             averaged = _geometric if self._blending.average == "geometric" else _median
             yield from averaged(self._one_by_one(batch, tiles), len(tiles))
             return
-        views, upright = self._blending.views, self._upright * np.float32(len(self._blending.views.upright))
         turned = None if self._diagonals is None else self._diagonals.turn(batch, tiles)
         diagonal: tuple[Array, Array] | None = None
-        total = self._sum(self._own(batch), views.upright, "sum")
+        total = self._sum(self._own(batch), self._blending.views.upright, "sum")
         if self._diagonals is not None and turned is not None:
             # These first, as they tell the place of what is no number to the pixel.
             self._refuse(total, tiles, "at")
@@ -110,10 +108,10 @@ class Views:
             with np.errstate(invalid="ignore", over="ignore"):
                 np.multiply(said, wide, out=result.reshape(wide.shape))
             if diagonal is None:
-                yield result, upright
+                yield result, self._all_upright
             else:
                 result += diagonal[0][place]
-                yield result, upright + diagonal[1][place]
+                yield result, self._all_upright + diagonal[1][place]
 
     def _weighted_diagonals(
         self, diagonals: "_Diagonals", turned: Array, seen: Array | None, tiles: Sequence[Tile]
